@@ -1,0 +1,217 @@
+"""Makes synthetic traces of any size: the shape of a transformer, figures that keep the ledger's law, no model."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from tracer.records import Edge, Floats, HookReport, Node, Panel, Ranking, Run, Statistics, Status, TensorRef
+from tracer.store import TraceWriter
+
+SENTENCE = ("[CLS]", "it", "'", "s", "great", "!", "this", "is", "an", "amazing", "movie", "[SEP]")
+_OPS = ("Linear", "softmax", "matmul", "GELU", "LayerNorm", "add", "Dropout", "mul")
+
+
+@dataclass(slots=True)
+class _Place:
+    """A node before its figures: `own` is the self leak it is to have, (E,)."""
+
+    parent: int | None
+    depth: int
+    path: str
+    kind: str
+    type: str
+    own: Floats
+    end: int = 0
+
+
+def write_synthetic(
+    path: str | os.PathLike[str] | None,
+    layers: int = 6,
+    ops_per_layer: int = 16,
+    seed: int = 0,
+    examples: int = 1,
+    tokens: bool = True,
+    tensors: bool = False,
+    status: Status = "complete",
+    force: bool = False,
+) -> TraceWriter:
+    """The closed writer of a trace with 1 + layers · (1 + ops_per_layer) nodes; its `path` is the file.
+
+    layers=1000, ops_per_layer=100 gives 101 001 nodes. The self leaks sum to the run's delta; one softmax in layer 0 has
+    most of it. `tensors` gives each edge of the first 2 000 nodes small tensors of shape (examples, tokens, 8).
+    `status` "recording" leaves the file as a killed process does; "failed" leaves a message. For a trace in memory
+    (`path` None) take `synthetic_trace`.
+    """
+    writer = TraceWriter(path, force=force)
+    _write(writer, layers, ops_per_layer, seed, examples, tokens, tensors, status)
+    if status != "recording":
+        writer.close()
+    return writer
+
+
+def synthetic_run(
+    examples: int = 1, tokens: bool = True, tensors: bool = False, status: Status = "complete", seed: int = 0
+) -> Run:
+    """A run's head with every field filled; its delta is still zero."""
+    rng = np.random.default_rng(seed)
+    words = SENTENCE if tokens else ()
+    output, reference = rng.normal(3.0, 0.1, examples), rng.normal(0.5, 0.1, examples)
+
+    def ranking(name: str, delta: float | None, note: str = "") -> Ranking:
+        relative = None if delta is None else abs(delta) / abs(float(output[0] - reference[0]))
+        return Ranking(name, tuple(float(score) for score in rng.normal(size=len(words))), delta, relative, note)
+
+    return Run(
+        model="synthetic",
+        method="captum",
+        variant="softmax explicit",
+        status=status,
+        message="it failed on purpose" if status == "failed" else "",
+        started="2026-01-01T00:00:00+00:00",
+        seconds=0.25,
+        capture="tensors" if tensors else "summary",
+        rulebook="captum",
+        versions={"deeplift-tracer": "0.1.0", "torch": "2.13.0", "captum": "0.9.0"},
+        target="1",
+        text=" ".join(words),
+        reference="pad",
+        tokens=(words,) * examples if tokens else (),
+        reference_tokens=((("[PAD]",) * len(words)),) * examples if tokens else (),
+        output=output,
+        output_reference=reference,
+        delta=np.zeros(examples),
+        panel=Panel(
+            output=(-3.0, 3.0),
+            output_reference=(-0.5, 0.5),
+            labels=("negative", "positive"),
+            rankings=(
+                ranking("mean attention, last 4 layers", None),
+                ranking("Integrated Gradients, 100 steps", -0.52, "the steps are too coarse"),
+                ranking("DeepLIFT", -96505.0),
+            )
+            if tokens
+            else (),
+            hooks=HookReport("0.9.0", "site-packages/captum", {"Tanh": 1}, {"softmax": 6, "gelu": 6}),
+        ),
+    )
+
+
+def _write(
+    writer: TraceWriter,
+    layers: int,
+    ops_per_layer: int,
+    seed: int,
+    examples: int,
+    tokens: bool,
+    tensors: bool,
+    status: Status,
+) -> None:
+    rng = np.random.default_rng(seed)
+    run = synthetic_run(examples, tokens, tensors, status, seed)
+    writer.begin(replace(run, status="recording"))
+    places = _places(layers, ops_per_layer, rng, examples)
+    leaks = _leaks(places)
+    width = len(SENTENCE) if tokens else 4
+    for index, (node, edges) in enumerate(_nodes(places, leaks, rng, width)):
+        if tensors and index < 2_000:
+            edges = [_with_tensors(writer, edge, rng) for edge in edges]
+        writer.add(node, edges)
+    run = replace(run, delta=leaks[0])
+    change = float((run.output - run.output_reference).sum())
+    shape = (examples, width, 8)
+    attribution = (rng.normal(size=shape) * (change / width / 8)).astype(np.float32)
+    writer.set_attributions([writer.put_tensor(attribution.tobytes(), "float32", shape)])
+    if status == "recording":
+        writer.commit()
+    else:
+        writer.finish(run)
+
+
+def _places(layers: int, ops_per_layer: int, rng: np.random.Generator, examples: int) -> list[_Place]:
+    """The nodes in preorder: a model, its layers, their ops in two halves ("attention" and the rest, without own nodes)."""
+    places = [_Place(None, 0, "", "module", "SyntheticModel", np.zeros(examples))]
+    noise = rng.normal(scale=1e-3, size=(layers * ops_per_layer, examples))
+    for layer in range(layers):
+        parent = len(places)
+        places.append(_Place(0, 1, f"encoder.layer.{layer}", "module", "SyntheticLayer", np.zeros(examples)))
+        for op in range(ops_per_layer):
+            type_ = _OPS[op % len(_OPS)]
+            kind = "module" if type_[0].isupper() else "op"
+            own = noise[layer * ops_per_layer + op]
+            if layer == 0 and op == 1:
+                own = own - 770.0
+            name = f"{type_}{op}" if kind == "op" else f"{type_.lower()}_{op}"
+            separator = "/" if kind == "op" else "."
+            places.append(_Place(parent, 2, f"encoder.layer.{layer}{separator}{name}", kind, type_, own))
+        places[parent].end = len(places)
+    for index, place in enumerate(places):
+        place.end = place.end or index + 1
+    places[0].end = len(places)
+    return places
+
+
+def _leaks(places: list[_Place]) -> Floats:
+    """The leak of each subtree, (N, E), from the self leaks."""
+    leaks = np.array([place.own for place in places])
+    for index in range(len(places) - 1, 0, -1):
+        parent = places[index].parent
+        if parent is not None:
+            leaks[parent] += leaks[index]
+    return leaks
+
+
+def _nodes(
+    places: list[_Place], leaks: Floats, rng: np.random.Generator, width: int
+) -> Iterator[tuple[Node, list[Edge]]]:
+    examples = leaks.shape[1]
+    gains = np.exp(rng.normal(size=len(places))).tolist()
+    flows_out = rng.normal(size=(len(places), examples))
+    flows_in = flows_out + leaks
+    relative_leaks = np.abs(leaks).sum(axis=1).tolist()
+    shape = (examples, width, 8)
+    figures = Statistics(examples * width * 8, 0, -1.0, 1.0, 0.01, 9.5)
+    children: dict[int, list[int]] = {}
+    for index, place in enumerate(places):
+        if place.parent is not None:
+            children.setdefault(place.parent, []).append(index)
+    for index, place in enumerate(places):
+        node = Node(
+            id=index,
+            parent=place.parent,
+            end=place.end,
+            depth=place.depth,
+            path=place.path,
+            call=0,
+            kind="op" if place.kind == "op" else "module",
+            type=place.type,
+            source=f"synthetic.py:{index % 97 + 1}" if place.kind == "op" else None,
+            rule="captum" if place.type in ("softmax", "GELU") else "autograd",
+            leak=leaks[index],
+            self_leak=place.own,
+            gain=gains[index],
+            relative_leak=relative_leaks[index],
+            largest_secant=5900.0 if place.type == "softmax" else float("nan"),
+            small_differences=48 if place.type == "softmax" else 0,
+            dropped_differences=3 if place.type == "softmax" else 0,
+            nonfinite=0,
+            seconds=1e-4,
+            children=tuple(children.get(index, ())),
+        )
+        yield (
+            node,
+            [
+                Edge("in", 0, "input", shape, "float32", flows_in[index], *(figures,) * 4),
+                Edge("out", 0, "output", shape, "float32", flows_out[index], *(figures,) * 4),
+            ],
+        )
+
+
+def _with_tensors(writer: TraceWriter, edge: Edge, rng: np.random.Generator) -> Edge:
+    def stored() -> TensorRef:
+        return writer.put_tensor(rng.normal(size=edge.shape).astype(np.float32).tobytes(), edge.dtype, edge.shape)
+
+    return replace(edge, value=stored(), reference=stored(), multiplier=stored())

@@ -1,0 +1,23 @@
+"""Every error that a user can cause. An error says what was seen, what was expected and what to do next."""
+
+from __future__ import annotations
+
+
+class TracerError(Exception):
+    """Base of all errors below; the command line prints it as one line and exits with 2."""
+
+
+class ModelError(TracerError):
+    """The model cannot be found, loaded or observed."""
+
+
+class InputError(TracerError):
+    """Text, inputs, reference or target do not fit the model or each other."""
+
+
+class TraceFileError(TracerError):
+    """A file is no trace, is damaged, or comes from a newer version."""
+
+
+class ObservationError(TracerError):
+    """No attribution could be observed, or it ended before it was complete."""

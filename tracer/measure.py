@@ -1,0 +1,139 @@
+"""Figures of recorded tensors: halves of the doubled batch, differences, flows, statistics. Each is computed once."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+import torch
+
+from tracer.axis import per_example
+from tracer.observation import Observation, Wire
+from tracer.records import Floats, Statistics, TensorRef
+
+SMALL_DIFFERENCE = 1e-10  # captum's eps: below it its rules fall back to the gradient
+
+
+class TensorSink(Protocol):
+    """Where tensors are kept: `tracer.store.TraceWriter`."""
+
+    def put_tensor(self, raw: bytes | memoryview, dtype: str, shape: tuple[int, ...]) -> TensorRef:
+        """A reference to the stored tensor."""
+
+
+def dtype_name(tensor: torch.Tensor) -> str:
+    """ "float32", "bfloat16", ...: torch's name of the dtype without "torch."."""
+    return str(tensor.dtype).removeprefix("torch.")
+
+
+def statistics(tensor: torch.Tensor) -> Statistics:
+    """Count, non-finite count, minimum, maximum, mean and 2-norm (over the finite elements)."""
+    count = tensor.numel()
+    if count == 0:
+        return Statistics(0, 0, 0.0, 0.0, 0.0, 0.0)
+    tensor = tensor.double() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
+    total = tensor.sum(dtype=torch.float64)
+    nonfinite = 0
+    if not bool(torch.isfinite(total)):
+        finite = tensor[torch.isfinite(tensor)]
+        nonfinite = count - finite.numel()
+        if finite.numel() == 0:
+            return Statistics(count, nonfinite, 0.0, 0.0, 0.0, 0.0)
+        tensor, total = finite, finite.sum(dtype=torch.float64)
+    low, high = torch.aminmax(tensor)
+    norm = torch.linalg.vector_norm(tensor.flatten(), dtype=torch.float64)
+    return Statistics(count, nonfinite, low.item(), high.item(), total.item() / tensor.numel(), norm.item())
+
+
+class Measure:
+    """Computes and keeps the figures of one observation's tensors.
+
+    Multipliers come in the shape of the observed tensor; of a doubled batch only the half that belongs to the input is
+    DeepLIFT's multiplier.
+    """
+
+    def __init__(self, observation: Observation, sink: TensorSink | None) -> None:
+        self.observation = observation
+        self.sink = sink
+        self.no_flow: Floats = np.zeros(observation.examples)
+        self._differences: dict[Wire, torch.Tensor | None] = {}
+        self._flows: dict[tuple[Wire, int], Floats] = {}
+        self._statistics: dict[int, Statistics] = {}
+        self._references: dict[int, TensorRef] = {}
+        self._halves: dict[tuple[int, int], tuple[torch.Tensor, torch.Tensor]] = {}
+        self._kept: list[torch.Tensor] = []  # keeps the ids above from being given to other tensors
+
+    def value(self, wire: Wire) -> torch.Tensor:
+        """The input run's tensor."""
+        return self._split(wire, wire.value)[0] if self.observation.doubled and wire.axis is not None else wire.value
+
+    def reference(self, wire: Wire) -> torch.Tensor | None:
+        """The reference run's tensor; None where it is not known."""
+        if not self.observation.doubled:
+            return wire.reference
+        return self._split(wire, wire.value)[1] if wire.axis is not None else wire.value
+
+    def multiplier(self, wire: Wire, gradient: torch.Tensor | None) -> torch.Tensor | None:
+        """The part of `gradient` (of the shape of the wire) that belongs to the input run."""
+        if gradient is None or not self.observation.doubled or wire.axis is None:
+            return gradient
+        return self._split(wire, gradient)[0]
+
+    def difference(self, wire: Wire) -> torch.Tensor | None:
+        """Δ = value − reference; None where the reference is not known or has another shape."""
+        if wire not in self._differences:
+            value, reference = self.value(wire), self.reference(wire)
+            known = reference is not None and reference.shape == value.shape
+            self._differences[wire] = value - reference if known and value.is_floating_point() else None
+        return self._differences[wire]
+
+    def flow(self, wire: Wire, gradient: torch.Tensor | None) -> Floats:
+        """Σ m·Δ per example, float64 (E,): products in the tensor's dtype, sums in float64."""
+        if gradient is None:
+            return self.no_flow
+        key = (wire, id(gradient))
+        if key not in self._flows:
+            self._kept.append(gradient)
+            multiplier, difference = self.multiplier(wire, gradient), self.difference(wire)
+            if multiplier is None or difference is None:
+                self._flows[key] = self.no_flow
+            else:
+                product = per_example(multiplier * difference, wire.axis, self.observation.examples)
+                self._flows[key] = product.sum(1, dtype=torch.float64).cpu().numpy()
+        return self._flows[key]
+
+    def magnitude(self, wire: Wire, gradient: torch.Tensor | None) -> float:
+        """Σ |m·Δ| over everything: what a leak is compared with."""
+        multiplier, difference = self.multiplier(wire, gradient), self.difference(wire)
+        if multiplier is None or difference is None:
+            return 0.0
+        return float((multiplier * difference).abs().sum(dtype=torch.float64))
+
+    def statistics(self, tensor: torch.Tensor | None) -> Statistics | None:
+        """The tensor's figures; None for no tensor and for tensors that are no numbers to average."""
+        if tensor is None or not tensor.is_floating_point():
+            return None
+        if id(tensor) not in self._statistics:
+            self._kept.append(tensor)
+            self._statistics[id(tensor)] = statistics(tensor)
+        return self._statistics[id(tensor)]
+
+    def store(self, tensor: torch.Tensor | None) -> TensorRef | None:
+        """The tensor, kept in the sink; None without a sink."""
+        if tensor is None or self.sink is None:
+            return None
+        if id(tensor) not in self._references:
+            self._kept.append(tensor)
+            plain = tensor.detach().cpu().contiguous()
+            raw = memoryview(plain.reshape(-1).view(torch.uint8).numpy()) if plain.numel() else b""
+            self._references[id(tensor)] = self.sink.put_tensor(raw, dtype_name(tensor), tuple(tensor.shape))
+        return self._references[id(tensor)]
+
+    def _split(self, wire: Wire, tensor: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        assert wire.axis is not None
+        key = (id(tensor), wire.axis)
+        if key not in self._halves:
+            self._kept.append(tensor)
+            first, second = tensor.chunk(2, wire.axis)
+            self._halves[key] = (first, second)
+        return self._halves[key]

@@ -1,0 +1,84 @@
+"""What the recorder notes while a model runs: calls, wires and uses. Live tensors; the ledger makes records of them.
+
+A *wire* is one tensor value between calls. A *use* is one call (or one reshaping op) taking a wire. Their multipliers:
+a use's is the gradient that this use alone sends back, a wire's is what finally arrives at its producer, after every
+hook that anybody set on the tensor. The two differ only where a hook rewrote the gradient.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+
+from tracer.records import Kind
+
+
+@dataclass(eq=False, slots=True)
+class Wire:
+    """A tensor value: `value` as observed, `axis` with the examples, `reference` where a run of its own gave it.
+
+    `producer` is the index of the call that made it (None: it came from outside), `parent` the wire of which it is a
+    view, slice or copy. `multiplier` has the shape of `value`.
+    """
+
+    index: int
+    value: torch.Tensor
+    axis: int | None
+    producer: int | None
+    parent: Wire | None = None
+    reference: torch.Tensor | None = None
+    multiplier: torch.Tensor | None = None
+    watched: bool = False
+
+
+@dataclass(eq=False, slots=True)
+class Use:
+    """Call `call` takes `wire` under the argument `name`; for a reshaping op, `call` is the module it ran in."""
+
+    wire: Wire
+    call: int
+    name: str
+    reshaping: bool = False
+    overrides: bool = False
+    multiplier: torch.Tensor | None = None
+
+
+@dataclass(eq=False, slots=True)
+class Call:
+    """One call of a module or op. `end` is one past the last call inside it. `leaf`: nothing inside is recorded."""
+
+    index: int
+    parent: int | None
+    path: str
+    number: int
+    kind: Kind
+    type: str
+    source: str | None
+    rule: str
+    leaf: bool
+    started: float
+    seconds: float = 0.0
+    end: int = 0
+    arguments: list[tuple[str, Wire]] = field(default_factory=list)
+    results: list[tuple[str, Wire]] = field(default_factory=list)
+
+
+@dataclass(eq=False, slots=True)
+class Observation:
+    """One observed attribution. `rows` is the length of the example axis as the model saw it: 2 E where the input and
+    the reference share a batch (`doubled`), E where each had a run of its own.
+    """
+
+    examples: int
+    doubled: bool
+    calls: list[Call] = field(default_factory=list)
+    wires: list[Wire] = field(default_factory=list)
+    uses: list[Use] = field(default_factory=list)
+    inputs: list[Wire] = field(default_factory=list)
+    outputs: list[Wire] = field(default_factory=list)
+
+    @property
+    def rows(self) -> int:
+        """Length of the example axis in the observed tensors."""
+        return 2 * self.examples if self.doubled else self.examples

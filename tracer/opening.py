@@ -1,0 +1,88 @@
+"""Opens a trace file for reading without trusting it."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import struct
+from pathlib import Path
+
+from tracer import schema
+from tracer.errors import TraceFileError
+
+_HEADER = 100
+
+
+def open_connection(path: Path) -> sqlite3.Connection:
+    """A read-only connection to the trace at `path`, whose schema is exactly ours; TraceFileError says what else it is.
+
+    Only the first page and the schema are read, whatever the file's size.
+    """
+    log = Path(f"{path}-wal")
+    uses_log = _check_header(path, has_log=log.exists())
+    # A file in log mode whose log is gone (it was copied alone) opens only as a file that nobody writes.
+    mode = "immutable=1" if uses_log and not log.exists() else "mode=ro"
+    try:
+        connection = sqlite3.connect(
+            f"{path.absolute().as_uri()}?{mode}", uri=True, check_same_thread=False, isolation_level=None
+        )
+        try:
+            connection.execute("PRAGMA trusted_schema = OFF")
+            connection.execute("PRAGMA query_only = ON")
+            connection.execute("PRAGMA cell_size_check = ON")
+            found = connection.execute("SELECT name, sql FROM sqlite_schema WHERE sql IS NOT NULL").fetchall()
+        except BaseException:
+            connection.close()
+            raise
+    except sqlite3.Error as error:
+        raise damaged(path, error) from error
+    if dict(found) != schema.SCHEMA or len(found) != len(schema.SCHEMA):
+        connection.close()
+        extra = sorted({str(name) for name, _ in found} - set(schema.SCHEMA))
+        what = f"an unknown part {extra[0]!r}" if extra else "a changed layout"
+        raise TraceFileError(f"{path} has {what}, so it is no trace as deeplift-tracer writes it: record it again")
+    return connection
+
+
+def damaged(path: Path | None, reason: object) -> TraceFileError:
+    """The error for a trace that turns out unreadable; `reason` is said in brackets."""
+    name = path or "the trace in memory"
+    return TraceFileError(f"{name} is damaged or cut short ({reason}): record it again")
+
+
+def _check_header(path: Path, has_log: bool) -> bool:
+    """Whether the file is in write-ahead-log mode; TraceFileError where its first bytes are not those of a trace."""
+    try:
+        with path.open("rb") as file:
+            header = file.read(_HEADER)
+            size = os.fstat(file.fileno()).st_size
+    except FileNotFoundError:
+        raise TraceFileError(
+            f"{path} does not exist: give a file that 'deeplift-tracer trace' or 'demo' wrote"
+        ) from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise TraceFileError(f"cannot read {path} ({reason}): give a trace file that you can read") from None
+    magic = b"SQLite format 3\0"
+    if not header.startswith(magic) and not (header and magic.startswith(header)):
+        what = "is empty, so it is no trace" if size == 0 else "is no trace"
+        raise TraceFileError(f"{path} {what}: give a file that 'deeplift-tracer trace' or 'demo' wrote")
+    if len(header) < _HEADER:
+        raise damaged(path, f"{size} bytes")
+    page_size, write_version = struct.unpack(">HB", header[16:19])
+    (pages,) = struct.unpack(">I", header[28:32])
+    (version,) = struct.unpack(">I", header[60:64])
+    (application,) = struct.unpack(">I", header[68:72])
+    if application != schema.APPLICATION_ID:
+        raise TraceFileError(
+            f"{path} is an SQLite database but no trace: give a file that 'deeplift-tracer trace' or 'demo' wrote"
+        )
+    if version > schema.VERSION:
+        raise TraceFileError(
+            f"{path} was written by a newer version (schema {version}, this one reads up to {schema.VERSION}): "
+            "upgrade deeplift-tracer"
+        )
+    expected = pages * (65_536 if page_size == 1 else page_size)
+    if size < expected and not has_log:  # with a log, the pages that are missing stand there
+        raise damaged(path, f"{size} bytes of {expected}")
+    return bool(write_version == 2)

@@ -1,0 +1,394 @@
+"""The recorder: notes every module call, every functional op and every multiplier of one attribution.
+
+Nothing is inserted into the user's computation and nothing is written on the user's modules: module hooks tell of calls, a
+`TorchFunctionMode` tells of ops, and hooks on autograd's own nodes tell of multipliers (see `tracer.graph`).
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import nn
+from torch.autograd.graph import Node, get_gradient_edge
+from torch.overrides import TorchFunctionMode
+
+from tracer import ops
+from tracer.axis import example_axis
+from tracer.graph import GradientEdge, consumptions, gradient_edge
+from tracer.hooks import is_atomic, tensors_in
+from tracer.observation import Call, Observation, Use, Wire
+from tracer.reference_log import ReferenceLog
+from tracer.source import source_line
+
+_RESHAPING_NODES = (
+    "View", "UnsafeView", "Reshape", "AsStrided", "Slice", "Select", "Transpose", "Permute", "Expand", "Alias", "Clone",
+    "Unsqueeze", "Squeeze", "TBackward", "Split", "Unbind",
+)  # fmt: skip
+
+
+class Recorder(TorchFunctionMode):
+    """Notes one forward pass of `model` and the backward pass through it, as an `Observation`.
+
+    Use as the listener of `tracer.hooks.listening` and as a context manager. `on_root(args, kwargs)` is asked at each call of the
+    model for the (inputs, references) of an attribution, or None to let the call pass unrecorded. Without a `log` of the
+    reference run, input and reference are expected to be joined to one doubled batch.
+    Only the first attribution is recorded; `later_runs` counts the others.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        on_root: Callable[[tuple[Any, ...], dict[str, Any]], tuple[list[torch.Tensor], list[torch.Tensor]] | None],
+        *,
+        rule_of: Callable[[nn.Module], str | None] = lambda module: None,
+        log: ReferenceLog | None = None,
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.on_root = on_root
+        self.rule_of = rule_of
+        self.log = log
+        self.observation: Observation | None = None
+        self.later_runs = 0
+        self._active = False
+        self._stack: list[Call] = []
+        self._leaf_depth = 0
+        self._roots = 0
+        self._edges: dict[GradientEdge, Wire] = {}
+        self._leaves: dict[int, Wire] = {}
+        self._references: Mapping[str, torch.Tensor] = {}
+        self._numbers: Counter[str] = Counter()
+        self._by_storage: dict[int, list[Wire]] = defaultdict(list)
+        self._pair: tuple[list[torch.Tensor], list[torch.Tensor]] = ([], [])
+        self._doubling: list[tuple[torch.Tensor, torch.Tensor]] = []
+
+    # --- module calls -------------------------------------------------------------------------------------------------
+
+    def enter(self, path: str, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """A module call begins."""
+        with torch._C.DisableTorchFunction():
+            if module is self.model:
+                self._roots += 1
+                if self._roots == 1:
+                    self._begin(args, kwargs)
+            if not self._active:
+                return
+            if self._leaf_depth:
+                self._leaf_depth += 1
+                return
+            rule = self.rule_of(module)
+            leaf = module is not self.model and (rule is not None or is_atomic(module))
+            call = self._open(path, "module", type(module).__name__, None, rule or "autograd", leaf)
+            if module is self.model:
+                self._take_inputs(args)
+                return
+            self._references = self.log.next() if self.log else {}
+            self._note_arguments(call, [*tensors_in(args), *tensors_in(kwargs)])
+            if leaf:
+                self._leaf_depth = 1
+                if getattr(module, "inplace", False):
+                    for _name, tensor in tensors_in(args):
+                        self._keep_value(tensor)
+
+    def leave(self, path: str, module: nn.Module, output: Any) -> None:
+        """A module call ended; with `output` None perhaps by an exception."""
+        with torch._C.DisableTorchFunction():
+            if module is self.model:
+                self._roots -= 1
+            if not self._active:
+                return
+            if self._leaf_depth > 1:
+                self._leaf_depth -= 1
+                return
+            call = self._stack[-1]
+            if call.leaf:
+                self._leaf_depth = 0
+                self._references = self.log.next() if self.log else {}
+                self._record_results(call, list(tensors_in(output, "output")))
+            else:
+                self._note_results(call, list(tensors_in(output, "output")))
+            self._close(call)
+            if module is self.model:
+                self._finish(output)
+
+    def _begin(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        pair = self.on_root(args, kwargs)
+        if pair is None:
+            return
+        if self.observation is not None:
+            self.later_runs += 1
+            return
+        self._pair = pair
+        self.observation = Observation(examples=pair[0][0].shape[0], doubled=self.log is None)
+        self._active = True
+
+    def _take_inputs(self, args: tuple[Any, ...]) -> None:
+        if self.log is None:
+            self._doubling = list(zip(*self._pair, strict=True))  # captum is about to join them: see `_note_doubling`
+            return
+        for tensor, reference in zip(*self._pair, strict=True):
+            wire = self._add_input(tensor, reference)
+            self._leaves[id(tensor)] = wire
+            self._edges[get_gradient_edge(tensor)] = wire  # type: ignore[index]
+
+    def _finish(self, output: Any) -> None:
+        assert self.observation is not None
+        self.observation.outputs = [wire for _name, wire in self.observation.calls[0].results]
+        self._forget()
+
+    def abandon(self) -> None:
+        """Close what an exception left open, so that the calls so far can be shown."""
+        while self._stack:
+            self._close(self._stack[-1])
+        self._forget()
+
+    def _forget(self) -> None:
+        self._active = False
+        self._leaf_depth = 0
+        self._stack.clear()
+        self._edges.clear()
+        self._leaves.clear()
+        self._by_storage.clear()
+        self._references = {}
+
+    def _open(self, path: str, kind: Any, type_name: str, source: str | None, rule: str, leaf: bool) -> Call:
+        assert self.observation is not None
+        calls = self.observation.calls
+        parent = self._stack[-1].index if self._stack else None
+        number = self._numbers[path]
+        self._numbers[path] += 1
+        call = Call(len(calls), parent, path, number, kind, type_name, source, rule, leaf, time.perf_counter())
+        calls.append(call)
+        self._stack.append(call)
+        return call
+
+    def _close(self, call: Call) -> None:
+        assert self.observation is not None
+        self._stack.pop()
+        call.seconds = time.perf_counter() - call.started
+        call.end = len(self.observation.calls)
+
+    # --- ops ----------------------------------------------------------------------------------------------------------
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Run the op as it is; note it if it computes something inside the model."""
+        kwargs = kwargs or {}
+        if not self._active or self._leaf_depth:
+            return func(*args, **kwargs)
+        op = ops.describe(func)
+        if op.role == "ignore":
+            return func(*args, **kwargs)
+        if self._doubling and op.name == "cat" and self._note_doubling(args):
+            output = func(*args, **kwargs)
+            self._add_input(output, None)
+            return output
+        if op.role == "composite":
+            return self._run_composite(op.name, func, args, kwargs)
+        written = ops.written_tensor(op, args, kwargs)
+        if written is not None:
+            self._keep_value(written)
+        self._references = self.log.next() if self.log else {}
+        inputs = self._wires(ops.arguments(args if written is None else (written, *args[1:]), kwargs))
+        started = time.perf_counter()
+        output = func(*args, **kwargs)
+        results = list(tensors_in(output if written is None else written, "output"))
+        if op.role == "shape" and len({wire.index for _name, wire in inputs}) == 1:
+            self._record_reshaping(inputs[0][1], results)
+        else:
+            self._record_op(op.name, started, inputs, results)
+        return output
+
+    def _run_composite(
+        self, name: str, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        call = self._open(f"{self._stack[-1].path}/{name}", "op", name, source_line(), "autograd", leaf=False)
+        self._references = {}
+        self._note_arguments(call, list(ops.arguments(args, kwargs)))
+        with self:  # torch switched the mode off for the time of this call
+            output = ops.body(func)(*args, **kwargs)
+        self._note_results(call, list(tensors_in(output, "output")))
+        self._close(call)
+        return output
+
+    def _record_op(
+        self,
+        name: str,
+        started: float,
+        inputs: list[tuple[str, Wire]],
+        results: list[tuple[str, torch.Tensor]],
+    ) -> None:
+        if not any(self._is_new(tensor) for _name, tensor in results):
+            return
+        call = self._open(f"{self._stack[-1].path}/{name}", "op", name, source_line(), "autograd", leaf=True)
+        call.started = started
+        call.arguments = inputs
+        self._record_results(call, results)
+        self._close(call)
+
+    def _record_reshaping(self, source: Wire, results: list[tuple[str, torch.Tensor]]) -> None:
+        fresh = [(name, tensor) for name, tensor in results if self._is_new(tensor)]
+        if not fresh:
+            return
+        use = Use(source, self._stack[-1].index, "", reshaping=True)
+        self._attach([tensor for _name, tensor in fresh], {source: use})
+        for name, tensor in fresh:
+            self._add(tensor, None, name, parent=source)
+
+    # --- wires --------------------------------------------------------------------------------------------------------
+
+    def _is_new(self, tensor: torch.Tensor) -> bool:
+        edge = gradient_edge(tensor)
+        return edge is not None and edge not in self._edges
+
+    def _add(
+        self,
+        tensor: torch.Tensor,
+        producer: int | None,
+        name: str,
+        *,
+        parent: Wire | None = None,
+        source: Wire | None = None,
+    ) -> Wire:
+        assert self.observation is not None
+        origin = parent or source
+        near = (origin.value, origin.axis) if origin is not None and origin.axis is not None else None
+        axis = example_axis(tensor, self.observation.rows, near)
+        wire = Wire(len(self.observation.wires), tensor.detach(), axis, producer, parent, self._references.get(name))
+        self.observation.wires.append(wire)
+        edge = gradient_edge(tensor)
+        if edge is not None:
+            self._edges[edge] = wire
+        self._by_storage[tensor.untyped_storage().data_ptr()].append(wire)
+        return wire
+
+    def _add_input(self, tensor: torch.Tensor, reference: torch.Tensor | None) -> Wire:
+        assert self.observation is not None
+        wire = self._add(tensor, None, "")
+        wire.reference = reference
+        self._watch(tensor, wire)
+        self._stack[0].arguments.append((f"input {len(self.observation.inputs)}", wire))
+        self.observation.inputs.append(wire)
+        return wire
+
+    def _note_doubling(self, args: tuple[Any, ...]) -> bool:
+        """Whether this `torch.cat` is captum's own, which joins an input with its reference into one batch."""
+        parts = args[0] if args else ()
+        if not isinstance(parts, (list, tuple)) or len(parts) != 2:
+            return False
+        if parts[0] is self._doubling[0][0] and parts[1] is self._doubling[0][1]:
+            self._doubling.pop(0)
+            return True
+        return False
+
+    def _wire(self, name: str, tensor: torch.Tensor) -> Wire | None:
+        """The wire of a tensor that an op or module takes; what made it unseen becomes a call of its own."""
+        edge = gradient_edge(tensor)
+        if edge is None:
+            return self._leaves.get(id(tensor))
+        return self._edges.get(edge) or self._discover(name, tensor, edge)
+
+    def _wires(self, tensors: Iterable[tuple[str, torch.Tensor]]) -> list[tuple[str, Wire]]:
+        return [(name, wire) for name, tensor in tensors if (wire := self._wire(name, tensor)) is not None]
+
+    def _discover(self, argument: str, tensor: torch.Tensor, edge: GradientEdge) -> Wire | None:
+        found = consumptions([edge], self._edges)
+        if not found:
+            return None
+        sources = list(dict.fromkeys(self._edges[taken.edge] for taken in found))
+        name = edge.node.name()
+        if len(sources) == 1 and name.startswith(_RESHAPING_NODES):
+            self._record_reshaping(sources[0], [(argument, tensor)])
+            return self._edges[edge]
+        call = self._open(f"{self._stack[-1].path}/{name}", "unobserved", name, source_line(), "autograd", leaf=True)
+        call.arguments = [(f"args.{index}", wire) for index, wire in enumerate(sources)]
+        self._record_results(call, [(argument, tensor)])
+        self._close(call)
+        return self._edges[edge]
+
+    def _keep_value(self, tensor: torch.Tensor) -> None:
+        """Copy the values that lie in this tensor's memory, which an in-place op is about to overwrite."""
+        for wire in self._by_storage.pop(tensor.untyped_storage().data_ptr(), ()):
+            wire.value = wire.value.clone()
+
+    # --- multipliers --------------------------------------------------------------------------------------------------
+
+    def _note_arguments(self, call: Call, tensors: list[tuple[str, torch.Tensor]]) -> None:
+        call.arguments = self._wires(tensors)
+        if call.rule == "captum":
+            for name, tensor in tensors:
+                if (wire := self._wire(name, tensor)) is not None:
+                    self._watch(tensor, wire)
+
+    def _note_results(self, call: Call, results: list[tuple[str, torch.Tensor]]) -> None:
+        self._references = {}
+        for name, tensor in results:
+            if (wire := self._wire(name, tensor)) is not None:
+                self._watch(tensor, wire)
+                call.results.append((name, wire))
+
+    def _record_results(self, call: Call, results: list[tuple[str, torch.Tensor]]) -> None:
+        """Note what a leaf call made, and have every multiplier that passes through it noted."""
+        uses = {wire: Use(wire, call.index, name, overrides=call.rule == "captum") for name, wire in call.arguments}
+        self._attach([tensor for _name, tensor in results if self._is_new(tensor)], uses)
+        source = next((wire for _name, wire in call.arguments if wire.axis is not None), None)
+        for name, tensor in results:
+            edge = gradient_edge(tensor)
+            if edge is None:
+                continue
+            wire = self._edges.get(edge)
+            if wire is None:
+                wire = self._add(tensor, call.index, name, source=source)
+            self._watch(tensor, wire)
+            call.results.append((name, wire))
+
+    def _watch(self, tensor: torch.Tensor, wire: Wire) -> None:
+        """Have the multiplier that finally arrives at this tensor noted, after all hooks on the tensor."""
+        if wire.watched:
+            return
+        wire.watched = True
+        edge = gradient_edge(tensor)
+        if edge is None:
+            if tensor.requires_grad:  # a leaf: its gradient is captured, no node of its own runs
+
+                def capture(gradient: torch.Tensor) -> None:
+                    wire.multiplier = gradient
+
+                tensor.register_hook(capture)
+            return
+        number = edge.output
+
+        def arrive(gradients: tuple[torch.Tensor | None, ...]) -> None:
+            wire.multiplier = gradients[number]
+
+        edge.node.register_prehook(arrive)
+
+    def _attach(self, results: list[torch.Tensor], uses: Mapping[Wire, Use]) -> None:
+        """Have the gradient that each use sends back noted, at the graph nodes between `results` and the used wires."""
+        assert self.observation is not None
+        self.observation.uses.extend(uses.values())
+        captured: dict[Wire, Use] = {}  # what a closure or the base of a view brought in past the arguments
+        slots: dict[Node, list[tuple[int, Use]]] = {}
+        edges = [edge for tensor in results if (edge := gradient_edge(tensor)) is not None]
+        for node, slot, edge in consumptions(edges, self._edges):
+            wire = self._edges[edge]
+            use = uses.get(wire) or captured.setdefault(wire, Use(wire, self._stack[-1].index, "captured"))
+            slots.setdefault(node, []).append((slot, use))
+        self.observation.uses.extend(captured.values())
+        for node, taken in slots.items():
+            node.register_hook(_noter(taken))
+
+
+def _noter(slots: list[tuple[int, Use]]) -> Callable[[tuple[torch.Tensor | None, ...], Any], None]:
+    def note(gradients: tuple[torch.Tensor | None, ...], _outputs: Any) -> None:
+        for slot, use in slots:
+            gradient = gradients[slot]
+            if gradient is not None:
+                use.multiplier = gradient if use.multiplier is None else use.multiplier + gradient
+
+    return note

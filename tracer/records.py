@@ -1,0 +1,196 @@
+"""The records that leave the recorder, lie in the trace file and reach every view: plain data, no torch.
+
+Sizes: `E` is the number of examples. Flows, leaks and deltas are float64 of shape (E,), one number an example.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float64]
+Kind = Literal["module", "op", "unobserved", "lost"]
+Direction = Literal["in", "out"]
+Status = Literal["recording", "complete", "failed"]
+TENSOR_NAMES = ("input", "reference", "multiplier_in", "output", "output_reference", "multiplier_out")
+
+
+@dataclass(frozen=True, slots=True)
+class Statistics:
+    """Figures of one tensor: `minimum`, `maximum` and `mean` over its finite elements, `norm` the 2-norm of them."""
+
+    count: int
+    nonfinite: int
+    minimum: float
+    maximum: float
+    mean: float
+    norm: float
+
+
+@dataclass(frozen=True, slots=True)
+class TensorRef:
+    """A stored tensor: its content hash, or None where only figures were kept (`elided` says so)."""
+
+    hash: bytes | None
+    dtype: str
+    shape: tuple[int, ...]
+    elided: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """A tensor on its way into or out of a call, as the input run and the reference run had it.
+
+    `flow` = Σ m·Δt over everything but the example axis, float64 (E,). `name` is the argument's name ("input",
+    "args.0", "kwargs.mask", "output", "output.last_hidden_state"). `shape` is the shape of one run's tensor
+    (examples included, the doubled batch halved). A tensor is None where it was not captured or does not exist
+    (a multiplier that never came).
+    """
+
+    direction: Direction
+    slot: int
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    flow: Floats
+    value_statistics: Statistics | None = None
+    reference_statistics: Statistics | None = None
+    difference_statistics: Statistics | None = None
+    multiplier_statistics: Statistics | None = None
+    value: TensorRef | None = None
+    reference: TensorRef | None = None
+    multiplier: TensorRef | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One call of a module or functional op, with its place in the tree and its row of the ledger.
+
+    `id` is the preorder number and the order of starting; the subtree is `id … end − 1`. `(path, call)` is unique: `call`
+    counts the calls of that path, from 0. An op's path is its module's path, "/", and the op's name. The model itself
+    has the path "". Kind "unobserved" is what ran unseen between observed calls, "lost" is a flow that was sent
+    back to a tensor and overwritten on the way (`type` says what is known about it).
+
+    `leak` = Σ flow in − Σ flow out of the subtree, `self_leak` what its children do not explain, both (E,);
+    the self leaks of all nodes sum to the convergence delta. `gain` = ‖m_in‖₂ / ‖m_out‖₂. `relative_leak` =
+    |leak| / Σ|m_out·Δout|. `largest_secant` = the largest |m_in / m_out| where both have one shape, NaN elsewhere;
+    `small_differences` counts elements with |Δin| < 1e-10, `dropped_differences` those of them whose Δout is not
+    small; `nonfinite` counts non-finite multipliers. `rule` names the rule that made the multipliers ("autograd", "captum", ...).
+    """
+
+    id: int
+    parent: int | None
+    end: int
+    depth: int
+    path: str
+    call: int
+    kind: Kind
+    type: str
+    source: str | None
+    rule: str
+    leak: Floats
+    self_leak: Floats
+    gain: float
+    relative_leak: float
+    largest_secant: float
+    small_differences: int
+    dropped_differences: int
+    nonfinite: int
+    seconds: float
+    children: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    """One way of scoring the tokens: raw `scores`, one a token in reading order, of the first example.
+
+    `delta` is the method's own convergence delta (None where it has none, as attention), `relative_delta` =
+    |delta| / |f(x) − f(x')|. `note` is a warning in words, "" if there is none.
+    """
+
+    name: str
+    scores: tuple[float, ...]
+    delta: float | None = None
+    relative_delta: float | None = None
+    note: str = ""
+
+    @property
+    def normalised(self) -> tuple[float, ...]:
+        """The scores divided by their 2-norm, as in the notebook of captum issue #519."""
+        norm = float(np.linalg.norm(self.scores)) or 1.0
+        return tuple(score / norm for score in self.scores)
+
+
+@dataclass(frozen=True, slots=True)
+class HookReport:
+    """What captum saw of the model: module types with a rule of captum's, and non-linearities without one.
+
+    `hooked` and `unhooked` map a type's name to its number of calls; functional ops stand under their op's name.
+    """
+
+    version: str
+    path: str
+    hooked: dict[str, int] = field(default_factory=dict)
+    unhooked: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def summary(self) -> str:
+        """ "1 of 13 non-linearities hooked": one number to see whether captum ruled anything at all."""
+        seen = sum(self.hooked.values())
+        return f"{seen} of {seen + sum(self.unhooked.values())} non-linearities hooked"
+
+
+@dataclass(frozen=True, slots=True)
+class Panel:
+    """The sanity panel of the notebook of captum issue #519: is the model right, is a method to be trusted?"""
+
+    output: tuple[float, ...] = ()
+    output_reference: tuple[float, ...] = ()
+    labels: tuple[str, ...] = ()
+    rankings: tuple[Ranking, ...] = ()
+    hooks: HookReport | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """The head of a trace: what ran on what, and what came out. Arrays are float64 (E,).
+
+    `output` is f(x) at the target, `delta` = Σ attributions − (f(x) − f(x')), as the method itself gives it.
+    `tokens` has one row an example; empty where the input is no text. `variant` says how the model was changed ("as
+    shipped", "softmax explicit", ...). `message` says why a run failed.
+    """
+
+    model: str
+    method: str
+    variant: str
+    status: Status
+    message: str
+    started: str
+    seconds: float
+    capture: str
+    rulebook: str
+    versions: dict[str, str]
+    target: str
+    text: str
+    reference: str
+    tokens: tuple[tuple[str, ...], ...]
+    reference_tokens: tuple[tuple[str, ...], ...]
+    output: Floats
+    output_reference: Floats
+    delta: Floats
+    panel: Panel
+
+    @property
+    def examples(self) -> int:
+        """Number of examples, E."""
+        return int(self.delta.shape[0])
+
+    @property
+    def relative_delta(self) -> float:
+        """|Σ delta| / |Σ f(x) − f(x')| over the examples; infinite where the output does not change but delta is not 0."""
+        change = abs(float(np.sum(self.output - self.output_reference)))
+        delta = abs(float(np.sum(self.delta)))
+        return delta / change if change else (0.0 if delta == 0 else float("inf"))

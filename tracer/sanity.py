@@ -1,0 +1,161 @@
+"""The sanity panel of the notebook of captum issue #519: is the model right, and is a method to be trusted here?"""
+
+from __future__ import annotations
+
+import importlib.metadata
+from collections import Counter
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import captum
+import numpy as np
+import torch
+from captum.attr import IntegratedGradients
+from captum.attr._core import deep_lift
+from torch import nn
+
+from tracer.explicit import eager_attention
+from tracer.records import HookReport, Panel, Ranking
+from tracer.subject import Subject, quiet
+
+Progress = Callable[[str, int, int], None]
+ATTENTION_LAYERS = 4
+TOLERATED_DELTA = 0.05  # of |f(x) − f(x')|
+_ROWS_AT_ONCE = 10  # of Integrated Gradients' steps: bounds memory, and each batch reports progress
+
+_NON_LINEAR_FAMILIES = ("torch.nn.modules.activation", "torch.nn.modules.normalization", "transformers.activations")
+_LINEAR = {"MultiheadAttention", "LinearActivation"}
+_POOLING = ("MaxPool", "AdaptiveMaxPool", "FractionalMaxPool", "LPPool")
+_NORMS = ("LayerNorm", "RMSNorm", "InstanceNorm1d", "InstanceNorm2d", "InstanceNorm3d")
+
+
+def sanity_panel(
+    subject: Subject,
+    attributions: Any,
+    delta: float,
+    method_name: str,
+    hooks: HookReport | None,
+    *,
+    steps: int = 100,
+    progress: Progress | None = None,
+) -> Panel:
+    """Logits of text and reference, and the tokens ranked by attention, by Integrated Gradients and by the method itself.
+
+    `attributions` (1, T, H) is a tensor or array, alone or as a tuple's first entry. A token's score is the sum over the hidden
+    axis; its attention is the mean over the last four layers, all heads and all queries. `progress` is told
+    ("Integrated Gradients", steps done, steps in all).
+    """
+    output, output_reference = _logits(subject, subject.inputs), _logits(subject, subject.baselines)
+    change = output[subject.target] - output_reference[subject.target]
+    first = attributions[0] if isinstance(attributions, tuple) else attributions
+    own_note = _doubt(method_name, "does not add up", delta, change)
+    rankings = [
+        _integrated_gradients(subject, change, steps, progress),
+        Ranking(method_name, _token_scores(first), float(delta), _relative(delta, change), own_note),
+    ]
+    attention = attention_by_token(subject)
+    if attention is not None:
+        rankings.insert(0, Ranking("attention, last four layers", attention))
+    return Panel(output, output_reference, subject.labels, tuple(rankings), hooks)
+
+
+def attention_by_token(subject: Subject) -> tuple[float, ...] | None:
+    """Attention paid to each token of the text, or None where the model gives no attention matrices.
+
+    The mean over the last four layers, heads and queries, as `summarize_attention` in the notebook has it.
+    """
+    with eager_attention(subject.model), quiet(), torch.no_grad():
+        try:
+            output = subject.model.run(subject.inputs, *subject.additional_forward_args, output_attentions=True)
+        except (TypeError, ValueError):  # the model has no such option
+            return None
+    layers = getattr(output, "attentions", None)
+    tokens = len(subject.tokens)
+    if not layers or any(layer is None or layer.shape[-2:] != (tokens, tokens) for layer in layers):
+        return None
+    means = [layer[0].double().mean(dim=(0, 1)) for layer in layers[-ATTENTION_LAYERS:]]
+    return tuple(torch.stack(means).mean(dim=0).tolist())
+
+
+def hook_report(hooked: Mapping[str, int], unhooked: Mapping[str, int]) -> HookReport:
+    """captum's version and place, with the counts of what it ruled and what it passed over, as a recorder saw them."""
+    return HookReport(importlib.metadata.version("captum"), next(iter(captum.__path__)), dict(hooked), dict(unhooked))
+
+
+def captum_hooked(model: nn.Module) -> tuple[Counter[str], Counter[str]]:
+    """Non-linear modules by type name: (those captum would rule, those it would pass over), one count a module.
+
+    captum looks up the exact type and skips a module that has a backward hook, so a subclass of `nn.ReLU` is passed over.
+    """
+    hooked: Counter[str] = Counter()
+    unhooked: Counter[str] = Counter()
+    for module in model.modules():
+        if type(module) in deep_lift.SUPPORTED_NON_LINEAR and not module._backward_hooks:
+            hooked[type(module).__name__] += 1
+        elif is_non_linear(module) and next(module.children(), None) is None:
+            unhooked[type(module).__name__] += 1
+    return hooked, unhooked
+
+
+def is_non_linear(module: nn.Module) -> bool:
+    """Whether a module is a known non-linearity: an activation, a softmax, a norm over features or a maximum."""
+    kind = type(module)
+    if kind.__name__ in _LINEAR:
+        return False
+    return (
+        isinstance(module, tuple(deep_lift.SUPPORTED_NON_LINEAR))
+        or kind.__module__ in _NON_LINEAR_FAMILIES
+        or kind.__name__.endswith(_NORMS)
+        or kind.__name__.startswith(_POOLING)
+    )
+
+
+def _integrated_gradients(subject: Subject, change: float, steps: int, progress: Progress | None) -> Ranking:
+    """captum's Integrated Gradients (Gauss–Legendre); the note says so where it has not converged itself."""
+    name = "Integrated Gradients"
+    done = 0
+
+    def forward(embeddings: torch.Tensor, *extras: torch.Tensor) -> torch.Tensor:
+        nonlocal done
+        logits: torch.Tensor = subject.model(embeddings, *extras)
+        done = min(done + embeddings.shape[0], steps)  # the two ends are run once more, for the delta
+        if progress is not None:
+            progress(name, done, steps)
+        return logits
+
+    attributions, delta = IntegratedGradients(forward).attribute(
+        subject.inputs,
+        subject.baselines,
+        target=subject.target,
+        additional_forward_args=subject.additional_forward_args or None,
+        n_steps=steps,
+        internal_batch_size=_ROWS_AT_ONCE,
+        return_convergence_delta=True,
+    )
+    own = float(delta.sum())
+    note = _doubt(name, "has not converged", own, change)
+    return Ranking(f"{name}, {steps} steps", _token_scores(attributions), own, _relative(own, change), note)
+
+
+@torch.no_grad()
+def _logits(subject: Subject, embeddings: torch.Tensor) -> tuple[float, ...]:
+    return tuple(subject.model(embeddings, *subject.additional_forward_args)[0].double().tolist())
+
+
+def _token_scores(attributions: Any) -> tuple[float, ...]:
+    """Σ over the hidden axis of (1, T, H), float64: one score a token of the first example."""
+    if isinstance(attributions, torch.Tensor):
+        attributions = attributions.detach().double().cpu().numpy()
+    scores: list[float] = np.asarray(attributions, dtype=np.float64)[0].sum(axis=-1).tolist()
+    return tuple(scores)
+
+
+def _relative(delta: float, change: float) -> float:
+    return abs(delta) / abs(change) if change else (0.0 if delta == 0 else float("inf"))
+
+
+def _doubt(name: str, what: str, delta: float, change: float) -> str:
+    """A warning in plain words where |delta| is more than 5 % of the output's change, else ""; NaN is no small delta."""
+    if _relative(delta, change) <= TOLERATED_DELTA:
+        return ""
+    return f"{name} {what}: its delta is {delta:.4g} where the output changes by {change:.4g}; do not read it as the truth"

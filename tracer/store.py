@@ -1,0 +1,271 @@
+"""Writes a trace file while a run is under way."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+import numpy as np
+
+from tracer import schema
+from tracer.errors import TraceFileError
+from tracer.records import Edge, Node, Run, TensorRef
+
+if TYPE_CHECKING:
+    from tracer.trace import Trace
+
+_BATCH = 2_000
+_COMMIT_SECONDS = 0.5
+
+_ADD_NODE = schema.insertion("node", schema.NODE_COLUMNS)
+_ADD_EDGE = schema.insertion("edge", schema.EDGE_COLUMNS)
+_ADD_TENSOR = schema.insertion("tensor", ("hash", "dtype", "shape", "data"))
+_ADD_RUN = schema.insertion("run", schema.RUN_COLUMNS)
+_SET_RUN = f"UPDATE run SET {', '.join(f'{column} = ?' for column in schema.RUN_COLUMNS)}"
+
+
+class TraceWriter:
+    """Writes one trace: `begin`, then tensors and nodes in any order, then `finish`.
+
+    `path` None keeps the trace in memory, in the same schema. A file can be opened while it is written, and a killed
+    process leaves what was committed, with the status "recording". Leaving the context before `finish` leaves the
+    status "failed" and the reason; leaving it before `begin` leaves no file.
+    """
+
+    def __init__(self, path: str | os.PathLike[str] | None, force: bool = False) -> None:
+        self.path = None if path is None else Path(path)
+        self.stored_bytes = 0
+        """Bytes of tensors stored so far, each content counted once: what a byte budget is measured against."""
+        self._begun = self._finished = self._handed_over = False
+        self._nodes: list[tuple[schema.Cell, ...]] = []
+        self._edges: list[tuple[schema.Cell, ...]] = []
+        self._hashes: set[bytes] = set()
+        self._committed = time.monotonic()
+        if self.path is not None:
+            _claim(self.path, force)
+        with self._errors():
+            # Views may be shown from another thread than the one that recorded.
+            self._connection = sqlite3.connect(
+                self.path or ":memory:", check_same_thread=False, isolation_level=None, cached_statements=32
+            )
+            self._largest = self._connection.getlimit(sqlite3.SQLITE_LIMIT_LENGTH) - 1024
+            _create(self._connection)
+
+    def begin(self, run: Run) -> None:
+        """Write the head of the run; from here on the file can be opened."""
+        with self._errors():
+            self._connection.execute(_ADD_RUN, schema.run_row(run))
+            self._begun = True
+            self._commit()
+
+    def put_tensor(self, raw: bytes | memoryview, dtype: str, shape: tuple[int, ...]) -> TensorRef:
+        """The reference to a stored tensor: `raw` are its elements in row-major order, `dtype` torch's name of it.
+
+        One content is stored once. A tensor that a database cell cannot hold (1 GB), or of a dtype that numpy does not
+        know, is elided.
+        """
+        data = memoryview(raw).cast("B") if memoryview(raw).nbytes else memoryview(b"")
+        item = schema.ITEM_TYPES.get(dtype)
+        if item is None or data.nbytes > self._largest:
+            return TensorRef(None, dtype, shape, elided=True)
+        if data.nbytes != np.dtype(item).itemsize * int(np.prod(shape, dtype=object)):
+            raise ValueError(f"{data.nbytes} bytes do not make a {dtype} tensor of shape {shape}")
+        digest = schema.content_hash(data, dtype, shape)
+        if digest not in self._hashes:
+            with self._errors():
+                row = (digest, dtype, str(list(shape)), data)
+                self._connection.execute(_ADD_TENSOR, row)
+            self._hashes.add(digest)
+            self.stored_bytes += data.nbytes
+            self._commit_now_and_then()
+        return TensorRef(digest, dtype, shape)
+
+    def add(self, node: Node, edges: Sequence[Edge]) -> None:
+        """Write a node and its edges. Nodes may come in any order; together their ids must be 0 … N − 1, in preorder."""
+        self._nodes.append(_node_row(node))
+        self._edges += [_edge_row(node.id, edge) for edge in edges]
+        if len(self._nodes) >= _BATCH:
+            self._flush()
+        self._commit_now_and_then()
+
+    def set_attributions(self, refs: Sequence[TensorRef]) -> None:
+        """Write which stored tensors are the attributions, one a model input; `begin` must have been called."""
+        with self._errors():
+            self._connection.execute("UPDATE run SET attributions = ?", (schema.refs_to_json(refs),))
+
+    def finish(self, run: Run) -> None:
+        """Write the final head of the run and leave one file, with nothing beside it."""
+        with self._errors():
+            self._flush()
+            self._connection.execute(_SET_RUN, schema.run_row(run))
+            self._commit()
+        self._finished = True
+        self._fold()
+
+    def commit(self) -> None:
+        """Make what was written so far visible to whoever opens the file, and safe from the end of this process."""
+        self._flush()
+        with self._errors():
+            self._commit()
+
+    def trace(self) -> Trace:
+        """What was written so far, opened for reading. In memory, the trace takes the database over."""
+        from tracer.trace import Trace, open_trace
+
+        self.commit()
+        if self.path is not None:
+            return open_trace(self.path)
+        self._handed_over = True
+        return Trace(self._connection, None)
+
+    def close(self) -> None:
+        """End the writing; see the class for what is left when `finish` did not come first."""
+        self._end("the recording ended before it was finished")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if kind is not None and issubclass(kind, KeyboardInterrupt):
+            self._end("interrupted")
+        elif kind is not None:
+            self._end(f"{kind.__name__}: {error}")
+        else:
+            self.close()
+
+    def _end(self, reason: str) -> None:
+        # After an error the database may be unwritable (a full disk); that must not hide the error itself.
+        if self._begun and not self._finished:
+            with suppress(TraceFileError), self._errors():
+                self._flush()
+                failed = "UPDATE run SET status = 'failed', message = ?"
+                self._connection.execute(failed, (schema.storable(reason),))
+                self._commit()
+                self._finished = True
+            self._fold()
+        if not self._handed_over:
+            self._connection.close()
+        if self.path is not None and not self._begun:
+            _remove(self.path)
+
+    def _flush(self) -> None:
+        with self._errors():
+            nodes, self._nodes = self._nodes, []
+            edges, self._edges = self._edges, []
+            self._connection.executemany(_ADD_NODE, nodes)
+            self._connection.executemany(_ADD_EDGE, edges)
+
+    def _commit_now_and_then(self) -> None:
+        if time.monotonic() - self._committed > _COMMIT_SECONDS:
+            self.commit()
+
+    def _commit(self) -> None:
+        self._connection.execute("COMMIT")
+        self._connection.execute("BEGIN")
+        self._committed = time.monotonic()
+
+    def _fold(self) -> None:
+        """Move the write-ahead log into the file. A reader that has it open keeps the log beside it; that is harmless."""
+        if self.path is None:
+            return
+        with suppress(sqlite3.Error):
+            self._connection.execute("COMMIT")
+        with suppress(sqlite3.OperationalError):
+            self._connection.execute("PRAGMA busy_timeout = 200")
+            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            self._connection.execute("PRAGMA journal_mode = DELETE")
+        with suppress(sqlite3.Error):
+            self._connection.execute("BEGIN")
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise TraceFileError(
+                f"cannot write {self.path or 'the trace in memory'} ({error}): "
+                "look at the free space and the rights of its folder, or write it elsewhere"
+            ) from error
+
+
+def _claim(path: Path, force: bool) -> None:
+    """Make `path` an empty file of ours; what was there is kept unless `force`."""
+    try:
+        if force and not path.is_dir():
+            _remove(path)
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+    except FileExistsError:
+        hint = "give a file in it" if path.is_dir() else "give another file, or overwrite it with --force (force=True)"
+        raise TraceFileError(f"{path} already exists{' as a folder' * path.is_dir()}: {hint}") from None
+    except OSError as error:
+        raise TraceFileError(
+            f"cannot write {path} ({error.strerror}): give a file in a folder that you can write"
+        ) from None
+
+
+def _remove(path: Path) -> None:
+    for name in (str(path), f"{path}-wal", f"{path}-shm", f"{path}-journal"):
+        Path(name).unlink(missing_ok=True)
+
+
+def _create(connection: sqlite3.Connection) -> None:
+    # Synchronous off: a killed process loses nothing, only a power cut may; and a trace can be recorded again.
+    connection.execute("PRAGMA synchronous = OFF")
+    connection.execute(f"PRAGMA application_id = {schema.APPLICATION_ID}")
+    connection.execute(f"PRAGMA user_version = {schema.VERSION}")
+    for sql in schema.SCHEMA.values():
+        connection.execute(sql)
+    # Last, so that the file's first page says what it is while the rest still stands in the log.
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("BEGIN")
+
+
+def _node_row(node: Node) -> tuple[schema.Cell, ...]:
+    leak, self_leak = schema.total(node.leak), schema.total(node.self_leak)
+    places = (-1 if node.parent is None else node.parent, node.end, node.depth, node.call)
+    sizes = (leak, self_leak, node.gain, node.relative_leak, node.seconds)
+    return (
+        node.id,
+        node.parent,
+        *places[1:],
+        node.kind,
+        *sizes,
+        schema.storable(node.type),
+        schema.storable(node.path),
+        None if node.source is None else schema.storable(node.source),
+        schema.storable(node.rule),
+        node.largest_secant,
+        node.small_differences,
+        node.dropped_differences,
+        node.nonfinite,
+        schema.NODE_FIGURES.pack(node.id, *places, *sizes),
+        schema.pack(node.leak),
+        schema.pack(node.self_leak),
+    )
+
+
+def _edge_row(node: int, edge: Edge) -> tuple[schema.Cell, ...]:
+    refs = (edge.value, edge.reference, edge.multiplier)
+    return (
+        node,
+        edge.direction,
+        edge.slot,
+        schema.storable(edge.name),
+        str(list(edge.shape)),
+        edge.dtype,
+        schema.total(edge.flow),
+        schema.pack(edge.flow),
+        *schema.statistics_cells(edge.value_statistics),
+        *schema.statistics_cells(edge.reference_statistics),
+        *schema.statistics_cells(edge.difference_statistics),
+        *schema.statistics_cells(edge.multiplier_statistics),
+        *(None if ref is None else ref.hash or b"" for ref in refs),
+    )

@@ -1,0 +1,118 @@
+"""A text classifier as a function of its embeddings, the form in which captum can differentiate it."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+
+from tracer.errors import ModelError
+
+
+def embedding_module(model: nn.Module) -> nn.Module | None:
+    """The module that turns token ids into the first hidden states, position and token type included.
+
+    BERT and its kin have one (`bert.embeddings`); None for models that add positions later, as GPT-2 and Llama do.
+    """
+    embeddings = getattr(getattr(model, "base_model", model), "embeddings", None)
+    if isinstance(embeddings, nn.Module) and "inputs_embeds" in inspect.signature(embeddings.forward).parameters:
+        return embeddings
+    return None
+
+
+@contextmanager
+def _passing_embeddings_through(embeddings: nn.Module) -> Iterator[None]:
+    """While the context lasts `embeddings(inputs_embeds=t)` is `t`: no position, no token type, no LayerNorm again.
+
+    Only the instance's `forward` is covered, so the module keeps its place, its buffers and its hooks: BERT reads the
+    buffers of its embeddings while it runs.
+    """
+    computing = embeddings.forward
+    covered = embeddings.__dict__.get("forward")
+    signature = inspect.signature(computing)
+
+    def forward(*args: Any, **kwargs: Any) -> Any:
+        given = signature.bind(*args, **kwargs).arguments.get("inputs_embeds")
+        return computing(*args, **kwargs) if given is None else given
+
+    embeddings.__dict__["forward"] = forward
+    try:
+        yield
+    finally:
+        if covered is None:
+            del embeddings.__dict__["forward"]
+        else:
+            embeddings.__dict__["forward"] = covered
+
+
+@contextmanager
+def _with_pad_token(config: Any) -> Iterator[None]:
+    """A pad token id for configs without one, which refuse a batch otherwise.
+
+    Which id does not matter: only token ids are searched for padding, and embeddings have none.
+    """
+    missing = getattr(config, "pad_token_id", 0) is None
+    if missing:
+        config.pad_token_id = 0
+    try:
+        yield
+    finally:
+        if missing:
+            config.pad_token_id = None
+
+
+def logits_of(output: Any) -> torch.Tensor:
+    """The logits in a model's output, be it a `ModelOutput`, a dict, a tuple (the first) or the tensor itself."""
+    if isinstance(output, Mapping):
+        output = output.get("logits")
+    elif isinstance(output, (tuple, list)) and output:
+        output = output[0]
+    elif hasattr(output, "logits"):
+        output = output.logits
+    if not isinstance(output, torch.Tensor) or output.dim() != 2:
+        seen = f"a tensor of shape {tuple(output.shape)}" if isinstance(output, torch.Tensor) else type(output).__name__
+        raise ModelError(f"the model gives {seen}, not logits of shape (examples, classes): give a sequence classifier")
+    return output
+
+
+class EmbeddingClassifier(nn.Module):
+    """`module(embeddings, *extras)` -> logits (E, classes), for embeddings (E, T, H) and extras (E, T) by position.
+
+    `inner` is the classifier itself. With `from_embedding_module` the embeddings are the output of the whole embedding
+    module (as in captum's `configure_interpretable_embedding_layer`), else they are word embeddings. Between calls
+    `inner` is exactly as it was.
+    """
+
+    def __init__(self, inner: nn.Module, extra_names: tuple[str, ...], from_embedding_module: bool) -> None:
+        super().__init__()
+        self.inner = inner
+        self.extra_names = extra_names
+        self.from_embedding_module = from_embedding_module
+        self.training = inner.training
+        self._takes_cache = "use_cache" in inspect.signature(inner.forward).parameters
+
+    def forward(self, embeddings: torch.Tensor, *extras: torch.Tensor) -> torch.Tensor:
+        """The logits (E, classes)."""
+        return logits_of(self.run(embeddings, *extras))
+
+    def run(self, embeddings: torch.Tensor, *extras: torch.Tensor, **options: Any) -> Any:
+        """The classifier's whole output, as the classifier gives it; `options` are passed on to it."""
+        if self._takes_cache:
+            options.setdefault("use_cache", False)
+        with ExitStack() as stack:
+            stack.enter_context(_with_pad_token(getattr(self.inner, "config", None)))
+            if self.from_embedding_module:
+                embedding = embedding_module(self.inner)
+                assert embedding is not None
+                stack.enter_context(_passing_embeddings_through(embedding))
+            named = dict(zip(self.extra_names, extras, strict=True))
+            return self.inner(inputs_embeds=embeddings, **named, **options)
+
+    def paths(self) -> dict[nn.Module, str]:
+        """The inner model's modules with their paths in it; this wrapper stands for the inner model itself, as ""."""
+        inner = {module: path for path, module in self.inner.named_modules() if path}
+        return {self: "", **inner}

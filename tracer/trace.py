@@ -1,0 +1,334 @@
+"""Reads a trace: the run's head at once, everything else when it is asked for. Needs numpy and sqlite3 only."""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import weakref
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, Self, overload
+
+import numpy as np
+import numpy.typing as npt
+
+from tracer import schema
+from tracer.columns import FIGURES_QUERY, NAMES_QUERY, Columns, columns_from_rows, worst_first
+from tracer.errors import InputError, TraceFileError
+from tracer.opening import damaged, open_connection
+from tracer.records import Edge, Floats, Node, Run, TensorRef
+from tracer.schema import MISSHAPEN, content_hash
+
+Array = npt.NDArray[Any]
+TensorName = Literal["input", "reference", "multiplier_in", "output", "output_reference", "multiplier_out"]
+
+_PLACES: dict[str, tuple[str, str]] = {
+    "input": ("in", "value"),
+    "reference": ("in", "reference"),
+    "multiplier_in": ("in", "multiplier"),
+    "output": ("out", "value"),
+    "output_reference": ("out", "reference"),
+    "multiplier_out": ("out", "multiplier"),
+}
+_CHUNK = 1_000
+
+
+def open_trace(path: str | os.PathLike[str]) -> Trace:
+    """The trace in the file `path`; TraceFileError where it is none, damaged or too new. Loads no torch."""
+    file = Path(path)
+    return Trace(open_connection(file), file)
+
+
+class Trace:
+    """A recorded run. Arrays are numpy's; figures of one example each are float64 (E,)."""
+
+    def __init__(self, connection: sqlite3.Connection, path: Path | None) -> None:
+        self.path = path
+        self._connection = connection
+        self._finalizer = weakref.finalize(self, connection.close)
+        try:
+            rows = self._rows(f"SELECT {', '.join(schema.RUN_COLUMNS)} FROM run")
+            if not rows:
+                raise damaged(path, "it holds no run")
+            try:
+                self.run: Run = schema.run_from_row(rows[0])
+            except MISSHAPEN as error:
+                raise damaged(path, error) from error
+        except TraceFileError:
+            self.close()
+            raise
+
+    @property
+    def delta(self) -> Floats:
+        """The convergence delta, (E,)."""
+        return self.run.delta
+
+    @cached_property
+    def attributions(self) -> tuple[Array, ...]:
+        """The attributions, one array of the input's shape for each model input."""
+        ((value,),) = self._rows("SELECT attributions FROM run")
+        try:
+            refs = schema.refs_from_json(value)
+        except MISSHAPEN as error:
+            raise damaged(self.path, error) from error
+        return tuple(self._stored(ref, f"attribution {index}") for index, ref in enumerate(refs))
+
+    @cached_property
+    def columns(self) -> Columns:
+        """The figures of all nodes, read once."""
+        figures, (names,) = self._rows(FIGURES_QUERY), self._rows(NAMES_QUERY)
+        try:
+            return columns_from_rows(figures, names, complete=self.run.status == "complete")
+        except MISSHAPEN as error:
+            raise damaged(self.path, error) from error
+
+    @property
+    def nodes(self) -> Sequence[Node]:
+        """All nodes in preorder; each is built when it is asked for."""
+        return _Nodes(self)
+
+    def edges(self, node: Node | int) -> tuple[Edge, ...]:
+        """The tensors into and out of a call: the inputs by slot, then the outputs by slot."""
+        columns = ", ".join(f"edge.{column}" for column in schema.EDGE_COLUMNS)
+        joins = "".join(f" LEFT JOIN tensor AS {name} ON {name}.hash = edge.{name}_hash" for name in schema.STORED)
+        described = ", ".join(f"{name}.dtype, {name}.shape" for name in schema.STORED)
+        rows = self._rows(
+            f"SELECT {columns}, {described} FROM edge{joins} WHERE node = ? ORDER BY direction, slot", (_id(node),)
+        )
+        try:
+            return tuple(map(_edge, rows))
+        except MISSHAPEN as error:
+            raise damaged(self.path, error) from error
+
+    def tensor(self, node: Node | int, name: TensorName, slot: int = 0) -> Array:
+        """A recorded tensor in full; bfloat16 as float32. TraceFileError where it was not recorded."""
+        return self._stored(*self._reference(node, name, slot))
+
+    def tensor_rows(self, node: Node | int, name: TensorName, start: int, stop: int, slot: int = 0) -> Array:
+        """Rows `start` to `stop` of a tensor seen as a matrix of its last axis: (stop − start, last size).
+
+        All other axes are flattened into one. Only these rows are read from the file.
+        """
+        ref, what = self._reference(node, name, slot)
+        rowid, dtype, shape = self._locate(ref, what)
+        width = shape[-1] if shape else 1
+        item = np.dtype(schema.ITEM_TYPES[dtype])
+        start, stop, _ = slice(start, stop).indices(_product(shape[:-1]))
+        stop = max(start, stop)
+        try:
+            with self._connection.blobopen("tensor", "data", rowid, readonly=True) as blob:
+                blob.seek(start * width * item.itemsize)
+                data = blob.read((stop - start) * width * item.itemsize)
+        except (sqlite3.Error, ValueError) as error:
+            raise damaged(self.path, error) from error
+        return _decode(data, dtype).reshape(stop - start, width)
+
+    def leaks(self, example: int | None = None) -> tuple[Floats, Floats]:
+        """Leak and self leak of every node, (N,) each: of one example, or summed over all."""
+        if example is None:
+            return self.columns.leak, self.columns.self_leak
+        if not 0 <= example < self.run.examples:
+            count = self.run.examples
+            raise InputError(f"there is no example {example}: the trace holds {count}, 0 to {count - 1}")
+        count = len(self.columns.parent)
+        rows = self._rows("SELECT leak_examples, self_leak_examples FROM node ORDER BY id LIMIT ?", (count,))
+        try:
+            leak, self_leak = (
+                schema.unpack(b"".join(column)).reshape(count, self.run.examples)[:, example]
+                for column in zip(*rows, strict=True)
+            )
+        except MISSHAPEN as error:
+            raise damaged(self.path, error) from error
+        return leak, self_leak
+
+    def find(self, path: str, call: int = 0) -> Node:
+        """The node of one call of `path`; InputError where there is none."""
+        rows = self._rows("SELECT id FROM node WHERE path = ? AND call = ?", (schema.storable(path), call))
+        if not rows:
+            raise InputError(f"the trace has no call {call} of {path!r}: look the paths up in trace.columns.paths")
+        return self.nodes[rows[0][0]]
+
+    def worst(self, n: int = 10) -> list[Node]:
+        """The `n` nodes of the largest |self leak|, worst first; a NaN is worse than any number."""
+        return [self.nodes[int(node)] for node in worst_first(self.columns.self_leak)[:n]]
+
+    def close(self) -> None:
+        """End the reading; also done when the trace is let go."""
+        self._finalizer()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _rows(self, sql: str, values: Sequence[schema.Cell] = ()) -> list[tuple[schema.Cell, ...]]:
+        try:
+            return self._connection.execute(sql, values).fetchall()
+        except (sqlite3.Error, OverflowError) as error:
+            raise damaged(self.path, error) from error
+
+    def _read_nodes(self, start: int, stop: int) -> list[Node]:
+        sql = f"SELECT {', '.join(schema.NODE_COLUMNS)} FROM node WHERE id >= ? AND id < ? ORDER BY id"
+        rows = self._rows(sql, (start, stop))
+        try:
+            return [self._node(dict(zip(schema.NODE_COLUMNS, row, strict=True))) for row in rows]
+        except MISSHAPEN as error:
+            raise damaged(self.path, error) from error
+
+    def _node(self, cells: dict[str, Any]) -> Node:
+        index = cells["id"]
+        end = self.columns.end
+        children = []
+        child = index + 1
+        while child < end[index]:
+            children.append(child)
+            child = int(end[child])
+        leak, self_leak = schema.unpack(cells["leak_examples"]), schema.unpack(cells["self_leak_examples"])
+        if self.run.status == "complete" and not len(leak) == len(self_leak) == self.run.examples:
+            raise ValueError(f"node {index} has figures of {len(leak)} examples, the run has {self.run.examples}")
+        return Node(
+            id=index,
+            parent=cells["parent"],
+            end=int(end[index]),
+            depth=cells["depth"],
+            path=cells["path"],
+            call=cells["call"],
+            kind=cells["kind"],
+            type=cells["type"],
+            source=None if cells["source"] is None else schema.text(cells["source"]),
+            rule=schema.text(cells["rule"]),
+            leak=leak,
+            self_leak=self_leak,
+            gain=schema.number(cells["gain"]),
+            relative_leak=schema.number(cells["relative_leak"]),
+            largest_secant=schema.number(cells["largest_secant"]),
+            small_differences=int(cells["small_differences"]),
+            dropped_differences=int(cells["dropped_differences"]),
+            nonfinite=int(cells["nonfinite"]),
+            seconds=schema.number(cells["seconds"]),
+            children=tuple(children),
+        )
+
+    def _reference(self, node: Node | int, name: TensorName, slot: int) -> tuple[TensorRef, str]:
+        """The stored tensor's reference, and what to call it in an error."""
+        if name not in _PLACES:
+            raise ValueError(f"{name!r} is none of {', '.join(_PLACES)}")
+        direction, column = _PLACES[name]
+        where = "node = ? AND direction = ? AND slot = ?"
+        rows = self._rows(
+            f"SELECT {column}_hash, dtype, shape FROM edge WHERE {where}", (_id(node), direction, slot)
+        )  # fmt: skip
+        what = f"{name} {slot} of {self.nodes[_id(node)].path or 'the model'!s}"
+        if not rows:
+            raise TraceFileError(f"the trace has no {what}: see trace.edges(node) for what the call was given and gave")
+        digest, dtype, _ = rows[0]
+        if digest is None and self.run.capture != "tensors":
+            raise TraceFileError(f"the trace has figures only, not {what}: record it with --capture tensors")
+        return TensorRef(digest or None, str(dtype), (), elided=digest == b""), what
+
+    def _locate(self, ref: TensorRef, what: str) -> tuple[int, str, tuple[int, ...]]:
+        """Row number, dtype and shape of a stored tensor, checked against the length of its data before any is read."""
+        if ref.hash is None:
+            reason = "was left out to save room" if ref.elided else "does not exist"
+            raise TraceFileError(f"{what} {reason}: its figures are in trace.edges(node)")
+        rows = self._rows("SELECT id, dtype, shape, length(data), typeof(data) FROM tensor WHERE hash = ?", (ref.hash,))
+        if not rows:
+            raise damaged(self.path, f"{what} is missing")
+        rowid, dtype, sizes, length, stored_as = rows[0]
+        try:
+            shape = schema.parse_shape(json.loads(sizes))
+            expected = _product(shape) * np.dtype(schema.ITEM_TYPES[dtype]).itemsize
+        except MISSHAPEN as error:
+            raise damaged(self.path, error) from error
+        if stored_as != "blob" or length != expected:
+            raise damaged(self.path, f"{what} has {length} bytes, its shape needs {expected}")
+        return int(rowid), dtype, shape
+
+    def _stored(self, ref: TensorRef, what: str) -> Array:
+        rowid, dtype, shape = self._locate(ref, what)
+        ((data,),) = self._rows("SELECT data FROM tensor WHERE id = ?", (rowid,))
+        if content_hash(data, dtype, shape) != ref.hash:
+            raise damaged(self.path, f"{what} is not what was recorded")
+        try:
+            return _decode(data, dtype).reshape(shape)
+        except ValueError as error:  # a shape with a zero and sizes whose product no array can have
+            raise damaged(self.path, error) from error
+
+
+class _Nodes(Sequence[Node]):
+    """All nodes of a trace, read one by one or a chunk at a time."""
+
+    def __init__(self, trace: Trace) -> None:
+        self._trace = trace
+
+    def __len__(self) -> int:
+        return len(self._trace.columns.parent)
+
+    @overload
+    def __getitem__(self, index: int) -> Node: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Node]: ...
+    def __getitem__(self, index: int | slice) -> Node | list[Node]:
+        ids = range(len(self))[index]
+        if isinstance(ids, int):
+            return self._trace._read_nodes(ids, ids + 1)[0]
+        if ids.step == 1:
+            return self._trace._read_nodes(ids.start, ids.stop)
+        return [self[node] for node in ids]
+
+    def __iter__(self) -> Iterator[Node]:
+        for start in range(0, len(self), _CHUNK):
+            yield from self[start : start + _CHUNK]
+
+
+def _edge(row: tuple[schema.Cell, ...]) -> Edge:
+    cells = dict(zip(schema.EDGE_COLUMNS, row, strict=False))
+    described = row[len(schema.EDGE_COLUMNS) :]
+    direction: Literal["in", "out"] = "in" if cells["direction"] == "in" else "out"
+    shape = schema.parse_shape(json.loads(cells["shape"]))
+    dtype = schema.text(cells["dtype"])
+    figures = {
+        f"{tensor}_statistics": schema.statistics_from_cells([cells[f"{tensor}_{f}"] for f in schema.FIGURES])
+        for tensor in schema.STATISTICS
+    }
+    refs: dict[str, TensorRef | None] = {}
+    for index, tensor in enumerate(schema.STORED):
+        digest = cells[f"{tensor}_hash"]
+        stored_dtype, stored_shape = described[2 * index : 2 * index + 2]
+        if digest is None:
+            refs[tensor] = None
+        elif stored_dtype is None:
+            refs[tensor] = TensorRef(digest or None, dtype, shape, elided=digest == b"")
+        else:
+            refs[tensor] = TensorRef(digest, schema.text(stored_dtype), schema.parse_shape(json.loads(stored_shape)))
+    return Edge(
+        direction=direction,
+        slot=int(cells["slot"]),
+        name=schema.text(cells["name"]),
+        shape=shape,
+        dtype=dtype,
+        flow=schema.unpack(cells["flow_examples"]),
+        **figures,
+        **refs,
+    )
+
+
+def _decode(data: bytes, dtype: str) -> Array:
+    numbers = np.frombuffer(data, dtype=schema.ITEM_TYPES[dtype])
+    if dtype == "bfloat16":
+        return (numbers.astype(np.uint32) << 16).view(np.float32)
+    return numbers.copy()
+
+
+def _product(sizes: Sequence[int]) -> int:
+    product = 1
+    for size in sizes:
+        product *= size
+    return product
+
+
+def _id(node: Node | int) -> int:
+    return node if isinstance(node, int) else node.id

@@ -1,0 +1,237 @@
+"""`tracer.watch`: observe somebody's own captum call, and `finish_trace`, which makes an observation a trace."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from os import PathLike
+from types import TracebackType
+from typing import Any, Literal, Self
+
+import numpy as np
+import torch
+from torch import nn
+
+from tracer.errors import InputError, ModelError, ObservationError
+from tracer.hooks import listening, module_paths
+from tracer.ledger import Ledger
+from tracer.measure import Measure
+from tracer.observation import Observation
+from tracer.recorder import Recorder
+from tracer.records import Floats, HookReport, Panel, Run, Status
+from tracer.store import TraceWriter
+from tracer.trace import Trace
+
+Capture = Literal["summary", "tensors"]
+_PACKAGES = ("torch", "captum", "transformers", "numpy", "deeplift-tracer")
+
+
+@dataclass(frozen=True, slots=True)
+class Details:
+    """What only the caller knows about a run and the trace should say: names, texts, tokens. All optional."""
+
+    model: str = ""
+    variant: str = "as shipped"
+    target: str = ""
+    text: str = ""
+    reference: str = ""
+    tokens: tuple[tuple[str, ...], ...] = ()
+    reference_tokens: tuple[tuple[str, ...], ...] = ()
+    names: Mapping[nn.Module, str] | None = None
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What the method itself reported; None where it was not asked."""
+
+    delta: Floats | None = None
+    attributions: tuple[torch.Tensor, ...] | None = None
+    panel_maker: Callable[[tuple[torch.Tensor, ...], Floats, HookReport | None], Panel] | None = None
+    status: Status = "complete"
+    message: str = ""
+
+
+def installed_versions() -> dict[str, str]:
+    """Versions of Python and of the packages that a figure can depend on."""
+    versions = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+def refuse_unobservable(model: nn.Module) -> None:
+    """Raise `ModelError` for modules whose calls cannot be observed, with a word about what to do."""
+    for path, module in model.named_modules():
+        if isinstance(module, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
+            raise ModelError(f"{type(module).__name__} cannot be traced: pass the module inside it, model.module")
+        if isinstance(module, torch.jit.ScriptModule):
+            raise ModelError(f"{path or 'the model'} is a TorchScript module: trace the Python module it was made from")
+        if type(module).__name__ == "OptimizedModule":
+            raise ModelError(f"{path or 'the model'} is torch.compile'd: trace the module it was made from, ._orig_mod")
+
+
+def captum_rule(module: nn.Module) -> str | None:
+    """ "captum" where a captum DeepLift object has hooked the module, and so replaces its gradient."""
+    for hook in module._forward_pre_hooks.values():
+        owner = getattr(hook, "__self__", None)
+        if owner is not None and type(owner).__module__.startswith("captum.attr"):
+            return "captum"
+    return None
+
+
+def captum_inputs(
+    args: tuple[Any, ...], _kwargs: dict[str, Any]
+) -> tuple[list[torch.Tensor], list[torch.Tensor]] | None:
+    """(inputs, baselines) where captum's DeepLift calls the model for its attribution: it passes both as tuples."""
+    if not torch.is_grad_enabled() or len(args) < 2:
+        return None
+    inputs, baselines = args[0], args[1]
+    if not (isinstance(inputs, tuple) and isinstance(baselines, tuple) and len(inputs) == len(baselines) > 0):
+        return None
+    if not all(isinstance(tensor, torch.Tensor) for tensor in (*inputs, *baselines)):
+        return None
+    return list(inputs), list(baselines)
+
+
+class Watching:
+    """The context that `watch` returns; after it, `trace` is the trace of the observed attribution."""
+
+    def __init__(self, model: nn.Module, writer: TraceWriter, capture: Capture, details: Details) -> None:
+        refuse_unobservable(model)
+        self.outcome = Outcome()
+        self._details = details
+        self._capture: Capture = capture
+        self._writer = writer
+        self._trace: Trace | None = None
+        self._started = datetime.now(UTC).isoformat(timespec="seconds")
+        self._clock = time.perf_counter()
+        self._recorder = Recorder(model, captum_inputs, rule_of=captum_rule)
+        self._listening = listening(details.names or module_paths(model), self._recorder)
+        self._model = model
+
+    @property
+    def trace(self) -> Trace:
+        """The trace; `ObservationError` while the context is still open."""
+        if self._trace is None:
+            raise ObservationError("the trace is made when the `with` block ends: read it after the block")
+        return self._trace
+
+    def __enter__(self) -> Self:
+        self._listening.__enter__()
+        self._recorder.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._recorder.__exit__(kind, error, traceback)
+        self._listening.__exit__(None, None, None)
+        observation = self._recorder.observation
+        if observation is None or not observation.calls:
+            self._writer.close()
+            if error is None:
+                raise ObservationError(
+                    "no captum DeepLift attribution of this model was seen inside the `with` block: "
+                    "watch the very module that DeepLift was given, and call .attribute(...) inside the block"
+                )
+            return
+        if error is not None:
+            self._recorder.abandon()
+            self.outcome.status = "failed"
+            self.outcome.message = f"{type(error).__name__}: {error}"
+        self._trace = finish_trace(
+            observation, self._writer, self.outcome, self._details, "captum", self._capture, self._started,
+            time.perf_counter() - self._clock, type(self._model).__name__,
+        )  # fmt: skip
+
+
+def watch(
+    model: nn.Module,
+    path: str | PathLike[str] | None = None,
+    capture: Capture = "tensors",
+    *,
+    force: bool = False,
+    details: Details | None = None,
+) -> Watching:
+    """A context in which one `captum.attr.DeepLift(model).attribute(...)` call is observed; its `.trace` has the result.
+
+    `path` is the trace file to write (None: kept in memory), `capture` "tensors" or "summary" (figures only). An existing
+    file is refused unless `force`. The attribution itself comes out bit for bit as without observation. If it raises, the
+    calls so far are kept in a trace of status "failed" and the exception goes on.
+    """
+    if capture not in ("summary", "tensors"):
+        raise InputError(f"capture is {capture!r}; expected 'summary' or 'tensors'")
+    refuse_unobservable(model)
+    return Watching(model, TraceWriter(path, force=force), capture, details or Details())
+
+
+def hook_report(observation: Observation) -> HookReport:
+    """Which non-linear calls captum ruled and which it took for linear, counted by type."""
+    captum = sys.modules.get("captum")
+    hooked: Counter[str] = Counter()
+    unhooked: Counter[str] = Counter()
+    for call in observation.calls:
+        if call.rule == "captum":
+            hooked[call.type] += 1
+        elif call.leaf and call.type not in _LINEAR:
+            unhooked[call.type] += 1
+    place = str(next(iter(captum.__path__), "")) if captum is not None else ""
+    return HookReport(installed_versions().get("captum", ""), place, dict(hooked), dict(unhooked))
+
+
+_LINEAR = {
+    "Linear", "Conv1d", "Conv2d", "Conv3d", "ConvTranspose1d", "ConvTranspose2d", "ConvTranspose3d", "Dropout", "Dropout1d",
+    "Dropout2d", "Dropout3d", "AlphaDropout", "Identity", "Flatten", "Unflatten", "Embedding", "AvgPool1d", "AvgPool2d",
+    "AvgPool3d", "AdaptiveAvgPool1d", "AdaptiveAvgPool2d", "AdaptiveAvgPool3d", "BatchNorm1d", "BatchNorm2d", "BatchNorm3d",
+    "ZeroPad2d", "ConstantPad1d", "ConstantPad2d", "ConstantPad3d", "Upsample", "PixelShuffle",
+    "linear", "add", "sub", "rsub", "neg", "cat", "stack", "hstack", "vstack", "sum", "mean", "cumsum", "pad", "to", "float",
+    "half", "double", "bfloat16", "type_as", "dropout", "embedding", "setitem", "add_", "conv1d", "conv2d", "conv3d", "addmm",
+    "baddbmm", "index_add", "index_copy", "scatter", "gather", "masked_fill", "where", "tril", "triu", "fill", "zero", "copy",
+}  # fmt: skip
+
+
+def finish_trace(
+    observation: Observation,
+    writer: TraceWriter,
+    outcome: Outcome,
+    details: Details,
+    method: str,
+    capture: Capture,
+    started: str,
+    seconds: float,
+    model_name: str,
+    rulebook: str = "",
+) -> Trace:
+    """The trace of an observation, written with `writer`: the ledger's rows, then the head of the run."""
+    ledger = Ledger(observation, writer if capture == "tensors" else None)
+    output, output_reference = ledger.output
+    delta = ledger.delta if outcome.delta is None else outcome.delta
+    hooks = hook_report(observation) if method == "captum" else None
+    attributions = outcome.attributions or ledger.attributions
+    if outcome.panel_maker is not None and outcome.status == "complete":
+        panel = outcome.panel_maker(attributions, delta, hooks)
+    else:
+        panel = Panel(hooks=hooks)
+    run = Run(
+        model=details.model or model_name, method=method, variant=details.variant, status=outcome.status,
+        message=outcome.message, started=started, seconds=seconds, capture=capture, rulebook=rulebook,
+        versions=installed_versions(), target=details.target, text=details.text,
+        reference=details.reference, tokens=details.tokens, reference_tokens=details.reference_tokens, output=output,
+        output_reference=output_reference, delta=np.asarray(delta, dtype=np.float64), panel=panel,
+    )  # fmt: skip
+    writer.begin(run)
+    for node, edges in ledger.rows():
+        writer.add(node, edges)
+    measure = Measure(observation, writer)
+    writer.set_attributions([ref for tensor in attributions if (ref := measure.store(tensor)) is not None])
+    writer.finish(run)
+    return writer.trace()

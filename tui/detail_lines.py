@@ -1,0 +1,151 @@
+"""The detail of one call as lines: what it is, what it leaks, and the figures of every tensor into and out of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from tracer.records import Edge, Node, Statistics
+from tui.figures import Figures, Severity
+from tui.format import clean, fit, number, percent, seconds, shorten, wrap
+from tui.theme import GLYPHS, SEVERITY_ROLES, Cell, Line, Role
+
+_LABEL = 12
+_FIGURE = 10
+_STATISTICS = ("min", "max", "mean", "norm", "non-finite")
+_TENSORS = ("value", "reference", "Δ", "multiplier")
+_WORDS = {
+    Severity.QUIET: "no divergence of its own",
+    Severity.DIVERGING: "diverges",
+    Severity.LARGE: "large divergence",
+    Severity.NONFINITE: "not a number",
+}
+
+
+def detail_lines(node: Node, edges: Sequence[Edge], figures: Figures, delta: float, width: int) -> list[Line]:
+    """The detail of a call in `width` cells; `delta` is the convergence delta, summed over the examples."""
+    lines = _what(node, figures, width)
+    lines += _leaks(node, figures, delta, width)
+    if not edges:
+        lines += [[], [("No tensors were recorded for this call.", Role.MUTED)]]
+    for edge in edges:
+        lines += [[], *_edge(edge, width)]
+    return lines
+
+
+def _what(node: Node, figures: Figures, width: int) -> list[Line]:
+    severity = Severity(int(figures.severity[node.id]))
+    path = clean(node.path) or "(the model)"
+    lines: list[Line] = [
+        [
+            (f"{GLYPHS[severity]} ", SEVERITY_ROLES[severity]),
+            (shorten(path, width - 2), Role.STRONG),
+        ]
+    ]
+    calls = f"call {node.call}" if node.call else "first call"
+    described = f"{clean(node.type)}   {node.kind}, {calls}   rule: {clean(node.rule)}   {seconds(node.seconds)}"
+    lines += [[(text, Role.MUTED)] for text in wrap_keeping_gaps(described, width)]
+    if node.source:
+        lines.append([(shorten(clean(node.source), width), Role.ACCENT)])
+    return lines
+
+
+def _leaks(node: Node, figures: Figures, delta: float, width: int) -> list[Line]:
+    severity = Severity(int(figures.severity[node.id]))
+    leak, own = float(np.sum(node.leak)), float(np.sum(node.self_leak))
+    share = own / delta if delta else float("nan")
+    facts = [
+        ("self leak", number(own, signed=True), SEVERITY_ROLES[severity] if severity else Role.TEXT),
+        ("of the delta", percent(share), Role.TEXT),
+        ("leak", number(leak, signed=True), Role.TEXT),
+        ("of Σ|leak|", percent(float(figures.share[node.id])), Role.TEXT),
+        ("gain", _times(node.gain), Role.TEXT),
+        ("relative", number(node.relative_leak), Role.TEXT),
+        ("secant max", number(node.largest_secant), Role.TEXT),
+        ("small Δin", str(node.small_differences), Role.TEXT),
+        ("dropped Δ", str(node.dropped_differences), Role.WARNING if node.dropped_differences else Role.TEXT),
+        ("non-finite", str(node.nonfinite), Role.NONFINITE if node.nonfinite else Role.TEXT),
+    ]
+    across = max(1, width // (_LABEL + 1 + _FIGURE + 3))
+    lines: list[Line] = [[(_WORDS[severity], SEVERITY_ROLES[severity])]]
+    for start in range(0, len(facts), across):
+        cells: list[Cell] = []
+        for label, value, role in facts[start : start + across]:
+            cells += [
+                (fit(label, _LABEL + 1), Role.MUTED),
+                (fit(value, _FIGURE, right=True) + "   ", role),
+            ]
+        lines.append(cells)
+    return lines
+
+
+def _times(gain: float) -> str:
+    return f"×{number(gain)}" if np.isfinite(gain) else number(gain)
+
+
+def _edge(edge: Edge, width: int) -> list[Line]:
+    shape = "×".join(map(str, edge.shape)) or "scalar"
+    flow = float(np.sum(edge.flow))
+    lead: list[Cell] = [
+        (f"{'in ' if edge.direction == 'in' else 'out'} {edge.slot}  ", Role.ACCENT),
+        (shorten(clean(edge.name), max(width // 3, 8)), Role.STRONG),
+        (f"  {shape} {clean(edge.dtype)}", Role.MUTED),
+    ]
+    flow_cells: list[Cell] = [("  flow ", Role.MUTED), (number(flow, signed=True), Role.TEXT)]
+    room = sum(len(text) for text, _ in lead + flow_cells) <= width
+    lines: list[Line] = [lead + flow_cells] if room else [lead, [("     ", Role.TEXT), *flow_cells]]
+    rows = [
+        (name, statistics)
+        for name, statistics in zip(
+            _TENSORS,
+            (
+                edge.value_statistics,
+                edge.reference_statistics,
+                edge.difference_statistics,
+                edge.multiplier_statistics,
+            ),
+            strict=True,
+        )
+        if statistics is not None
+    ]
+    if not rows:
+        return [*lines, [("  no figures kept", Role.FAINT)]]
+    shown = _statistics_that_fit(width)
+    lines.append([(" " * (_LABEL + 1), Role.TEXT), *((fit(name, _FIGURE + 1, right=True), Role.FAINT) for name in shown)])
+    lines += [_statistics_line(name, statistics, shown) for name, statistics in rows]
+    if edge.multiplier_statistics is None:
+        lines.append([("  multiplier   none came back", Role.FAINT)])
+    return lines
+
+
+def _statistics_that_fit(width: int) -> list[str]:
+    """The figures for which there is room; the norm goes last, the mean first."""
+    shown = list(_STATISTICS)
+    for name in ("mean", "non-finite", "min", "max"):
+        if _LABEL + 1 + len(shown) * (_FIGURE + 1) <= width:
+            break
+        shown.remove(name)
+    return shown
+
+
+def _statistics_line(name: str, statistics: Statistics, shown: Sequence[str]) -> Line:
+    return [(f"  {name:<{_LABEL - 1}}", Role.MUTED), *_statistics_cells(statistics, shown)]
+
+
+def _statistics_cells(statistics: Statistics, shown: Sequence[str]) -> Iterator[Cell]:
+    texts = {
+        "min": number(statistics.minimum),
+        "max": number(statistics.maximum),
+        "mean": number(statistics.mean),
+        "norm": number(statistics.norm),
+        "non-finite": str(statistics.nonfinite),
+    }
+    for name in shown:
+        bad = name == "non-finite" and statistics.nonfinite
+        yield fit(texts[name], _FIGURE + 1, right=True), Role.NONFINITE if bad else Role.TEXT
+
+
+def wrap_keeping_gaps(text: str, width: int) -> list[str]:
+    """`text` in lines of `width` cells; it stays as it is, with its gaps of several spaces, where it fits in one."""
+    return [text] if len(text) <= width else wrap(text, width)

@@ -1,0 +1,127 @@
+"""Plain arrays over all calls of a trace, and what the tree derives from them: severity, divergences, the worst call."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+
+import numpy as np
+import numpy.typing as npt
+
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+Bools = npt.NDArray[np.bool_]
+
+DIVERGING_SHARE = 0.01
+LARGE_SHARE = 0.1
+NEGLIGIBLE = 1e-3
+
+
+class Severity(IntEnum):
+    """How much of the leak a call makes itself, from nothing that matters to what is no number at all."""
+
+    QUIET = 0
+    DIVERGING = 1
+    LARGE = 2
+    NONFINITE = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """Preorder arrays, one element a call; the subtree of call i is i … end[i] − 1. Leaks are summed over examples.
+
+    `share` = |self leak| / Σ|self leak| (infinite where the self leak is no number). `severity` rates the call alone,
+    `subtree_severity` the worst of its subtree. `diverging` are the ids of calls above QUIET, in the data's order.
+    """
+
+    parent: Ints
+    end: Ints
+    depth: Ints
+    leak: Floats
+    self_leak: Floats
+    gain: Floats
+    call: Ints
+    kinds: Sequence[str]
+    types: Sequence[str]
+    paths: Sequence[str]
+    share: Floats
+    severity: npt.NDArray[np.uint8]
+    subtree_severity: npt.NDArray[np.uint8]
+    diverging: Ints
+    worst: int
+    largest_leak: float
+
+    def __len__(self) -> int:
+        return len(self.parent)
+
+    def has_children(self, node: int) -> bool:
+        """Whether anything ran inside this call."""
+        return bool(self.end[node] > node + 1)
+
+
+def derive(
+    *,
+    parent: npt.ArrayLike,
+    end: npt.ArrayLike,
+    depth: npt.ArrayLike,
+    leak: npt.ArrayLike,
+    self_leak: npt.ArrayLike,
+    gain: npt.ArrayLike,
+    call: npt.ArrayLike,
+    kinds: Sequence[str],
+    types: Sequence[str],
+    paths: Sequence[str],
+    change: float,
+) -> Figures:
+    """The figures of these columns, where `change` = f(x) − f(x').
+
+    A call diverges when its self leak is 1 % of Σ|self leak| or the largest of all, and also at least a thousandth of
+    |change|: rounding noise of a run that closes is no divergence, however its shares fall.
+    """
+    leak_array = np.asarray(leak, dtype=np.float64)
+    self_array = np.asarray(self_leak, dtype=np.float64)
+    end_array = np.asarray(end, dtype=np.int64)
+    magnitude = np.abs(self_array)
+    finite = np.isfinite(magnitude)
+    total = float(magnitude[finite].sum())
+    share = np.where(finite, magnitude / total if total else 0.0, np.inf)
+    largest = float(magnitude[finite].max(initial=0.0))
+    floor = NEGLIGIBLE * abs(change) if np.isfinite(change) else 0.0
+    threshold = max(min(DIVERGING_SHARE * total, largest), floor)
+
+    severity = np.zeros(len(magnitude), dtype=np.uint8)
+    severity[finite & (magnitude >= threshold) & (magnitude > 0)] = Severity.DIVERGING
+    severity[(severity == Severity.DIVERGING) & (share >= LARGE_SHARE)] = Severity.LARGE
+    severity[~finite] = Severity.NONFINITE
+
+    worst = int(np.argmax(np.where(finite, magnitude, np.inf))) if len(magnitude) else 0
+    finite_leaks = np.abs(leak_array[np.isfinite(leak_array)])
+    return Figures(
+        parent=np.asarray(parent, dtype=np.int64),
+        end=end_array,
+        depth=np.asarray(depth, dtype=np.int64),
+        leak=leak_array,
+        self_leak=self_array,
+        gain=np.asarray(gain, dtype=np.float64),
+        call=np.asarray(call, dtype=np.int64),
+        kinds=kinds,
+        types=types,
+        paths=paths,
+        share=share,
+        severity=severity,
+        subtree_severity=_subtree_maximum(severity, end_array),
+        diverging=np.flatnonzero(severity),
+        worst=worst,
+        largest_leak=float(finite_leaks.max(initial=0.0)),
+    )
+
+
+def _subtree_maximum(severity: npt.NDArray[np.uint8], end: Ints) -> npt.NDArray[np.uint8]:
+    """The largest severity in each subtree, by counting per level: levels are few, calls may be many."""
+    result = np.zeros(len(severity), dtype=np.uint8)
+    start = np.arange(len(severity))
+    for level in range(1, max(Severity) + 1):
+        before = np.concatenate(([0], np.cumsum(severity >= level)))
+        result += (before[end] > before[start]).astype(np.uint8)
+    return result

@@ -1,0 +1,170 @@
+"""Numbers, bars and names as text of a given width in cells. Pure: text in, text out.
+
+What comes from a file is data. `clean` takes out everything a terminal could obey or that would move other text.
+"""
+
+from __future__ import annotations
+
+import math
+import unicodedata
+
+from rich.cells import cell_len, chop_cells, set_cell_size
+
+_UNSAFE = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
+_LONGEST = 4_000
+ELLIPSIS = "…"
+
+
+def clean(text: str, limit: int = _LONGEST) -> str:
+    """`text` in one printable line: control, direction and private characters become pictures or "�".
+
+    Text past `limit` characters is cut, so that a hostile name of megabytes costs nothing.
+    """
+    if len(text) > limit:
+        text = text[:limit] + ELLIPSIS
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(_safe(character) for character in text)
+
+
+def _safe(character: str) -> str:
+    code = ord(character)
+    if code < 0x20:
+        return chr(0x2400 + code)
+    if code == 0x7F:
+        return "␡"
+    if unicodedata.category(character) in _UNSAFE:
+        return "�"
+    return " " if character.isspace() else character
+
+
+def fit(text: str, width: int, right: bool = False) -> str:
+    """`text` in exactly `width` cells: cut with "…" if too long, padded on the right (or on the left) if short."""
+    if width <= 0:
+        return ""
+    length = cell_len(text)
+    if length > width:
+        return set_cell_size(text, width - 1) + ELLIPSIS
+    return " " * (width - length) + text if right else text + " " * (width - length)
+
+
+def shorten(text: str, width: int) -> str:
+    """`text` in at most `width` cells, with its middle left out: the two ends of a path tell the most."""
+    if cell_len(text) <= width:
+        return text
+    if width <= 3:
+        return set_cell_size(text, max(width, 0))
+    tail = (width - 1) * 2 // 3
+    head = width - 1 - tail
+    return set_cell_size(text, head) + ELLIPSIS + _last_cells(text, tail)
+
+
+def _last_cells(text: str, width: int) -> str:
+    return set_cell_size(text[::-1], width)[::-1]
+
+
+def wrap(text: str, width: int) -> list[str]:
+    """`text` in lines of at most `width` cells, broken at spaces where that is possible."""
+    width = max(width, 4)
+    lines = [""]
+    for word in text.split():
+        for piece in chop_cells(word, width):
+            if not lines[-1]:
+                lines[-1] = piece
+            elif cell_len(lines[-1]) + 1 + cell_len(piece) <= width:
+                lines[-1] += " " + piece
+            else:
+                lines.append(piece)
+    return lines
+
+
+def number(value: float, signed: bool = False, digits: int = 4) -> str:
+    """`value` with `digits` significant digits in at most digits + 7 characters; "+" in front if `signed`."""
+    if math.isnan(value):
+        return "nan"
+    if math.isinf(value):
+        return "-inf" if value < 0 else ("+inf" if signed else "inf")
+    if value == 0:
+        return "0"
+    sign = "+" if signed else "-"
+    magnitude = abs(value)
+    if 1e-3 <= magnitude < 10.0**digits:
+        decimals = max(digits - 1 - math.floor(math.log10(magnitude)), 0)
+        text = f"{value:{sign}.{decimals}f}"
+    elif 10.0**digits <= magnitude < 1e7:
+        text = f"{value:{sign}.0f}"
+    else:
+        mantissa, _, exponent = f"{value:{sign}.{digits - 1}e}".partition("e")
+        text = f"{mantissa}e{int(exponent)}"
+    return text
+
+
+def spaced(value: float, signed: bool = False) -> str:
+    """`value` for a headline: thousands set apart by spaces, four significant digits below a thousand."""
+    if math.isfinite(value) and 1e3 <= abs(value) < 1e12:
+        return f"{value:{'+' if signed else '-'},.0f}".replace(",", " ")
+    return number(value, signed)
+
+
+def percent(share: float) -> str:
+    """`share` as a percentage with the digits that matter: "0.3 %", "42 %", "< 0.1 %"."""
+    if not math.isfinite(share):
+        return "-"
+    if 0 < abs(share) < 0.001:
+        return "< 0.1 %"
+    return f"{share:.1%}".replace("%", " %") if abs(share) < 0.1 else f"{share:,.0%}".replace("%", " %").replace(",", " ")
+
+
+def ratio(value: float) -> str:
+    """A relative figure: a percentage up to 10, and a multiple ("43 000 ×") past that, where percentages stop speaking."""
+    if not math.isfinite(value):
+        return "-" if math.isnan(value) else "∞"
+    return percent(value) if abs(value) < 10 else f"{spaced(value)} ×"
+
+
+def log_length(value: float, largest: float, length: float, decades: float = 4.0) -> float:
+    """Bar length of |value|, 0 … `length`: `largest` fills it, each decade less takes 1/`decades` of it away."""
+    if math.isnan(value) or not largest > 0 or value == 0:
+        return 0.0
+    if math.isinf(value):
+        return length
+    below = math.log10(largest / abs(value)) if abs(value) < largest else 0.0
+    return length * max(0.0, 1.0 - below / decades)
+
+
+def signed_bar(value: float, largest: float, width: int) -> tuple[str, str]:
+    """The left and the right half of a signed bar of `width` cells in all, logarithmic over four decades.
+
+    A negative value grows to the left, a positive one to the right, in steps of half a cell; what is not a number
+    is "?" on both sides. `width` is odd: the middle cell is the axis and not part of what is given back.
+    """
+    half = (width - 1) // 2
+    if math.isnan(value):
+        return "?".rjust(half), "?".ljust(half)
+    steps = round(log_length(value, largest, half) * 2)
+    whole, rest = divmod(steps, 2)
+    if value < 0:
+        return ("▐" * rest + "█" * whole).rjust(half), " " * half
+    return " " * half, ("█" * whole + "▌" * rest).ljust(half)
+
+
+def bar(part: float, width: int) -> str:
+    """A plain bar of `width` cells, `part` of it (0 … 1) filled in steps of half a cell."""
+    if not part > 0:
+        return " " * width
+    whole, rest = divmod(round(min(part, 1.0) * width * 2), 2)
+    return ("█" * whole + "▌" * rest).ljust(width)
+
+
+def seconds(value: float) -> str:
+    """A duration: "0.8 ms", "34 ms", "2.1 s"."""
+    if not math.isfinite(value):
+        return "-"
+    if value < 1:
+        return f"{value * 1e3:.1f} ms" if value < 0.01 else f"{value * 1e3:.0f} ms"
+    return f"{value:.1f} s"
+
+
+def plural(count: int, noun: str) -> str:
+    """"1 call", "3 calls", "101 101 calls"."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}".replace(",", " ")

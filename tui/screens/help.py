@@ -1,0 +1,81 @@
+"""The help: how to read the screen, and every key, from the table of actions."""
+
+from __future__ import annotations
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.screen import ModalScreen
+
+from tui import actions
+from tui.figures import DIVERGING_SHARE, LARGE_SHARE, Severity
+from tui.format import fit, wrap
+from tui.theme import GLYPHS, SEVERITY_ROLES, Line, Role
+from tui.widgets.lines import LinesView
+
+_READING = (
+    ("leak", "what a call and all inside it add to the convergence delta: Σ m·Δ going in less Σ m·Δ coming out"),
+    ("self leak", "what the calls inside do not explain; all self leaks together are the delta"),
+    ("gain", "‖m in‖ / ‖m out‖: above 1 the call makes multipliers larger, and with them every leak before it"),
+    (
+        "bar",
+        "the leak, to the left if negative, to the right if positive. The scale is logarithmic over four decades: "
+        "the largest leak fills its side, a tenth of it three quarters, a ten-thousandth nothing",
+    ),
+    (
+        "detail",
+        "secant max is the largest |m in / m out|; small Δin counts elements where input and reference agree to "
+        "1e-10; dropped Δ those of them whose output still differs, so that their share is lost",
+    ),
+)
+_GLYPH_TEXTS = {
+    Severity.QUIET: "nothing that matters",
+    Severity.DIVERGING: f"diverges: {DIVERGING_SHARE:.0%} or more of Σ|self leak|, or the largest; and 0.1 % of f(x)-f(x')",
+    Severity.LARGE: f"large: diverges with {LARGE_SHARE:.0%} or more of Σ|self leak|",
+    Severity.NONFINITE: "the leak is not a number (NaN or infinite)",
+}
+_GROUPS: tuple[tuple[str, tuple[actions.Scope, ...]], ...] = (
+    ("Everywhere", ("screen",)),
+    ("In the layer tree", ("tree",)),
+    ("In the other panes", ("pane",)),
+)
+_LABEL = 12
+
+
+def help_lines(width: int) -> list[Line]:
+    """The help in `width` cells."""
+    lines: list[Line] = [[("Reading the screen", Role.STRONG)]]
+    for label, text in _READING:
+        lines += _entry(label, text, width, Role.MUTED)
+    lines += [[], [("Glyphs", Role.STRONG), ("   a closed call has the glyph of the worst inside it", Role.MUTED)]]
+    for severity, text in _GLYPH_TEXTS.items():
+        lines += _entry(f"     {GLYPHS[severity]}", text, width, SEVERITY_ROLES[severity])
+    for title, scopes in _GROUPS:
+        lines += [[], [(title, Role.STRONG)]]
+        for action in actions.of(*scopes):
+            lines += _entry(action.keys_shown, action.title, width, Role.KEY)
+    lines += _entry("Ctrl+P", "Every action by name", width, Role.KEY)
+    return lines
+
+
+def _entry(label: str, text: str, width: int, role: Role) -> list[Line]:
+    return [
+        [(fit(label if index == 0 else "", _LABEL) + " ", role), (part, Role.TEXT)]
+        for index, part in enumerate(wrap(text, width - _LABEL - 1))
+    ]
+
+
+class HelpScreen(ModalScreen[None]):
+    """Lies over the screen until Esc, `?` or `q`."""
+
+    BINDINGS: list[BindingType] = [Binding("escape,question_mark,q", "dismiss", "Close")]
+
+    def compose(self) -> ComposeResult:
+        """The help in a frame."""
+        view = LinesView(id="help")
+        view.border_title = "Help"
+        view.border_subtitle = "Esc closes"
+        yield view
+
+    def on_mount(self) -> None:
+        """Fill the frame."""
+        self.query_one(LinesView).show(help_lines)

@@ -1,0 +1,68 @@
+"""A pane that shows lines of cells with roles, and scrolls. Text is painted as it is: no markup is ever read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from rich.segment import Segment
+from textual.binding import BindingType
+from textual.events import Resize
+from textual.geometry import Size
+from textual.scroll_view import ScrollView
+from textual.strip import Strip
+
+from tui import actions
+from tui.theme import Cell, Line, style_of
+
+Lines = Sequence[Line]
+
+
+def strip_of(cells: Sequence[Cell], width: int, colour: bool) -> Strip:
+    """The cells as a strip of exactly `width`, on the widget's own background."""
+    segments = [Segment(text, style_of(role, colour)) for text, role in cells if text]
+    return Strip(segments).adjust_cell_length(max(width, 0))
+
+
+class LinesView(ScrollView, can_focus=True):
+    """Shows what a function of the width gives back; asks it again when the width changes."""
+
+    BINDINGS: list[BindingType] = [*actions.bindings("pane")]
+    LEAST_WIDTH = 1
+
+    def __init__(self, *, id: str | None = None) -> None:
+        super().__init__(id=id)
+        self._source: Callable[[int], Lines] = lambda width: ()
+        self._lines: Lines = ()
+        self._laid_out_for = -1
+
+    def show(self, source: Callable[[int], Lines], keep_place: bool = False) -> None:
+        """Show the lines that `source` makes for a width, from the top unless `keep_place`."""
+        self._source = source
+        self._laid_out_for = -1
+        if self.is_mounted and self.size.width:
+            self._lay_out()
+            if not keep_place:
+                self.scroll_to(0, 0, animate=False)
+        self.refresh()
+
+    def on_resize(self, event: Resize) -> None:
+        """Lay the lines out again where the width is another one."""
+        if self.scrollable_content_region.width != self._laid_out_for:
+            self._lay_out()
+            self.refresh()
+
+    def render_line(self, y: int) -> Strip:
+        """The line at this height of the viewport."""
+        across, down = self.scroll_offset
+        width = self.size.width
+        index = y + down
+        cells: Line = self._lines[index] if 0 <= index < len(self._lines) else ()
+        strip = strip_of(cells, max(width, self.virtual_size.width), not self.app.no_color)
+        return strip.crop(across, across + width).apply_style(self.rich_style)
+
+    def _lay_out(self) -> None:
+        width = self.scrollable_content_region.width
+        self._laid_out_for = width
+        self._lines = self._source(max(width, self.LEAST_WIDTH))
+        longest = max((sum(len(text) for text, _ in line) for line in self._lines), default=0)
+        self.virtual_size = Size(max(width, min(longest, self.LEAST_WIDTH)), len(self._lines))

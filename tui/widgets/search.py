@@ -1,0 +1,87 @@
+"""The search line: a query that finds while it is typed, and how many calls it found."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from textual.app import ComposeResult
+from textual.containers import Horizontal
+from textual.content import Content
+from textual.events import Key
+from textual.message import Message
+from textual.widgets import Input, Label
+
+from tui.format import plural
+
+
+class SearchBar(Horizontal):
+    """Out of sight until it is opened. Enter hands the keys back to the tree, Esc ends the search."""
+
+    @dataclass
+    class Typed(Message):
+        """The query is another one now."""
+
+        query: str
+
+    class Kept(Message):
+        """Enter: the hits stay, `n` and `N` go from one to the next."""
+
+    class Ended(Message):
+        """Esc while typing: the search is over, and the cursor goes back to where it began."""
+
+    def compose(self) -> ComposeResult:
+        """The slash, the query, and the count."""
+        yield Label("/", id="slash")
+        yield Input(id="query", compact=True, placeholder="path, type or source line", select_on_focus=False)
+        yield Label("", id="count")
+
+    @property
+    def typing(self) -> bool:
+        """Whether the keys go into the query."""
+        return self._input.has_focus
+
+    def open(self) -> None:
+        """Show the line, empty, and take the keys."""
+        self.display = True
+        with self._input.prevent(Input.Changed):
+            self._input.value = ""
+        self.say("")
+        self._input.focus()
+
+    def close(self) -> None:
+        """Out of sight."""
+        self.display = False
+
+    def report(self, hits: int, place: int | None) -> None:
+        """Say how many calls were found and which of them the cursor is on (from 0)."""
+        if not self._input.value.strip():
+            self.say("Esc ends")
+        elif not hits:
+            self.say("nothing found   Esc ends")
+        else:
+            where = "" if place is None else f"{place + 1} of "
+            self.say(f"{where}{plural(hits, 'hit')}   " + ("Enter keeps, " if self.typing else "n N, ") + "Esc ends")
+
+    def say(self, text: str) -> None:
+        """Show a text of our own beside the query."""
+        self.query_one("#count", Label).update(Content(text))
+
+    def on_input_changed(self, event: Input.Changed) -> None:
+        """Pass a new query on."""
+        event.stop()
+        self.post_message(self.Typed(event.value))
+
+    def on_input_submitted(self, event: Input.Submitted) -> None:
+        """Enter."""
+        event.stop()
+        self.post_message(self.Kept())
+
+    def on_key(self, event: Key) -> None:
+        """Esc and the arrows do not belong to the query."""
+        if event.key == "escape":
+            event.stop()
+            self.post_message(self.Ended())
+
+    @property
+    def _input(self) -> Input:
+        return self.query_one("#query", Input)
