@@ -39,16 +39,16 @@ def write_synthetic(
     status: Status = "complete",
     force: bool = False,
 ) -> TraceWriter:
-    """The closed writer of a trace with 1 + layers · (1 + ops_per_layer) nodes; its `path` is the file.
+    """The writer of a trace of a model, its layers, their blocks, and their ops; its `path` is the file.
 
-    layers=1000, ops_per_layer=100 gives 101 001 nodes. The self leaks sum to the run's delta; one softmax in layer 0 has
-    most of it. `tensors` gives each edge of the first 2 000 nodes small tensors of shape (examples, tokens, 8).
-    `status` "recording" leaves the file as a killed process does; "failed" leaves a message. For a trace in memory
-    (`path` None) take `synthetic_trace`.
+    Blocks have 8 ops, or 100 where a layer has that many: layers=100, ops_per_layer=1000 gives 101 101 nodes. The self
+    leaks sum to the run's delta; one softmax in layer 0 has most of it. `tensors` gives each edge of the first 2 000
+    nodes small tensors of shape (examples, tokens, 8). `status` "recording" leaves the file as a killed process does,
+    "failed" leaves a message. `path` None keeps it in memory: `write_synthetic(None).trace()`.
     """
     writer = TraceWriter(path, force=force)
     _write(writer, layers, ops_per_layer, seed, examples, tokens, tensors, status)
-    if status != "recording":
+    if path is not None and status != "recording":
         writer.close()
     return writer
 
@@ -132,26 +132,32 @@ def _write(
 
 
 def _places(layers: int, ops_per_layer: int, rng: np.random.Generator, examples: int) -> list[_Place]:
-    """The nodes in preorder: a model, its layers, their ops in two halves ("attention" and the rest, without own nodes)."""
-    places = [_Place(None, 0, "", "module", "SyntheticModel", np.zeros(examples))]
+    """All nodes in preorder."""
+    nothing = np.zeros(examples)
     noise = rng.normal(scale=1e-3, size=(layers * ops_per_layer, examples))
+    places = [_Place(None, 0, "", "module", "SyntheticModel", nothing)]
+    size = 100 if ops_per_layer >= 100 else 8
     for layer in range(layers):
-        parent = len(places)
-        places.append(_Place(0, 1, f"encoder.layer.{layer}", "module", "SyntheticLayer", np.zeros(examples)))
-        for op in range(ops_per_layer):
-            type_ = _OPS[op % len(_OPS)]
-            kind = "module" if type_[0].isupper() else "op"
-            own = noise[layer * ops_per_layer + op]
-            if layer == 0 and op == 1:
-                own = own - 770.0
-            name = f"{type_}{op}" if kind == "op" else f"{type_.lower()}_{op}"
-            separator = "/" if kind == "op" else "."
-            places.append(_Place(parent, 2, f"encoder.layer.{layer}{separator}{name}", kind, type_, own))
-        places[parent].end = len(places)
-    for index, place in enumerate(places):
-        place.end = place.end or index + 1
+        top = len(places)
+        places.append(_Place(0, 1, f"encoder.layer.{layer}", "module", "SyntheticLayer", nothing))
+        for first in range(0, ops_per_layer, size):
+            block = len(places)
+            path = f"{places[top].path}.block.{first // size}"
+            places.append(_Place(top, 2, path, "module", "SyntheticBlock", nothing))
+            for op in range(first, min(first + size, ops_per_layer)):
+                own = noise[layer * ops_per_layer + op] - (770.0 if (layer, op) == (0, 1) else 0.0)
+                places.append(_op(block, path, op, own))
+            places[block].end = len(places)
+        places[top].end = len(places)
     places[0].end = len(places)
     return places
+
+
+def _op(parent: int, path: str, index: int, own: Floats) -> _Place:
+    name = _OPS[index % len(_OPS)]
+    if name[0].isupper():
+        return _Place(parent, 3, f"{path}.{name.lower()}_{index}", "module", name, own)
+    return _Place(parent, 3, f"{path}/{name}_{index}", "op", name, own)
 
 
 def _leaks(places: list[_Place]) -> Floats:
@@ -182,7 +188,7 @@ def _nodes(
         node = Node(
             id=index,
             parent=place.parent,
-            end=place.end,
+            end=place.end or index + 1,
             depth=place.depth,
             path=place.path,
             call=0,
@@ -204,8 +210,8 @@ def _nodes(
         yield (
             node,
             [
-                Edge("in", 0, "input", shape, "float32", flows_in[index], *(figures,) * 4),
-                Edge("out", 0, "output", shape, "float32", flows_out[index], *(figures,) * 4),
+                Edge("in", 0, "input", shape, "float32", flows_in[index], figures, figures, figures, figures),
+                Edge("out", 0, "output", shape, "float32", flows_out[index], figures, multiplier_statistics=figures),
             ],
         )
 

@@ -1,0 +1,38 @@
+"""A debugger for DeepLIFT: which call of a model makes the convergence delta.
+
+The public names are loaded when they are first used, so that reading a saved trace never loads torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from tracer import errors
+
+if TYPE_CHECKING:
+    from tracer.methods import record
+    from tracer.trace import Trace, open_trace
+    from tracer.watching import watch
+
+__version__ = "0.1.0"
+__all__ = ["Trace", "errors", "open_trace", "record", "watch"]
+
+_HOMES = {
+    "Trace": "tracer.trace",
+    "open_trace": "tracer.trace",
+    "record": "tracer.methods",
+    "watch": "tracer.watching",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

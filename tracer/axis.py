@@ -1,35 +1,91 @@
-"""Which axis of an inner tensor holds the examples: models move, merge and split it on the way."""
+"""Where an inner tensor holds the examples: models move the example axis, and merge it with heads and positions."""
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import torch
 
 
-def example_axis(tensor: torch.Tensor, rows: int, source: tuple[torch.Tensor, int] | None) -> int | None:
-    """The axis of `tensor` that holds `rows` examples (possibly merged with heads or positions); None if there is none.
+class Place(NamedTuple):
+    """The examples lie on `axis`, `inner` neighbouring elements of it belonging to one example.
 
-    `source` is a tensor that `tensor` was computed from, with its own axis. Where several axes fit, a view of `source` keeps
-    the axis with the same stride, anything else keeps the axis' number, and the first that fits comes last.
+    A plain example axis has `inner` 1. Merged with H heads behind it, `inner` is H. Merged with positions before it, the
+    pattern of all examples repeats along the axis.
     """
-    fits = [axis for axis, size in enumerate(tensor.shape) if size and size % rows == 0]
-    if len(fits) <= 1:
-        return fits[0] if fits else None
-    if source is None:
-        return fits[0]
-    parent, axis = source
-    if parent.untyped_storage().data_ptr() == tensor.untyped_storage().data_ptr():
-        stride, size = parent.stride(axis), parent.shape[axis]
-        for candidate in fits:
-            if tensor.stride(candidate) == stride and tensor.shape[candidate] == size:
-                return candidate
-    return axis if axis in fits else fits[0]
+
+    axis: int
+    inner: int
 
 
-def per_example(tensor: torch.Tensor, axis: int | None, examples: int) -> torch.Tensor:
-    """`tensor` as a matrix (examples, rest). Without an axis, or with one that does not divide, all counts for example 0."""
+def find_place(
+    tensor: torch.Tensor, rows: int, source: tuple[torch.Tensor, Place] | None, reduced: tuple[int, ...] = ()
+) -> Place | None:
+    """Where `tensor` holds `rows` examples; None if no axis can hold them. `source` is what it was computed from.
+
+    `reduced` are the axes that the op summed, averaged or picked from, should it have done so.
+
+    Views keep the examples' distance in memory, copies that reshape keep their distance in row-major order, and other ops keep
+    the axis; where none of this fits, it is the first axis that can be divided by `rows`.
+    """
+    if source is not None:
+        parent, place = source
+        found = None
+        if reduced and tensor.dim() == parent.dim() - len(reduced):
+            before = sum(axis % parent.dim() < place.axis for axis in reduced)
+            found = Place(place.axis - before, place.inner)
+        elif parent.untyped_storage().data_ptr() == tensor.untyped_storage().data_ptr():
+            found = _by_distance(tensor, rows, parent.stride(place.axis) * place.inner, tensor.stride())
+        elif parent.shape == tensor.shape:
+            found = place
+        elif parent.numel() == tensor.numel():
+            distance = _row_major(parent.shape)[place.axis] * place.inner
+            found = _by_distance(tensor, rows, distance, _row_major(tensor.shape))
+        if found is None and place.axis < tensor.dim():
+            size = tensor.shape[place.axis]
+            if size and size == parent.shape[place.axis]:
+                found = place
+            elif size and size % rows == 0:
+                found = Place(place.axis, size // rows)
+        if found is not None and tensor.shape[found.axis] % rows == 0:
+            return found
+    return next((Place(axis, size // rows) for axis, size in enumerate(tensor.shape) if size and size % rows == 0), None)
+
+
+def halves(tensor: torch.Tensor, place: Place, rows: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """The first and the second half of the examples, each of the shape of `tensor` but for the halved axis."""
+    if tensor.shape[place.axis] == rows * place.inner:
+        first, second = tensor.chunk(2, place.axis)
+        return first, second
+    split = tensor.unflatten(place.axis, (-1, rows * place.inner))
+    first, second = split.chunk(2, place.axis + 1)
+    return first.flatten(place.axis, place.axis + 1), second.flatten(place.axis, place.axis + 1)
+
+
+def per_example(tensor: torch.Tensor, place: Place | None, examples: int) -> torch.Tensor:
+    """`tensor` as a matrix (examples, rest); without a place all of it counts for the first example."""
     if examples == 1:
         return tensor.reshape(1, -1)
-    if axis is None or tensor.shape[axis] % examples:
+    if place is None:
         rest = tensor.reshape(1, -1)
         return torch.cat([rest, torch.zeros(examples - 1, rest.shape[1], dtype=rest.dtype, device=rest.device)])
-    return tensor.movedim(axis, 0).reshape(examples, -1)
+    split = tensor.unflatten(place.axis, (-1, examples, place.inner))
+    return split.movedim(place.axis + 1, 0).reshape(examples, -1)
+
+
+def _row_major(shape: torch.Size) -> list[int]:
+    strides = [1] * len(shape)
+    for axis in range(len(shape) - 2, -1, -1):
+        strides[axis] = strides[axis + 1] * max(shape[axis + 1], 1)
+    return strides
+
+
+def _by_distance(tensor: torch.Tensor, rows: int, distance: int, strides: tuple[int, ...] | list[int]) -> Place | None:
+    """The axis along which neighbouring examples are `distance` elements apart: of those that fit, the coarsest."""
+    best: Place | None = None
+    for axis, (size, stride) in enumerate(zip(tensor.shape, strides, strict=True)):
+        if stride and distance % stride == 0:
+            inner = distance // stride
+            if size and size % (rows * inner) == 0 and (best is None or stride > strides[best.axis]):
+                best = Place(axis, inner)
+    return best

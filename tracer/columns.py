@@ -27,7 +27,7 @@ _KINDS = frozenset(get_args(Kind))
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """The figures of all N nodes in preorder, one array or list each; sums over the examples. `parent` is −1 at a root."""
+    """The figures of all N nodes in preorder, summed over the examples, an array or list each (root: parent −1)."""
 
     parent: Ints
     end: Ints
@@ -68,7 +68,8 @@ def columns_from_rows(
     if not all(isinstance(name, str) for name in {*types, *paths}):
         raise ValueError("a type or path is no text")
     sizes = (table[name].astype(np.float64) for name in schema.NODE_FIGURE_NAMES[5:])
-    return Columns(parent, end, depth, call, *sizes, kinds, types, paths)
+    leak, self_leak, gain, relative_leak, seconds = sizes
+    return Columns(parent, end, depth, call, leak, self_leak, gain, relative_leak, seconds, kinds, types, paths)
 
 
 def worst_first(self_leak: Floats) -> Ints:

@@ -256,7 +256,7 @@ def _discover(model: nn.Module, kinds: list[str], args: tuple[Any, ...], kwargs:
         elif kind in kinds and type(call.module) not in exact and "out" not in kwargs:
             children = plan.setdefault(call.module, [])
             if call.next_index() == len(children):
-                children.append((kind, _as_module(kind, func, args, kwargs).train(call.module.training)))
+                children.append((kind, _as_module(kind, func, args, kwargs)))
         return func(*args, **kwargs)
 
     training = [module for module in model.modules() if module.training]
@@ -336,7 +336,7 @@ def _routed(model: nn.Module, plan: Plan) -> Iterator[None]:
             for module, children in plan.items():
                 for kind, child in children:
                     name = _free_name(module, kind)
-                    module.add_module(name, child)
+                    module.add_module(name, child.train(module.training))
                     added.append((module, name))
             yield
     finally:

@@ -223,21 +223,18 @@ class Ledger:
     def _into(self, call: Call) -> Multipliers:
         """What a call sent back to each of its arguments: the sum over the uses inside it."""
         passed = {wire for _name, wire in call.results}
-        arguments = dict.fromkeys(call.arguments)
-        named = {wire for _name, wire in arguments}
-        captured = [("captured", use.wire) for use in self._uses_of_call[call.index] if use.name == "captured"]
-        for entry in captured:
-            if entry[1] not in named:
-                arguments.setdefault(entry)
+        taken = {wire for _name, wire in call.arguments}
+        captured = [use.wire for use in self._uses_of_call[call.index] if use.name == "captured"]
+        arguments = call.arguments + [("captured", wire) for wire in dict.fromkeys(captured) if wire not in taken]
         return [
             (name, wire, wire.multiplier if wire in passed else _sum(self._sent_within(wire, call)))
-            for name, wire in arguments
+            for name, wire in _merged(arguments)
         ]
 
     def _out_of(self, call: Call) -> Multipliers:
         """What arrived at each result from outside the call."""
         out: Multipliers = []
-        for name, wire in call.results:
+        for name, wire in _merged(call.results):
             within = [] if call.leaf else self._sent_within(wire, call)
             if within and wire.multiplier is not None:
                 out.append((name, wire, wire.multiplier - torch.stack(within).sum(0)))
@@ -287,6 +284,14 @@ class Ledger:
             ratio = (m_in / m_out)[(m_out != 0) & torch.isfinite(m_in)]
             secant = float(ratio.abs().max()) if ratio.numel() else float("nan")
         return secant, int(small.sum()), int(dropped.sum())
+
+
+def _merged(named: list[tuple[str, Wire]]) -> list[tuple[str, Wire]]:
+    """Each wire once: `attention(h, h, h)` takes one tensor under the names "0, 1, 2", and sends one sum back to it."""
+    names: dict[Wire, list[str]] = defaultdict(list)
+    for name, wire in named:
+        names[wire].append(name)
+    return [(", ".join(of_wire), wire) for wire, of_wire in names.items()]
 
 
 def _sum(tensors: list[torch.Tensor]) -> torch.Tensor | None:

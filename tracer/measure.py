@@ -7,7 +7,7 @@ from typing import Protocol
 import numpy as np
 import torch
 
-from tracer.axis import per_example
+from tracer.axis import Place, halves, per_example
 from tracer.observation import Observation, Wire
 from tracer.records import Floats, Statistics, TensorRef
 
@@ -60,22 +60,22 @@ class Measure:
         self._flows: dict[tuple[Wire, int], Floats] = {}
         self._statistics: dict[int, Statistics] = {}
         self._references: dict[int, TensorRef] = {}
-        self._halves: dict[tuple[int, int], tuple[torch.Tensor, torch.Tensor]] = {}
+        self._halves: dict[tuple[int, Place], tuple[torch.Tensor, torch.Tensor]] = {}
         self._kept: list[torch.Tensor] = []  # keeps the ids above from being given to other tensors
 
     def value(self, wire: Wire) -> torch.Tensor:
         """The input run's tensor."""
-        return self._split(wire, wire.value)[0] if self.observation.doubled and wire.axis is not None else wire.value
+        return self._split(wire, wire.value)[0] if self.observation.doubled and wire.place is not None else wire.value
 
     def reference(self, wire: Wire) -> torch.Tensor | None:
         """The reference run's tensor; None where it is not known."""
         if not self.observation.doubled:
             return wire.reference
-        return self._split(wire, wire.value)[1] if wire.axis is not None else wire.value
+        return self._split(wire, wire.value)[1] if wire.place is not None else wire.value
 
     def multiplier(self, wire: Wire, gradient: torch.Tensor | None) -> torch.Tensor | None:
         """The part of `gradient` (of the shape of the wire) that belongs to the input run."""
-        if gradient is None or not self.observation.doubled or wire.axis is None:
+        if gradient is None or not self.observation.doubled or wire.place is None:
             return gradient
         return self._split(wire, gradient)[0]
 
@@ -98,7 +98,7 @@ class Measure:
             if multiplier is None or difference is None:
                 self._flows[key] = self.no_flow
             else:
-                product = per_example(multiplier * difference, wire.axis, self.observation.examples)
+                product = per_example(multiplier * difference, wire.place, self.observation.examples)
                 self._flows[key] = product.sum(1, dtype=torch.float64).cpu().numpy()
         return self._flows[key]
 
@@ -124,16 +124,17 @@ class Measure:
             return None
         if id(tensor) not in self._references:
             self._kept.append(tensor)
-            plain = tensor.detach().cpu().contiguous()
-            raw = memoryview(plain.reshape(-1).view(torch.uint8).numpy()) if plain.numel() else b""
+            plain = tensor.detach().cpu().contiguous().reshape(-1)
+            if plain.numel() == 1:
+                plain = plain.clone(memory_format=torch.contiguous_format)  # one element counts as contiguous with any stride, but cannot be seen as bytes
+            raw = memoryview(plain.view(torch.uint8).numpy()) if plain.numel() else b""
             self._references[id(tensor)] = self.sink.put_tensor(raw, dtype_name(tensor), tuple(tensor.shape))
         return self._references[id(tensor)]
 
     def _split(self, wire: Wire, tensor: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        assert wire.axis is not None
-        key = (id(tensor), wire.axis)
+        assert wire.place is not None
+        key = (id(tensor), wire.place)
         if key not in self._halves:
             self._kept.append(tensor)
-            first, second = tensor.chunk(2, wire.axis)
-            self._halves[key] = (first, second)
+            self._halves[key] = halves(tensor, wire.place, self.observation.rows)
         return self._halves[key]

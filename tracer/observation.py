@@ -11,12 +11,13 @@ from dataclasses import dataclass, field
 
 import torch
 
+from tracer.axis import Place
 from tracer.records import Kind
 
 
 @dataclass(eq=False, slots=True)
 class Wire:
-    """A tensor value: `value` as observed, `axis` with the examples, `reference` where a run of its own gave it.
+    """A tensor value: `value` as observed, `place` of the examples in it, `reference` where a run of its own gave it.
 
     `producer` is the index of the call that made it (None: it came from outside), `parent` the wire of which it is a
     view, slice or copy. `multiplier` has the shape of `value`.
@@ -24,7 +25,7 @@ class Wire:
 
     index: int
     value: torch.Tensor
-    axis: int | None
+    place: Place | None
     producer: int | None
     parent: Wire | None = None
     reference: torch.Tensor | None = None

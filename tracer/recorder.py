@@ -17,7 +17,7 @@ from torch.autograd.graph import Node, get_gradient_edge
 from torch.overrides import TorchFunctionMode
 
 from tracer import ops
-from tracer.axis import example_axis
+from tracer.axis import find_place
 from tracer.graph import GradientEdge, consumptions, gradient_edge
 from tracer.hooks import is_atomic, tensors_in
 from tracer.observation import Call, Observation, Use, Wire
@@ -61,6 +61,7 @@ class Recorder(TorchFunctionMode):
         self._edges: dict[GradientEdge, Wire] = {}
         self._leaves: dict[int, Wire] = {}
         self._references: Mapping[str, torch.Tensor] = {}
+        self._reduced: tuple[int, ...] = ()
         self._numbers: Counter[str] = Counter()
         self._by_storage: dict[int, list[Wire]] = defaultdict(list)
         self._pair: tuple[list[torch.Tensor], list[torch.Tensor]] = ([], [])
@@ -82,12 +83,11 @@ class Recorder(TorchFunctionMode):
                 return
             rule = self.rule_of(module)
             leaf = module is not self.model and (rule is not None or is_atomic(module))
+            arguments = [] if module is self.model else self._take_arguments(args, kwargs, watched=rule == "captum")
             call = self._open(path, "module", type(module).__name__, None, rule or "autograd", leaf)
+            call.arguments = arguments
             if module is self.model:
-                self._take_inputs(args)
-                return
-            self._references = self.log.next() if self.log else {}
-            self._note_arguments(call, [*tensors_in(args), *tensors_in(kwargs)])
+                self._take_inputs()
             if leaf:
                 self._leaf_depth = 1
                 if getattr(module, "inplace", False):
@@ -126,7 +126,7 @@ class Recorder(TorchFunctionMode):
         self.observation = Observation(examples=pair[0][0].shape[0], doubled=self.log is None)
         self._active = True
 
-    def _take_inputs(self, args: tuple[Any, ...]) -> None:
+    def _take_inputs(self) -> None:
         if self.log is None:
             self._doubling = list(zip(*self._pair, strict=True))  # captum is about to join them: see `_note_doubling`
             return
@@ -201,15 +201,18 @@ class Recorder(TorchFunctionMode):
         if op.role == "shape" and len({wire.index for _name, wire in inputs}) == 1:
             self._record_reshaping(inputs[0][1], results)
         else:
+            self._reduced = ops.reduced_axes(args, kwargs)
             self._record_op(op.name, started, inputs, results)
+            self._reduced = ()
         return output
 
     def _run_composite(
         self, name: str, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
-        call = self._open(f"{self._stack[-1].path}/{name}", "op", name, source_line(), "autograd", leaf=False)
         self._references = {}
-        self._note_arguments(call, list(ops.arguments(args, kwargs)))
+        inputs = self._wires(ops.arguments(args, kwargs))
+        call = self._open(f"{self._stack[-1].path}/{name}", "op", name, source_line(), "autograd", leaf=False)
+        call.arguments = inputs
         with self:  # torch switched the mode off for the time of this call
             output = ops.body(func)(*args, **kwargs)
         self._note_results(call, list(tensors_in(output, "output")))
@@ -257,9 +260,9 @@ class Recorder(TorchFunctionMode):
     ) -> Wire:
         assert self.observation is not None
         origin = parent or source
-        near = (origin.value, origin.axis) if origin is not None and origin.axis is not None else None
-        axis = example_axis(tensor, self.observation.rows, near)
-        wire = Wire(len(self.observation.wires), tensor.detach(), axis, producer, parent, self._references.get(name))
+        near = (origin.value, origin.place) if origin is not None and origin.place is not None else None
+        place = find_place(tensor, self.observation.rows, near, self._reduced)
+        wire = Wire(len(self.observation.wires), tensor.detach(), place, producer, parent, self._references.get(name))
         self.observation.wires.append(wire)
         edge = gradient_edge(tensor)
         if edge is not None:
@@ -318,12 +321,16 @@ class Recorder(TorchFunctionMode):
 
     # --- multipliers --------------------------------------------------------------------------------------------------
 
-    def _note_arguments(self, call: Call, tensors: list[tuple[str, torch.Tensor]]) -> None:
-        call.arguments = self._wires(tensors)
-        if call.rule == "captum":
+    def _take_arguments(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any], watched: bool
+    ) -> list[tuple[str, Wire]]:
+        self._references = self.log.next() if self.log else {}
+        tensors = [*tensors_in(args), *tensors_in(kwargs)]
+        if watched:
             for name, tensor in tensors:
                 if (wire := self._wire(name, tensor)) is not None:
                     self._watch(tensor, wire)
+        return self._wires(tensors)
 
     def _note_results(self, call: Call, results: list[tuple[str, torch.Tensor]]) -> None:
         self._references = {}
@@ -336,7 +343,7 @@ class Recorder(TorchFunctionMode):
         """Note what a leaf call made, and have every multiplier that passes through it noted."""
         uses = {wire: Use(wire, call.index, name, overrides=call.rule == "captum") for name, wire in call.arguments}
         self._attach([tensor for _name, tensor in results if self._is_new(tensor)], uses)
-        source = next((wire for _name, wire in call.arguments if wire.axis is not None), None)
+        source = next((wire for _name, wire in call.arguments if wire.place is not None), None)
         for name, tensor in results:
             edge = gradient_edge(tensor)
             if edge is None:

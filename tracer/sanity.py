@@ -55,7 +55,7 @@ def sanity_panel(
     ]
     attention = attention_by_token(subject)
     if attention is not None:
-        rankings.insert(0, Ranking("attention, last four layers", attention))
+        rankings.insert(0, Ranking("attention", attention))
     return Panel(output, output_reference, subject.labels, tuple(rankings), hooks)
 
 
@@ -118,9 +118,10 @@ def _integrated_gradients(subject: Subject, change: float, steps: int, progress:
     def forward(embeddings: torch.Tensor, *extras: torch.Tensor) -> torch.Tensor:
         nonlocal done
         logits: torch.Tensor = subject.model(embeddings, *extras)
-        done = min(done + embeddings.shape[0], steps)  # the two ends are run once more, for the delta
-        if progress is not None:
-            progress(name, done, steps)
+        if done < steps:  # past that come the two ends, for the delta
+            done = min(done + embeddings.shape[0], steps)
+            if progress is not None:
+                progress(name, done, steps)
         return logits
 
     attributions, delta = IntegratedGradients(forward).attribute(
@@ -158,4 +159,6 @@ def _doubt(name: str, what: str, delta: float, change: float) -> str:
     """A warning in plain words where |delta| is more than 5 % of the output's change, else ""; NaN is no small delta."""
     if _relative(delta, change) <= TOLERATED_DELTA:
         return ""
-    return f"{name} {what}: its delta is {delta:.4g} where the output changes by {change:.4g}; do not read it as the truth"
+    return (
+        f"{name} {what}: its delta is {delta:.4g} where the output changes by {change:.4g}; do not read it as the truth"
+    )

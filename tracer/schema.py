@@ -43,7 +43,7 @@ RUN_COLUMNS = (
     "target", "text", "reference", "tokens", "reference_tokens", "output", "output_reference", "delta", "panel",
 )  # fmt: skip
 
-# The blobs stand last: with many examples they overflow onto further pages, which a scan of the figures then never reads.
+# The blobs stand last: those of many examples lie on further pages, which a scan of the figures never reads.
 NODE_COLUMNS = (
     "id", "parent", "subtree_end", "depth", "call", "kind", "leak", "self_leak", "gain", "relative_leak", "seconds",
     "type", "path", "source", "rule", "largest_secant", "small_differences", "dropped_differences", "nonfinite",

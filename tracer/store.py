@@ -7,6 +7,7 @@ import sqlite3
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -58,9 +59,9 @@ class TraceWriter:
             _create(self._connection)
 
     def begin(self, run: Run) -> None:
-        """Write the head of the run; from here on the file can be opened."""
+        """Write the head of the run, with the status "recording"; from here on the file can be opened."""
         with self._errors():
-            self._connection.execute(_ADD_RUN, schema.run_row(run))
+            self._connection.execute(_ADD_RUN, schema.run_row(replace(run, status="recording")))
             self._begun = True
             self._commit()
 
@@ -87,7 +88,7 @@ class TraceWriter:
         return TensorRef(digest, dtype, shape)
 
     def add(self, node: Node, edges: Sequence[Edge]) -> None:
-        """Write a node and its edges. Nodes may come in any order; together their ids must be 0 … N − 1, in preorder."""
+        """Write a node and its edges. The order is free; together the ids must be 0 … N − 1, in preorder."""
         self._nodes.append(_node_row(node))
         self._edges += [_edge_row(node.id, edge) for edge in edges]
         if len(self._nodes) >= _BATCH:
@@ -173,7 +174,7 @@ class TraceWriter:
         self._committed = time.monotonic()
 
     def _fold(self) -> None:
-        """Move the write-ahead log into the file. A reader that has it open keeps the log beside it; that is harmless."""
+        """Move the write-ahead log into the file; one that has it open keeps the log beside it, harmlessly."""
         if self.path is None:
             return
         with suppress(sqlite3.Error):

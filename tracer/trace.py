@@ -6,7 +6,7 @@ import json
 import os
 import sqlite3
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, Self, overload
@@ -18,7 +18,7 @@ from tracer import schema
 from tracer.columns import FIGURES_QUERY, NAMES_QUERY, Columns, columns_from_rows, worst_first
 from tracer.errors import InputError, TraceFileError
 from tracer.opening import damaged, open_connection
-from tracer.records import Edge, Floats, Node, Run, TensorRef
+from tracer.records import Edge, Floats, Node, Run, Statistics, TensorRef
 from tracer.schema import MISSHAPEN, content_hash
 
 Array = npt.NDArray[Any]
@@ -290,10 +290,6 @@ def _edge(row: tuple[schema.Cell, ...]) -> Edge:
     direction: Literal["in", "out"] = "in" if cells["direction"] == "in" else "out"
     shape = schema.parse_shape(json.loads(cells["shape"]))
     dtype = schema.text(cells["dtype"])
-    figures = {
-        f"{tensor}_statistics": schema.statistics_from_cells([cells[f"{tensor}_{f}"] for f in schema.FIGURES])
-        for tensor in schema.STATISTICS
-    }
     refs: dict[str, TensorRef | None] = {}
     for index, tensor in enumerate(schema.STORED):
         digest = cells[f"{tensor}_hash"]
@@ -311,9 +307,18 @@ def _edge(row: tuple[schema.Cell, ...]) -> Edge:
         shape=shape,
         dtype=dtype,
         flow=schema.unpack(cells["flow_examples"]),
-        **figures,
-        **refs,
+        value_statistics=_statistics(cells, "value"),
+        reference_statistics=_statistics(cells, "reference"),
+        difference_statistics=_statistics(cells, "difference"),
+        multiplier_statistics=_statistics(cells, "multiplier"),
+        value=refs["value"],
+        reference=refs["reference"],
+        multiplier=refs["multiplier"],
     )
+
+
+def _statistics(cells: Mapping[str, schema.Cell], tensor: str) -> Statistics | None:
+    return schema.statistics_from_cells([cells[f"{tensor}_{figure}"] for figure in schema.FIGURES])
 
 
 def _decode(data: bytes, dtype: str) -> Array:

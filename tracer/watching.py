@@ -6,6 +6,7 @@ import importlib.metadata
 import platform
 import sys
 import time
+import warnings
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -144,6 +145,12 @@ class Watching:
                     "watch the very module that DeepLift was given, and call .attribute(...) inside the block"
                 )
             return
+        if self._recorder.later_runs:
+            warnings.warn(
+                f"{self._recorder.later_runs + 1} attributions ran inside one `with` block: the trace is of the first; "
+                "open a block for each",
+                stacklevel=2,
+            )
         if error is not None:
             self._recorder.abandon()
             self.outcome.status = "failed"

@@ -57,7 +57,7 @@ ACTIONS: tuple[Action, ...] = (
     Action("page_up", ("pageup",), "A page up", "tree"),
     Action("first", ("home", "g"), "First line", "tree"),
     Action("last", ("end", "G"), "Last line", "tree"),
-    Action("toggle", ("enter", "space"), "Open or close the call", "tree"),
+    Action("toggle_call", ("enter", "space"), "Open or close the call", "tree"),
     Action("close", ("left", "h"), "Close the call, or go to the one around it", "tree"),
     Action("open", ("right", "l"), "Open the call, or go to the first inside", "tree"),
     Action("scroll_down", ("down", "j"), "Scroll down", "pane"),

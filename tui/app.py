@@ -10,8 +10,8 @@ from pathlib import Path
 from textual.app import App, SystemCommand
 from textual.filter import LineFilter, NoColor
 from textual.screen import Screen
-
 from tracer.trace import Trace, open_trace
+
 from tui import actions
 from tui.figures import Figures, derive
 from tui.header_lines import Headline

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-
 from tracer.records import Edge, Node, Statistics
+
 from tui.figures import Figures, Severity
 from tui.format import clean, fit, number, percent, seconds, shorten, wrap
 from tui.theme import GLYPHS, SEVERITY_ROLES, Cell, Line, Role
@@ -61,14 +61,15 @@ def _leaks(node: Node, figures: Figures, delta: float, width: int) -> list[Line]
         ("leak", number(leak, signed=True), Role.TEXT),
         ("of Σ|leak|", percent(float(figures.share[node.id])), Role.TEXT),
         ("gain", _times(node.gain), Role.TEXT),
-        ("relative", number(node.relative_leak), Role.TEXT),
-        ("secant max", number(node.largest_secant), Role.TEXT),
+        ("relative", _known(node.relative_leak), Role.TEXT),
+        ("secant max", _known(node.largest_secant), Role.TEXT),
         ("small Δin", str(node.small_differences), Role.TEXT),
         ("dropped Δ", str(node.dropped_differences), Role.WARNING if node.dropped_differences else Role.TEXT),
         ("non-finite", str(node.nonfinite), Role.NONFINITE if node.nonfinite else Role.TEXT),
     ]
     across = max(1, width // (_LABEL + 1 + _FIGURE + 3))
-    lines: list[Line] = [[(_WORDS[severity], SEVERITY_ROLES[severity])]]
+    words = f"the worst of all calls: {_WORDS[severity]}" if node.id == figures.worst and severity else _WORDS[severity]
+    lines: list[Line] = [[(shorten(words, width), SEVERITY_ROLES[severity] if severity else Role.MUTED)]]
     for start in range(0, len(facts), across):
         cells: list[Cell] = []
         for label, value, role in facts[start : start + across]:
@@ -81,7 +82,12 @@ def _leaks(node: Node, figures: Figures, delta: float, width: int) -> list[Line]
 
 
 def _times(gain: float) -> str:
-    return f"×{number(gain)}" if np.isfinite(gain) else number(gain)
+    return f"×{number(gain)}" if np.isfinite(gain) else _known(gain)
+
+
+def _known(value: float) -> str:
+    """NaN stands for a figure that the call does not have."""
+    return "-" if np.isnan(value) else number(value)
 
 
 def _edge(edge: Edge, width: int) -> list[Line]:
@@ -112,7 +118,9 @@ def _edge(edge: Edge, width: int) -> list[Line]:
     if not rows:
         return [*lines, [("  no figures kept", Role.FAINT)]]
     shown = _statistics_that_fit(width)
-    lines.append([(" " * (_LABEL + 1), Role.TEXT), *((fit(name, _FIGURE + 1, right=True), Role.FAINT) for name in shown)])
+    lines.append(
+        [(" " * (_LABEL + 1), Role.TEXT), *((fit(name, _FIGURE + 1, right=True), Role.FAINT) for name in shown)]
+    )
     lines += [_statistics_line(name, statistics, shown) for name, statistics in rows]
     if edge.multiplier_statistics is None:
         lines.append([("  multiplier   none came back", Role.FAINT)])

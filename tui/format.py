@@ -112,7 +112,9 @@ def percent(share: float) -> str:
         return "-"
     if 0 < abs(share) < 0.001:
         return "< 0.1 %"
-    return f"{share:.1%}".replace("%", " %") if abs(share) < 0.1 else f"{share:,.0%}".replace("%", " %").replace(",", " ")
+    return (
+        f"{share:.1%}".replace("%", " %") if abs(share) < 0.1 else f"{share:,.0%}".replace("%", " %").replace(",", " ")
+    )
 
 
 def ratio(value: float) -> str:
@@ -166,5 +168,5 @@ def seconds(value: float) -> str:
 
 
 def plural(count: int, noun: str) -> str:
-    """"1 call", "3 calls", "101 101 calls"."""
+    """ "1 call", "3 calls", "101 101 calls"."""
     return f"{count:,} {noun}{'' if count == 1 else 's'}".replace(",", " ")

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-
 from tracer.records import Run
+
 from tui.format import clean, fit, number, ratio, shorten, spaced, wrap
 from tui.theme import Cell, Line, Role
 

@@ -25,8 +25,8 @@ class Column:
     right: bool = True
 
 
-BAR = Column("bar", "leak -    |    +", 17, right=False)
-WIDE_BAR = Column("bar", "leak  -        |        +", 25, right=False)
+BAR = Column("bar", "-  leak │       +", 17, right=False)
+WIDE_BAR = Column("bar", "-      leak │           +", 25, right=False)
 LEAK = Column("leak", "leak", 10)
 SELF = Column("self", "self leak", 10)
 GAIN = Column("gain", "gain", 8)
@@ -57,8 +57,7 @@ def heading(width: int) -> list[Cell]:
     tree, columns = layout(width)
     cells: list[Cell] = [("  " + fit("call", tree), Role.TITLE)]
     for column in columns:
-        title = column.title.center(column.width) if column.name == "bar" else column.title
-        cells.append((" " * _GAP + fit(title, column.width, column.right), Role.TITLE))
+        cells.append((" " * _GAP + fit(column.title, column.width, column.right), Role.TITLE))
     return cells
 
 
@@ -116,14 +115,14 @@ def _column_cells(figures: Figures, node: int, column: Column, severity: Severit
         left, right = signed_bar(leak, figures.largest_leak, column.width)
         return [(" " + left, Role.NEGATIVE), ("│", Role.FAINT), (right, Role.POSITIVE)]
     if column.name == "leak":
-        return [(_figure(leak, column), Role.TEXT if severity else Role.MUTED)]
+        return [(_figure(leak, column, severity), Role.TEXT if severity else Role.MUTED)]
     if column.name == "self":
         own = Severity(int(figures.severity[node]))
-        return [(_figure(float(figures.self_leak[node]), column), SEVERITY_ROLES[own] if own else Role.FAINT)]
+        return [(_figure(float(figures.self_leak[node]), column, own), SEVERITY_ROLES[own] if own else Role.FAINT)]
     if column.name == "gain":
         return [(" " + fit(number(float(figures.gain[node]), digits=3), column.width, right=True), Role.MUTED)]
     return [(" " + fit(clean(figures.types[node]), column.width), Role.MUTED)]
 
 
-def _figure(value: float, column: Column) -> str:
-    return " " + fit(number(value, signed=True), column.width, right=True)
+def _figure(value: float, column: Column, severity: Severity) -> str:
+    return " " + fit(number(value, signed=True, digits=4 if severity else 2), column.width, right=True)

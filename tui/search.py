@@ -12,12 +12,10 @@ _JOINT = "\n"
 
 
 class Index:
-    """Made once from a trace's paths, types and sources; a longer query looks only where the shorter one found something."""
+    """Made from lists of texts, one text a call in each; a longer query looks only where the shorter one found."""
 
-    def __init__(self, paths: Sequence[str], types: Sequence[str], sources: Sequence[str]) -> None:
-        self._texts = [
-            _JOINT.join(parts).casefold() for parts in zip(paths, types, sources, strict=True)
-        ]
+    def __init__(self, *texts: Sequence[str]) -> None:
+        self._texts = [_JOINT.join(parts).casefold() for parts in zip(*texts, strict=True)]
         self._words: list[str] = []
         self._found: list[int] = []
 

@@ -147,8 +147,7 @@ _ASCII = {
     "Σ": "S",
     "′": "'",
     "→": ">",
-    "↵": "enter",
-    "∞": "inf",
+    "∞": "i",
     "▼": "v",
     "“": '"',
     "”": '"',
@@ -156,6 +155,11 @@ _ASCII = {
     "≥": ">",
     "—": "-",
     "–": "-",
+    **dict.fromkeys("▁▂▃▄▅▆▇", "|"),
+    **dict.fromkeys("╭╮╰╯", "+"),
+    "↑": "^",
+    "↓": "v",
+    "←": "<",
 }
 
 
@@ -169,8 +173,7 @@ def to_ascii(text: str) -> str:
 def _ascii_character(character: str) -> str:
     if character.isascii():
         return character
-    stand_in = _ASCII.get(character, "?")
-    return (stand_in * 2)[: cell_len(character)] if len(stand_in) == 1 else stand_in[: cell_len(character)]
+    return _ASCII.get(character, "?") * cell_len(character)
 
 
 class AsciiFilter(LineFilter):

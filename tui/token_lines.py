@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from rich.cells import cell_len
 from tracer.records import Panel, Ranking, Run
+
 from tui.format import bar, clean, fit, number, ratio, wrap
 from tui.theme import Cell, Line, Role
 
@@ -39,26 +41,33 @@ def token_lines(run: Run, width: int) -> list[Line]:
 
 
 def _outputs(panel: Panel, width: int) -> list[Line]:
-    if not panel.output:
+    """What the model answers to text and reference: in one line where that fits, else one line a class."""
+    names = [clean(label, 60) for label in panel.labels]
+    references = (*panel.output_reference, *(math.nan,) * len(panel.output))
+    facts: list[list[Cell]] = []
+    for index, (value, reference) in enumerate(zip(panel.output, references, strict=False)):
+        name = names[index] if index < len(names) else f"class {index}"
+        facts.append(
+            [
+                (f"{name} ", Role.TEXT),
+                (number(value, signed=True), Role.STRONG),
+                (f"  reference {number(reference, signed=True)}", Role.MUTED),
+            ]
+        )
+    if not facts:
         return []
-    names = [clean(label) for label in panel.labels] or [str(index) for index in range(len(panel.output))]
-    label = max(min(max(map(len, names), default=1), max(width - 26, 6)), 6)
-    lines: list[Line] = [
-        [
-            (fit("output", label), Role.TITLE),
-            (fit("text", 11, right=True) + fit("reference", 12, right=True), Role.TITLE),
-        ]
-    ]
-    references = panel.output_reference or (math.nan,) * len(panel.output)
-    for name, value, reference in zip(names, panel.output, references, strict=False):
-        figures = fit(number(value, signed=True), 11, right=True) + fit(number(reference, signed=True), 12, right=True)
-        lines.append([(fit(name, label), Role.TEXT), (figures, Role.TEXT)])
-    return lines
+    gap: Cell = ("    ", Role.TEXT)
+    whole: list[Cell] = [("output  ", Role.TITLE)]
+    for fact in facts:
+        whole += [*fact, gap]
+    if sum(cell_len(text) for text, _ in whole[:-1]) <= width:
+        return [whole[:-1]]
+    return [[("output", Role.TITLE)], *([("  ", Role.TEXT), *fact] for fact in facts)]
 
 
-def _ranking(ranking: Ranking, tokens: Sequence[str], width: int) -> list[Line]:
-    """One ranking in a column of `width` cells: its name, its delta, its warning, then the tokens, highest first."""
-    lines: list[Line] = [[(fit(clean(ranking.name), width), Role.STRONG)]]
+def _ranking(ranking: Ranking, tokens: Sequence[str], width: int) -> tuple[list[Line], list[Line]]:
+    """One ranking in a column of `width` cells: its name, delta and warning; its tokens, highest first."""
+    lines: list[Line] = [[(fit(text, width), Role.STRONG)] for text in wrap(clean(ranking.name, 200), width)[:2]]
     if ranking.delta is None:
         lines.append([(fit("no delta of its own", width), Role.MUTED)])
     else:
@@ -67,12 +76,13 @@ def _ranking(ranking: Ranking, tokens: Sequence[str], width: int) -> list[Line]:
     for index, text in enumerate(wrap(clean(ranking.note), width - 2) if ranking.note else []):
         lines.append([("▲ " if index == 0 else "  ", Role.WARNING), (fit(text, width - 2), Role.WARNING)])
     scores = ranking.normalised
+    ranked: list[Line] = []
     largest = max((abs(score) for score in scores if math.isfinite(score)), default=0.0)
     order = sorted(range(len(scores)), key=lambda index: -scores[index] if math.isfinite(scores[index]) else math.inf)
     for index in order:
         name = clean(tokens[index], 200) if index < len(tokens) else f"token {index}"
-        lines.append(_token(name, scores[index], largest, width))
-    return lines
+        ranked.append(_token(name, scores[index], largest, width))
+    return lines, ranked
 
 
 def _token(name: str, score: float, largest: float, width: int) -> Line:
@@ -88,13 +98,10 @@ def _token(name: str, score: float, largest: float, width: int) -> Line:
     return cells
 
 
-def _side_by_side(blocks: Sequence[Sequence[Line]], width: int) -> list[Line]:
-    """Blocks of lines, each `width` cells wide, one beside the other; token lists start at one height."""
-    heads = [next((i for i, line in enumerate(block) if i > 1 and line[0][1] is not Role.WARNING), len(block)) for block in blocks]
-    head = max(heads, default=0)
-    padded: list[list[Line]] = []
-    for block, own in zip(blocks, heads, strict=True):
-        padded.append([*block[:own], *([[]] * (head - own)), *block[own:]])
+def _side_by_side(blocks: Sequence[tuple[list[Line], list[Line]]], width: int) -> list[Line]:
+    """Blocks of a head and a list, each `width` cells wide, one beside the other; the lists start at one height."""
+    tallest = max(len(head) for head, _ in blocks)
+    padded = [[*head, *([[]] * (tallest - len(head))), *tokens] for head, tokens in blocks]
     lines: list[Line] = []
     for index in range(max(map(len, padded), default=0)):
         cells: list[Cell] = []

@@ -13,6 +13,9 @@ from tracer.subject import quiet
 
 WEIGHTS = Path(__file__).with_name("bitfit.safetensors")
 NAME = "MiniLM-L6 film reviews (demo)"
+# The sentence of captum issue #519 and its class: positive.
+TEXT = "I went to see this movie last night. I've got to say... it's great! This is an amazing movie!"
+TARGET = 1
 LABELS = {0: "negative", 1: "positive"}
 
 

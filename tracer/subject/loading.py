@@ -35,6 +35,8 @@ def load_subject(name: str) -> tuple[nn.Module, Any]:
 
     A model in the local cache is used as it lies there; only one that is not is looked for on the hub.
     """
+    if not name.strip():
+        raise ModelError("the model's name is empty: give a local directory or a hub id such as 'owner/name'")
     local = Path(name).expanduser()
     if local.is_dir():
         if not (local / "config.json").is_file():
@@ -42,7 +44,7 @@ def load_subject(name: str) -> tuple[nn.Module, Any]:
         return _load(str(local), name)
     if local.is_file():
         raise ModelError(f"{name} is a file: give the directory that holds config.json, or a hub id")
-    if name.startswith((".", "/", "~")) or name.count("/") > 1 or not name.strip():
+    if name.startswith((".", "/", "~")) or name.count("/") > 1:
         raise ModelError(f"there is no directory {name!r}: give a local directory or a hub id such as 'owner/name'")
     cached = _is_cached(name)
     if not cached:

@@ -185,7 +185,9 @@ def _reference_ids(tokenizer: Any, encoded: _Encoded, reference: str) -> list[in
     filler = tokens[reference]
     if filler is None:
         known = [name for name, token in tokens.items() if token is not None]
-        raise InputError(f"the tokenizer has no {reference} token: choose the reference {' or '.join([*known, 'zero'])}")
+        raise InputError(
+            f"the tokenizer has no {reference} token: choose the reference {' or '.join([*known, 'zero'])}"
+        )
     return [token if special else filler for token, special in zip(encoded.ids, encoded.special, strict=True)]
 
 
@@ -220,7 +222,9 @@ def _embed(
         given = {name: value for name, value in extras.items() if value is not None and name in takes}
         embedded = embeddings(input_ids=ids, **given)
     if not isinstance(embedded, torch.Tensor) or embedded.dim() != 3 or not embedded.is_floating_point():
-        raise ModelError(f"the embeddings of {type(model).__name__} are no tensor (1, tokens, hidden): give another model")
+        raise ModelError(
+            f"the embeddings of {type(model).__name__} are no tensor (1, tokens, hidden): give another model"
+        )
     return embedded.detach()
 
 
@@ -249,5 +253,7 @@ def _checked_target(target: int, labels: tuple[str, ...]) -> int:
     if not 0 <= target < len(labels):
         classes = ", ".join(f"{index} = {label}" for index, label in enumerate(labels[:10]))
         more = ", ..." if len(labels) > 10 else ""
-        raise InputError(f"target {target} is out of range: the model has classes 0 to {len(labels) - 1} ({classes}{more})")
+        raise InputError(
+            f"target {target} is out of range: the model has classes 0 to {len(labels) - 1} ({classes}{more})"
+        )
     return target

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.screen import ModalScreen
@@ -18,13 +20,17 @@ _READING = (
     ("gain", "‖m in‖ / ‖m out‖: above 1 the call makes multipliers larger, and with them every leak before it"),
     (
         "bar",
-        "the leak, to the left if negative, to the right if positive. The scale is logarithmic over four decades: "
-        "the largest leak fills its side, a tenth of it three quarters, a ten-thousandth nothing",
+        (
+            "the leak, to the left if negative, to the right if positive. The scale is logarithmic over four decades: "
+            "the largest leak fills its side, a tenth of it three quarters, a ten-thousandth nothing"
+        ),
     ),
     (
         "detail",
-        "secant max is the largest |m in / m out|; small Δin counts elements where input and reference agree to "
-        "1e-10; dropped Δ those of them whose output still differs, so that their share is lost",
+        (
+            "secant max is the largest |m in / m out|; small Δin counts elements where input and reference agree to "
+            "1e-10; dropped Δ those of them whose output still differs, so that their share is lost"
+        ),
     ),
 )
 _GLYPH_TEXTS = {
@@ -67,7 +73,7 @@ def _entry(label: str, text: str, width: int, role: Role) -> list[Line]:
 class HelpScreen(ModalScreen[None]):
     """Lies over the screen until Esc, `?` or `q`."""
 
-    BINDINGS: list[BindingType] = [Binding("escape,question_mark,q", "dismiss", "Close")]
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,question_mark,q", "dismiss", "Close")]
 
     def compose(self) -> ComposeResult:
         """The help in a frame."""

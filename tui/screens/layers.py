@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.containers import Container
@@ -9,8 +11,9 @@ from textual.events import Resize
 from textual.screen import Screen
 from textual.timer import Timer
 from textual.widget import Widget
-
+from textual.worker import get_current_worker
 from tracer.trace import Trace
+
 from tui import actions
 from tui.figures import Figures
 from tui.format import plural
@@ -26,6 +29,7 @@ from tui.widgets.tokens import Tokens
 
 WIDE = 140
 _DETAIL_DELAY = 0.04
+_CHUNK = 1_000
 
 
 class LayersScreen(Screen[None]):
@@ -35,7 +39,7 @@ class LayersScreen(Screen[None]):
     with the keys has it all.
     """
 
-    BINDINGS: list[BindingType] = [*actions.bindings("screen")]
+    BINDINGS: ClassVar[list[BindingType]] = [*actions.bindings("screen")]
     AUTO_FOCUS = "#tree"
 
     def __init__(self, trace: Trace, figures: Figures, headline: Headline) -> None:
@@ -63,15 +67,15 @@ class LayersScreen(Screen[None]):
         """Show the worst call, named in the pane's title."""
         self.search.display = False
         self._name_panes()
-        self.detail.show_call(self.tree.selected)
+        self._lay_out()
+        self.detail.show_call(self.layer_tree.selected)
 
     def on_resize(self, event: Resize) -> None:
         """Give every pane the room it needs at this size."""
-        self.query_one("#header", Header).lay_out(event.size.width, event.size.height)
-        self._arrange()
+        self._lay_out()
 
     @property
-    def tree(self) -> LayerTree:
+    def layer_tree(self) -> LayerTree:
         """The layer tree."""
         return self.query_one("#tree", LayerTree)
 
@@ -94,40 +98,40 @@ class LayersScreen(Screen[None]):
         """Show the detail once the cursor rests, so that a held key is not slowed down by reading."""
         if self._detail_timer is not None:
             self._detail_timer.stop()
-        self._detail_timer = self.set_timer(_DETAIL_DELAY, lambda: self.detail.show_call(self.tree.selected))
+        self._detail_timer = self.set_timer(_DETAIL_DELAY, lambda: self.detail.show_call(self.layer_tree.selected))
         if self.search.display:
             self._report_hits()
 
     def on_search_bar_typed(self, event: SearchBar.Typed) -> None:
         """Mark what the query finds, and go to the first of it from where the search began."""
         hits = self._searchable().find(event.query)
-        self.tree.mark(hits)
+        self.layer_tree.mark(hits)
         if len(hits):
             at_or_after = hits[hits >= self._search_began]
-            self.tree.go_to(int(at_or_after[0] if len(at_or_after) else hits[0]))
+            self.layer_tree.go_to(int(at_or_after[0] if len(at_or_after) else hits[0]))
         elif self._search_began >= 0:
-            self.tree.go_to(self._search_began)
+            self.layer_tree.go_to(self._search_began)
         self._report_hits()
 
     def on_search_bar_kept(self) -> None:
         """Leave the query; its hits stay."""
-        if not len(self.tree.hits):
+        if not len(self.layer_tree.hits):
             self.on_search_bar_ended()
             return
-        self._focus(self.tree)
+        self._focus(self.layer_tree)
         self.call_after_refresh(self._report_hits)
 
     def on_search_bar_ended(self) -> None:
         """Give the search up and go back to where it began."""
         self._end_search()
         if self._search_began >= 0:
-            self.tree.go_to(self._search_began)
+            self.layer_tree.go_to(self._search_began)
 
     def action_worst(self) -> None:
         """Go to the call with the largest |self leak|."""
         if len(self.figures):
-            self._focus(self.tree)
-            self.tree.go_to(self.figures.worst)
+            self._focus(self.layer_tree)
+            self.layer_tree.go_to(self.figures.worst)
 
     def action_next(self) -> None:
         """Go to the next hit or divergence."""
@@ -141,7 +145,7 @@ class LayersScreen(Screen[None]):
         """Open the search line."""
         if len(self.figures):
             self._end_search()
-            self._search_began = self.tree.selected
+            self._search_began = self.layer_tree.selected
             self.search.open()
             self._report_hits()
 
@@ -149,32 +153,32 @@ class LayersScreen(Screen[None]):
         """End the search; without one, give the keys back to the tree."""
         if self.search.display:
             self._end_search()
-        self._focus(self.tree)
+        self._focus(self.layer_tree)
 
     def action_only_diverging(self) -> None:
         """Show only diverging calls, or all again."""
         if not len(self.figures.diverging):
             self.notify("No call diverges.", markup=False)
             return
-        self.tree.toggle_only_diverging()
+        self.layer_tree.toggle_only_diverging()
         self._name_panes()
 
     def action_expand_all(self) -> None:
         """Open every call."""
-        self.tree.expand_all()
+        self.layer_tree.expand_all()
 
     def action_collapse_all(self) -> None:
         """Close every call."""
-        self.tree.collapse_all()
+        self.layer_tree.collapse_all()
 
     def action_tokens(self) -> None:
         """Swap tokens and detail; where both are seen, move the keys to the tokens and back."""
         if self._wide and not self._short:
-            self._focus(self.tree if self.tokens.has_focus else self.tokens)
+            self._focus(self.layer_tree if self.tokens.has_focus else self.tokens)
             return
         self._lower = "detail" if self._lower == "tokens" else "tokens"
         if self._short:
-            self._focus(self.tree if self.tokens.has_focus else self.tokens)
+            self._focus(self.layer_tree if self.tokens.has_focus else self.tokens)
         else:
             had_keys = self.detail.has_focus or self.tokens.has_focus
             self._arrange()
@@ -199,14 +203,18 @@ class LayersScreen(Screen[None]):
 
     @property
     def _wide(self) -> bool:
-        return self.size.width >= WIDE
+        return self.app.size.width >= WIDE
 
     @property
     def _short(self) -> bool:
-        return self.size.height < SHORT
+        return self.app.size.height < SHORT
+
+    def _lay_out(self) -> None:
+        self.query_one("#header", Header).lay_out(self.app.size.width, self.app.size.height)
+        self._arrange()
 
     def _turn(self, step: int) -> None:
-        panes: list[Widget] = [self.tree, self.detail, self.tokens]
+        panes: list[Widget] = [self.layer_tree, self.detail, self.tokens]
         focused = self.focused
         place = panes.index(focused) if focused in panes else 0
         self._focus(panes[(place + step) % len(panes)])
@@ -223,43 +231,58 @@ class LayersScreen(Screen[None]):
         self.set_class(self._wide, "wide")
         self.set_class(self._short, "short")
         if self._short:
-            shown = keys if keys in (self.detail, self.tokens) else self.tree
-            for pane in (self.tree, self.detail, self.tokens):
+            shown = keys if keys in (self.detail, self.tokens) else self.layer_tree
+            for pane in (self.layer_tree, self.detail, self.tokens):
                 pane.display = pane is shown
         else:
-            self.tree.display = True
+            self.layer_tree.display = True
             self.detail.display = self._wide or self._lower == "detail"
             self.tokens.display = self._wide or self._lower == "tokens"
-        self.query_one("#main").display = self.tree.display or self.detail.display
+        self.query_one("#main").display = self.layer_tree.display or self.detail.display
 
     def _step(self, forward: bool) -> None:
-        if len(self.figures) and self.tree.step(forward):
-            if self.tree.display is False:
-                self._focus(self.tree)
+        if len(self.figures) and self.layer_tree.step(forward):
+            if self.layer_tree.display is False:
+                self._focus(self.layer_tree)
         else:
             self.notify("No call diverges.", markup=False)
 
     def _end_search(self) -> None:
-        self.tree.mark(self.tree.hits[:0])
+        self.layer_tree.mark(self.layer_tree.hits[:0])
         typing = self.search.typing
         self.search.close()
         if typing:
-            self._focus(self.tree)
+            self._focus(self.layer_tree)
 
     def _report_hits(self) -> None:
-        hits = self.tree.hits
-        places = (hits == self.tree.selected).nonzero()[0]
+        hits = self.layer_tree.hits
+        places = (hits == self.layer_tree.selected).nonzero()[0]
         self.search.report(len(hits), int(places[0]) if len(places) else None)
 
     def _searchable(self) -> Index:
+        """The index of paths and types at once; source lines join it when they have been read."""
         if self._index is None:
-            sources = [node.source or "" for node in self.trace.nodes]
-            self._index = Index(self.figures.paths, self.figures.types, sources)
+            self._index = Index(self.figures.paths, self.figures.types)
+            self.run_worker(self._read_sources, thread=True, exit_on_error=False)
         return self._index
+
+    def _read_sources(self) -> None:
+        worker = get_current_worker()
+        sources: list[str] = []
+        while len(sources) < len(self.figures) and not worker.is_cancelled:
+            sources += [node.source or "" for node in self.trace.nodes[len(sources) : len(sources) + _CHUNK]]
+        if not worker.is_cancelled:
+            self.app.call_from_thread(self._add_sources, sources)
+
+    def _add_sources(self, sources: list[str]) -> None:
+        self._index = Index(self.figures.paths, self.figures.types, sources)
+        if self.search.display and self.search.query_text:
+            self.layer_tree.mark(self._index.find(self.search.query_text))
+            self._report_hits()
 
     def _name_panes(self) -> None:
         count = len(self.figures.diverging)
-        state = "only diverging" if self.tree.outline.only_diverging else f"{count} diverging"
-        self.tree.border_title = f"Layers   {plural(len(self.figures), 'call')}   {state}"
+        state = "only diverging" if self.layer_tree.outline.only_diverging else f"{count} diverging"
+        self.layer_tree.border_title = f"Layers   {plural(len(self.figures), 'call')}   {state}"
         self.detail.border_title = "Detail"
         self.tokens.border_title = "Tokens"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tracer.errors import TraceFileError
 from tracer.trace import Trace
+
 from tui.detail_lines import detail_lines
 from tui.figures import Figures
 from tui.format import clean, wrap

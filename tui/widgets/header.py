@@ -2,28 +2,35 @@
 
 from __future__ import annotations
 
-from textual.events import Resize
+from collections.abc import Sequence
 
+from textual.strip import Strip
+from textual.widget import Widget
 from tracer.records import Run
+
 from tui.header_lines import Headline, header_lines
-from tui.widgets.lines import LinesView
+from tui.theme import Line
+from tui.widgets.lines import strip_of
 
 SHORT = 16
 
 
-class Header(LinesView, can_focus=False):
+class Header(Widget):
     """As high as what it says; on a short screen it says less."""
 
     def __init__(self, run: Run, headline: Headline, *, id: str | None = None) -> None:
         super().__init__(id=id)
         self.run = run
         self.headline = headline
+        self._lines: Sequence[Line] = ()
 
     def lay_out(self, width: int, height: int) -> None:
         """Take the lines, and with them the height, that suit a screen of this size."""
-        lines = header_lines(self.run, self.headline, width, short=height < SHORT)
-        self.styles.height = len(lines)
-        self.show(lambda _: lines)
+        self._lines = header_lines(self.run, self.headline, width, short=height < SHORT)
+        self.styles.height = len(self._lines)
+        self.refresh()
 
-    def on_resize(self, event: Resize) -> None:
-        """Nothing here: the screen lays the header out, since it depends on the screen's height as well."""
+    def render_line(self, y: int) -> Strip:
+        """The line at this height."""
+        cells = self._lines[y] if y < len(self._lines) else ()
+        return strip_of(cells, self.size.width, not self.app.no_color).apply_style(self.rich_style)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 from rich.segment import Segment
@@ -25,7 +26,7 @@ HEADING = 1
 class LayerTree(ScrollView, can_focus=True):
     """Calls as a tree with their figures beside it. The first line is the heading and does not scroll."""
 
-    BINDINGS: list[BindingType] = [*actions.bindings("tree")]
+    BINDINGS: ClassVar[list[BindingType]] = [*actions.bindings("tree")]
 
     @dataclass
     class Selected(Message):
@@ -118,7 +119,7 @@ class LayerTree(ScrollView, can_focus=True):
         """To the last line."""
         self._move(len(self.outline.rows) - 1)
 
-    def action_toggle(self) -> None:
+    def action_toggle_call(self) -> None:
         """Open or close the selected call."""
         if self.figures.has_children(self.selected):
             self.outline.toggle(self.selected)
@@ -128,7 +129,7 @@ class LayerTree(ScrollView, can_focus=True):
         """Close the selected call, or go to the call around it."""
         node = self.selected
         if self.outline.expanded[node] and self.figures.has_children(node):
-            self.action_toggle()
+            self.action_toggle_call()
         elif self.figures.parent[node] >= 0:
             self.go_to(int(self.figures.parent[node]))
 
@@ -140,7 +141,7 @@ class LayerTree(ScrollView, can_focus=True):
         if self.outline.expanded[node]:
             self._move(self.outline.cursor + 1)
         else:
-            self.action_toggle()
+            self.action_toggle_call()
 
     def on_click(self, event: Click) -> None:
         """Select the line that was clicked; on its marker, or on the line that is selected, open or close it."""
@@ -153,7 +154,7 @@ class LayerTree(ScrollView, can_focus=True):
         again = index == self.outline.cursor
         self._move(index)
         if again:
-            self.action_toggle()
+            self.action_toggle_call()
 
     def on_focus(self, event: Focus) -> None:
         """Show that the keys come here."""

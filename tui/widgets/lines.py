@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import ClassVar
 
 from rich.segment import Segment
 from textual.binding import BindingType
@@ -26,7 +27,7 @@ def strip_of(cells: Sequence[Cell], width: int, colour: bool) -> Strip:
 class LinesView(ScrollView, can_focus=True):
     """Shows what a function of the width gives back; asks it again when the width changes."""
 
-    BINDINGS: list[BindingType] = [*actions.bindings("pane")]
+    BINDINGS: ClassVar[list[BindingType]] = [*actions.bindings("pane")]
     LEAST_WIDTH = 1
 
     def __init__(self, *, id: str | None = None) -> None:
@@ -39,7 +40,7 @@ class LinesView(ScrollView, can_focus=True):
         """Show the lines that `source` makes for a width, from the top unless `keep_place`."""
         self._source = source
         self._laid_out_for = -1
-        if self.is_mounted and self.size.width:
+        if self.size.width:
             self._lay_out()
             if not keep_place:
                 self.scroll_to(0, 0, animate=False)

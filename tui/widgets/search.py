@@ -40,6 +40,11 @@ class SearchBar(Horizontal):
         """Whether the keys go into the query."""
         return self._input.has_focus
 
+    @property
+    def query_text(self) -> str:
+        """The query as it stands."""
+        return self._input.value
+
     def open(self) -> None:
         """Show the line, empty, and take the keys."""
         self.display = True

@@ -1,0 +1,332 @@
+"""The recorder observes and disturbs nothing; the ledger hands out the whole delta."""
+
+from __future__ import annotations
+
+import threading
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from captum.attr import DeepLift
+from torch import nn
+
+import tracer
+from tests.models import MODELS, Attention, Cube, Plain, Residual, Stale, Unseen, Wrong
+from tracer.errors import InputError, ModelError, ObservationError
+from tracer.records import Node
+from tracer.trace import Trace
+
+
+@pytest.fixture(autouse=True)
+def _quiet() -> Iterator[None]:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*Setting forward, backward hooks.*")
+        warnings.filterwarnings("ignore", message=".*required_grads has been set.*")
+        yield
+
+
+def make(name: str, dtype: torch.dtype, examples: int = 3) -> tuple[nn.Module, torch.Tensor, torch.Tensor]:
+    kind, width = MODELS[name]
+    torch.manual_seed(7)
+    model = kind().to(dtype).eval()
+    return model, torch.randn(examples, width, dtype=dtype), torch.randn(examples, width, dtype=dtype)
+
+
+def attribute(model: nn.Module, x: torch.Tensor, reference: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    attributions, delta = DeepLift(model).attribute(x, reference, target=1, return_convergence_delta=True)
+    return attributions.detach(), delta.detach()
+
+
+def observe(model: nn.Module, x: torch.Tensor, reference: torch.Tensor, **options: Any) -> Trace:
+    with tracer.watch(model, **options) as watching:
+        attribute(model, x, reference)
+    return watching.trace
+
+
+def state(model: nn.Module) -> dict[str, Any]:
+    return {
+        path: (
+            {key: value for key, value in vars(module).items() if not isinstance(value, dict)},
+            {key: list(value) for key, value in vars(module).items() if isinstance(value, dict)},
+        )
+        for path, module in model.named_modules()
+    }
+
+
+def self_leak(trace: Trace) -> np.ndarray[Any, np.dtype[np.float64]]:
+    return np.sum([node.self_leak for node in trace.nodes], axis=0)
+
+
+def named(trace: Trace, path: str) -> Node:
+    return trace.find(path)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("name", MODELS)
+def test_watching_changes_no_bit_of_captums_attributions(name: str, dtype: torch.dtype) -> None:
+    model, x, reference = make(name, dtype)
+    expected, expected_delta = attribute(model, x, reference)
+    before = state(model)
+    with tracer.watch(model) as watching:
+        attributions, delta = attribute(model, x, reference)
+    assert torch.equal(attributions, expected)
+    assert torch.equal(delta, expected_delta)
+    assert np.array_equal(watching.trace.attributions[0], expected.numpy())
+    assert state(model) == before
+
+
+@pytest.mark.parametrize("examples", [1, 3])
+@pytest.mark.parametrize("name", MODELS)
+def test_self_leaks_sum_to_captums_delta(name: str, examples: int) -> None:
+    model, x, reference = make(name, torch.float64, examples)
+    _, delta = attribute(model, x, reference)
+    trace = observe(model, x, reference)
+    scale = np.maximum(1, np.abs(delta.numpy()))
+    assert np.all(np.abs(self_leak(trace) - delta.numpy()) <= 1e-9 * scale)
+    assert np.all(np.abs(trace.nodes[0].leak - delta.numpy()) <= 1e-9 * scale)
+    # nothing is left over for the model's own row: every call was observed
+    assert np.all(np.abs(trace.nodes[0].self_leak) <= 1e-9 * scale)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_self_leaks_sum_to_captums_delta_in_single_precision(name: str) -> None:
+    model, x, reference = make(name, torch.float32)
+    _, delta = attribute(model, x, reference)
+    total = self_leak(observe(model, x, reference))
+    assert np.all(np.abs(total - delta.numpy()) <= 1e-3 * np.maximum(1, np.abs(delta.numpy())))
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_leak_is_the_self_leaks_of_the_subtree(name: str) -> None:
+    trace = observe(*make(name, torch.float64))
+    nodes = trace.nodes
+    for node in nodes:
+        inside = np.sum([nodes[i].self_leak for i in range(node.id, node.end)], axis=0)
+        assert np.allclose(node.leak, inside, rtol=1e-9, atol=1e-12)
+        assert all(nodes[child].parent == node.id and nodes[child].depth == node.depth + 1 for child in node.children)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_leak_is_flow_in_minus_flow_out(name: str) -> None:
+    trace = observe(*make(name, torch.float64))
+    losses = [node for node in trace.nodes if node.kind == "lost"]
+    for node in trace.nodes:
+        if node.kind == "lost" or any(node.id <= lost.id < node.end for lost in losses):
+            continue
+        edges = trace.edges(node)
+        flows = sum(edge.flow if edge.direction == "in" else -edge.flow for edge in edges)
+        assert np.allclose(node.leak, flows, rtol=1e-9, atol=1e-9), node.path
+
+
+@pytest.mark.parametrize("name", ["plain", "attention", "convolution", "in place"])
+def test_an_examples_rows_do_not_depend_on_its_company(name: str) -> None:
+    model, x, reference = make(name, torch.float64)
+    together = observe(model, x, reference)
+    for index in range(3):
+        alone = observe(model, x[index : index + 1], reference[index : index + 1])
+        for one, many in zip(alone.nodes, together.nodes, strict=True):
+            assert one.path == many.path
+            assert np.allclose(one.leak[0], many.leak[index], rtol=1e-9, atol=1e-11)
+
+
+def test_a_square_leaks_what_the_gradient_gets_wrong() -> None:
+    class Square(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return 3 * (x * x)
+
+    x = torch.tensor([[1.0], [2.0]], dtype=torch.float64)
+    with tracer.watch(Square()) as watching:
+        DeepLift(Square())  # an unused object beside the watched one
+        DeepLift(watching._model).attribute(x, torch.zeros_like(x))
+    first, second = (watching.trace.find("/mul", call) for call in (0, 1))
+    # m = 6x, Δx = x: flow in 6x², flow out 3x²
+    assert np.allclose(first.leak, 3 * x.numpy()[:, 0] ** 2, rtol=1e-12)
+    assert np.allclose(second.leak, 0, atol=1e-12)
+    assert second.gain == pytest.approx(3.0)
+    assert first.source is not None
+    assert first.source.startswith("tests/test_recorder.py:")
+    assert first.source.endswith(" forward")
+
+
+def test_a_ruled_module_is_a_leaf_and_says_so() -> None:
+    trace = observe(*make("plain", torch.float64))
+    relu = named(trace, "relu")
+    assert relu.rule == "captum"
+    assert relu.children == ()
+    assert np.allclose(relu.leak, 0, atol=1e-12)
+    assert named(trace, "first").rule == "autograd"
+
+
+def test_a_lost_path_is_a_row_of_its_own() -> None:
+    model, x, reference = make("residual", torch.float64)
+    trace = observe(model, x, reference)
+    (lost,) = [node for node in trace.nodes if node.kind == "lost"]
+    assert lost.path == "first/lost path"
+    assert lost.type == "2 consumers, gradient overwritten"
+    addition = trace.edges(trace.find("/add"))
+    sent_by_addition = next(edge.flow for edge in addition if edge.name == "0")
+    assert np.allclose(lost.leak, -sent_by_addition, rtol=1e-12)
+    assert np.allclose(lost.leak, trace.delta, rtol=1e-9)
+
+
+def test_what_runs_unseen_is_a_row_of_its_own() -> None:
+    model, x, reference = make("unseen", torch.float64)
+    assert isinstance(model, Unseen)
+    trace = observe(model, x, reference)
+    (unseen,) = [node for node in trace.nodes if node.kind == "unobserved"]
+    assert unseen.type == f"{Cube.__name__}Backward"
+    assert np.allclose(unseen.leak, trace.delta, rtol=1e-9)
+
+
+def test_a_stale_gradient_leaks_at_the_call_that_used_it() -> None:
+    model, x, reference = make("stale", torch.float64)
+    assert isinstance(model, Stale)
+    trace = observe(model, x, reference)
+    assert np.allclose(named(trace, "head.0").leak, trace.delta, rtol=1e-9)
+    assert np.allclose(named(trace, "tail.0").leak, 0, atol=1e-12)
+
+
+def test_multi_head_attention_is_seen_through() -> None:
+    model, x, reference = make("attention", torch.float64)
+    assert isinstance(model, Attention)
+    trace = observe(model, x, reference)
+    inside = [node.path for node in trace.nodes if node.path.startswith("attention/multi_head_attention_forward/")]
+    assert [path.rsplit("/", 1)[1] for path in inside].count("softmax") == 1
+    assert [path.rsplit("/", 1)[1] for path in inside].count("bmm") == 2
+    assert "layer.self_attn/multi_head_attention_forward/scaled_dot_product_attention" in [n.path for n in trace.nodes]
+
+
+def test_tensors_of_both_runs_and_multipliers_are_kept() -> None:
+    model, x, reference = make("plain", torch.float64)
+    assert isinstance(model, Plain)
+    trace = observe(model, x, reference)
+    node = named(trace, "first")
+    assert np.array_equal(trace.tensor(node, "input"), x.numpy())
+    assert np.array_equal(trace.tensor(node, "reference"), reference.numpy())
+    assert np.allclose(trace.tensor(node, "output"), model.first(x).detach().numpy(), rtol=1e-12)
+    multiplier = trace.tensor(node, "multiplier_in")
+    assert np.allclose(multiplier * (x - reference).numpy(), trace.attributions[0], rtol=1e-12)
+
+
+def test_values_survive_what_is_written_over_them() -> None:
+    model, x, reference = make("reused", torch.float64)
+    trace = observe(model, x, reference)
+    relu = named(trace, "relu")
+    before = trace.tensor(relu, "input")
+    assert (before < 0).any()
+    assert np.array_equal(np.maximum(before, 0), trace.tensor(relu, "output"))
+    assert [node.call for node in trace.nodes if node.path == "shared"] == [0, 1, 2]
+
+
+def test_summary_keeps_figures_and_no_tensors() -> None:
+    model, x, reference = make("plain", torch.float64)
+    full, summary = observe(model, x, reference), observe(model, x, reference, capture="summary")
+    for one, other in zip(full.nodes, summary.nodes, strict=True):
+        assert np.array_equal(one.leak, other.leak)
+    assert summary.edges(summary.find("first"))[0].value_statistics is not None
+    with pytest.raises(tracer.errors.TracerError, match="record it with --capture tensors"):
+        summary.tensor(summary.find("first"), "input")
+
+
+def test_without_an_attribution_the_block_says_what_to_do() -> None:
+    model, x, reference = make("plain", torch.float64)
+    with pytest.raises(ObservationError, match="no captum DeepLift attribution of this model was seen"):
+        with tracer.watch(model):
+            attribute(make("plain", torch.float64)[0], x, reference)
+
+
+def test_the_first_of_several_attributions_is_kept_with_a_word() -> None:
+    model, x, reference = make("plain", torch.float64)
+    with pytest.warns(UserWarning, match="2 attributions ran inside one `with` block: the trace is of the first"):
+        with tracer.watch(model) as watching:
+            expected, _ = attribute(model, x, reference)
+            attribute(model, 2 * x, reference)
+    assert np.array_equal(watching.trace.attributions[0], expected.numpy())
+
+
+def test_an_exception_leaves_the_model_clean_and_the_calls_so_far(tmp_path: Path) -> None:
+    model, before = Wrong(), state(Wrong())
+    file = tmp_path / "wrong.dltrace"
+    with pytest.raises(RuntimeError, match="mat1 and mat2"):
+        with tracer.watch(model, file):
+            attribute(model, torch.ones(1, 4), torch.zeros(1, 4))
+    assert {k: v[1] for k, v in state(model).items()} == {k: v[1] for k, v in before.items()}
+    trace = tracer.open_trace(file)
+    assert trace.run.status == "failed"
+    assert trace.run.message.startswith("RuntimeError: mat1 and mat2")
+    assert [node.path for node in trace.nodes] == ["", "first", "second"]
+
+
+def test_record_says_what_captum_failed_with(tmp_path: Path) -> None:
+    with pytest.raises(ObservationError, match="captum's DeepLift ended with RuntimeError: mat1 and mat2"):
+        tracer.record(Wrong(), torch.ones(1, 4), path=tmp_path / "x.dltrace")
+    assert tracer.open_trace(tmp_path / "x.dltrace").run.status == "failed"
+
+
+def test_two_threads_do_not_mix() -> None:
+    results: dict[str, Trace] = {}
+
+    made = {name: make(name, torch.float64) for name in ("plain", "dense")}
+
+    def work(name: str) -> None:
+        for _ in range(5):
+            results[name] = observe(*made[name])
+
+    threads = [threading.Thread(target=work, args=(name,)) for name in made]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for name, trace in results.items():
+        expected = observe(*made[name])
+        assert [node.path for node in trace.nodes] == [node.path for node in expected.nodes]
+        assert np.allclose(self_leak(trace), expected.delta, atol=1e-9)
+
+
+def test_record_is_watch_around_captum() -> None:
+    model, x, reference = make("residual", torch.float64)
+    attributions, delta = attribute(model, x, reference)
+    trace = tracer.record(model, x, reference, target=1)
+    assert np.array_equal(trace.attributions[0], attributions.numpy())
+    assert np.allclose(trace.delta, delta.numpy(), rtol=0, atol=0)
+    assert trace.run.method == "captum"
+    assert trace.run.panel.hooks is not None
+    assert trace.run.panel.hooks.summary == "1 of 1 non-linearities hooked"
+
+
+def test_outputs_that_are_no_tensors_are_unwrapped() -> None:
+    class Wrapped(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = Plain()
+
+        def forward(self, x: torch.Tensor) -> dict[str, Any]:
+            return {"loss": None, "logits": self.inner(x)}
+
+    torch.manual_seed(0)
+    model = Wrapped().double()
+    x = torch.randn(2, 4, dtype=torch.float64)
+    trace = tracer.record(model, x, target=2)
+    assert np.allclose(trace.delta, 0, atol=1e-9)
+    assert not model._forward_hooks
+
+
+def test_token_ids_are_refused_with_advice() -> None:
+    with pytest.raises(InputError, match="output of the embedding layer instead of to token ids"):
+        tracer.record(Plain(), torch.ones(1, 4, dtype=torch.long))
+
+
+def test_models_that_cannot_be_observed_are_refused() -> None:
+    with pytest.raises(ModelError, match=r"pass the module inside it, model\.module"):
+        tracer.record(nn.DataParallel(Plain()), torch.ones(1, 4))
+
+
+def test_the_residual_model_is_what_its_name_says() -> None:
+    model = Residual().double()
+    x = torch.randn(2, 4, dtype=torch.float64)
+    h = model.first(x)
+    assert torch.equal(model(x), model.last(h + torch.relu(h)))

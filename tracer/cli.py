@@ -1,0 +1,54 @@
+"""The command line: `main` is the only place that prints errors and sets exit codes.
+
+Exit codes: 0 done, 2 a mistake of the user's (one line says which), 130 interrupted, 141 the reader of a pipe went away.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+
+import tracer
+from tracer.commands import demo, report, trace, view
+from tracer.errors import TracerError
+from tracer.plain import clean
+
+PROGRAM = "deeplift-tracer"
+_COMMANDS = (demo, trace, view, report)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The parser of all commands; each sets `run`, the function that does its work."""
+    top = argparse.ArgumentParser(
+        PROGRAM, description="Shows which calls of a model make DeepLIFT's convergence delta."
+    )
+    top.add_argument("--version", action="version", version=f"{PROGRAM} {tracer.__version__}")
+    commands = top.add_subparsers(title="commands", dest="command", required=True, metavar="COMMAND")
+    for command in _COMMANDS:
+        command.add(commands)
+    return top
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The exit code of one command; `arguments` None takes those of the process."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(AttributeError, OSError):  # a stream that a test or a host put in place may not have it
+            stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    options = parser().parse_args(arguments)
+    try:
+        options.run(options)
+        sys.stdout.flush()
+    except TracerError as error:
+        print(f"{PROGRAM}: {clean(' '.join(str(error).split()))}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"{PROGRAM}: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # Python flushes standard output once more at exit, and would complain there.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    return 0

@@ -1,0 +1,33 @@
+"""`deeplift-tracer demo`: the whole story on the bundled model."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from tracer.commands import view
+from tracer.commands.progress import progress
+
+
+def add(commands: argparse._SubParsersAction[Any]) -> None:
+    """Add this command."""
+    command = commands.add_parser("demo", help="trace the bundled film-review classifier in three variants")
+    command.add_argument("--no-view", action="store_true", help="stop after the table, without the terminal UI")
+    command.add_argument(
+        "-o", "--out", metavar="FOLDER", type=Path, default=Path("deeplift-demo"), help="default: deeplift-demo"
+    )
+    command.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Record the three traces, print the table, open the worst."""
+    from tracer.demo.run import run_demo
+
+    with progress() as report:
+        result = run_demo(options.out, report)
+    sys.stdout.write(result.table)
+    sys.stdout.flush()
+    if not options.no_view and view.has_terminal():
+        view.show(result.worst)

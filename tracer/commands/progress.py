@@ -1,0 +1,40 @@
+"""Progress of long work, on standard error, so that it never gets into the data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+Report = Callable[[str, int, int], None]
+
+
+@contextmanager
+def progress() -> Iterator[Report]:
+    """A function to call with (what is being done, steps done, steps in all; 0: not known) while the context lasts.
+
+    One bar a kind of work on a terminal; one line a kind of work where standard error is a file or a pipe.
+    """
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+
+    console = Console(stderr=True, highlight=False)
+    if not console.is_terminal or console.is_dumb_terminal:
+        said: set[str] = set()
+
+        def say(what: str, done: int, total: int) -> None:
+            if what not in said:
+                said.add(what)
+                console.print(f"{what} …" if console.encoding.startswith("utf") else f"{what} ...", markup=False)
+
+        yield say
+        return
+    columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), BarColumn(30), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True) as bars:
+        tasks: dict[str, TaskID] = {}
+
+        def advance(what: str, done: int, total: int) -> None:
+            if what not in tasks:
+                tasks[what] = bars.add_task(what, total=total or None)
+            bars.update(tasks[what], completed=done, total=total or None)
+
+        yield advance

@@ -1,0 +1,289 @@
+"""How calls of products, quotients, normalisations, softmax and attention are read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from tracer.rules import attention, bilinear, norm, softmax
+from tracer.rules.call import Binder, Call, Gs, bound, place, value
+
+Found = Sequence[Tensor | None]
+Pairwise = Callable[..., tuple[Tensor | None, Tensor | None]]
+
+
+def _pair(rule: Pairwise, first: str = "input", second: str = "other") -> Binder:
+    """Binder of an op on two tensors, linear in each."""
+
+    def multipliers(gs: Gs, xs: Any, x_refs: Any, needs: Any) -> Found:
+        return rule(gs[0], xs[0], x_refs[0], xs[1], x_refs[1], needs)
+
+    def bind(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call | None:
+        places = [place(args, kwargs, 0, first, "self"), place(args, kwargs, 1, second)]
+        return bound(function, args, kwargs, places, multipliers, linear="one varying")
+
+    return bind
+
+
+def _swapped(rule: Pairwise) -> Pairwise:
+    def swapped(g: Tensor, a: Tensor, a_ref: Tensor, b: Tensor, b_ref: Tensor, needs: Any) -> Any:
+        of_b, of_a = rule(g, b, b_ref, a, a_ref, (needs[1], needs[0]))
+        return of_a, of_b
+
+    return swapped
+
+
+def _kernel(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call | None:
+    """Linear layers and convolutions whose weight may vary; the bias, if it varies, takes a share as in a plain sum."""
+    places = [place(args, kwargs, 0, "input"), place(args, kwargs, 1, "weight")]
+    bias_at = place(args, kwargs, 2, "bias")
+    bias = None if bias_at is None else (args[bias_at] if isinstance(bias_at, int) else kwargs[bias_at])
+    if isinstance(bias, Tensor):
+        places.append(bias_at)
+    else:
+        bias = None
+    call = bound(function, args, kwargs, places, lambda *_: (), linear="one varying")
+    if call is not None:
+        forward = call.forward
+
+        def multipliers(gs: Gs, xs: Any, x_refs: Any, needs: Any) -> Found:
+            g = gs[0]
+            assert g is not None
+            with torch.enable_grad():
+                probes = [
+                    bilinear.mean(x, x_ref).detach().requires_grad_(need)
+                    for x, x_ref, need in zip(xs, x_refs, needs, strict=True)
+                ]
+                found = iter(torch.autograd.grad(forward(*probes), [p for p in probes if p.requires_grad], g))
+            return [next(found) if need else None for need in needs]
+
+        call.multipliers = multipliers
+    return call
+
+
+def _added_product(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call | None:
+    """addmm, baddbmm, addcmul and kin: a sum with beta and a product with alpha of tensors 1 and 2."""
+    places = [place(args, kwargs, 0, "input", "self")]
+    for position, names in ((1, ("mat1", "batch1", "tensor1", "vec1")), (2, ("mat2", "batch2", "tensor2", "vec2", "vec"))):
+        at = place(args, kwargs, position, *names)
+        if at is None and position == 1:
+            at = place(args, kwargs, 1, "mat")
+        places.append(at)
+    call = _bilinear_call(function, args, kwargs, places)
+    if call is not None and not (call.operands[1].requires_grad and call.operands[2].requires_grad):
+        # Only the product is bilinear: the summand may vary beside one of the factors.
+        call.linear = "one varying"
+    return call
+
+
+def _bilinear_call(
+    function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], places: Sequence[Any]
+) -> Call | None:
+    """A call whose exact multiplier is its own derivative at the mean of both runs."""
+    call = bound(function, args, kwargs, places, lambda *_: (), linear="one varying")
+    if call is not None:
+        forward = call.forward
+
+        def multipliers(gs: Gs, xs: Any, x_refs: Any, needs: Any) -> Found:
+            g = gs[0]
+            assert g is not None
+            with torch.enable_grad():
+                probes = [
+                    bilinear.mean(x, x_ref).detach().requires_grad_(need)
+                    for x, x_ref, need in zip(xs, x_refs, needs, strict=True)
+                ]
+                wanted = [p for p in probes if p.requires_grad]
+                found = iter(torch.autograd.grad(forward(*probes), wanted, g))
+            return [next(found) if need else None for need in needs]
+
+        call.multipliers = multipliers
+    return call
+
+
+def _einsum(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call | None:
+    if not isinstance(args[0], str):
+        raise NotImplementedError
+    tensors = tuple(args[1]) if len(args) == 2 and isinstance(args[1], (list, tuple)) else args[1:]
+    if sum(t.requires_grad for t in tensors) > 2:
+        raise NotImplementedError
+    return _bilinear_call(function, (args[0], *tensors), kwargs, range(1, 1 + len(tensors)))
+
+
+def _quotient(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call | None:
+    if kwargs.get("rounding_mode") is not None:
+        raise NotImplementedError
+    numerator, denominator = value(args, kwargs, 0, "input"), value(args, kwargs, 1, "other")
+    if not isinstance(denominator, Tensor):
+        return None
+    if not isinstance(numerator, Tensor):
+        raise NotImplementedError
+
+    def multipliers(gs: Gs, xs: Any, x_refs: Any, needs: Any) -> Found:
+        return bilinear.quotient(gs[0], xs[0], x_refs[0], xs[1], x_refs[1], needs)  # type: ignore[arg-type]
+
+    places = [place(args, kwargs, 0, "input", "self"), place(args, kwargs, 1, "other")]
+    linear = "never" if denominator.requires_grad else "one varying"
+    return bound(function, args, kwargs, places, multipliers, linear=linear)  # type: ignore[arg-type]
+
+
+def _over_dim(rule: Callable[[Tensor, Tensor, Tensor, int], Tensor]) -> Binder:
+    """Binder of softmax and log-softmax."""
+
+    def bind(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call | None:
+        dim = value(args, kwargs, 1, "dim")
+
+        def multipliers(gs: Gs, xs: Any, x_refs: Any, needs: Any) -> Found:
+            axis = dim if dim is not None else (0 if xs[0].dim() in (0, 1, 3) else 1)  # F.softmax without dim
+            return (rule(gs[0], xs[0], x_refs[0], axis),)  # type: ignore[arg-type]
+
+        return bound(function, args, kwargs, [place(args, kwargs, 0, "input", "self")], multipliers)
+
+    return bind
+
+
+def _logsumexp(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call | None:
+    dim, keepdim = value(args, kwargs, 1, "dim"), value(args, kwargs, 2, "keepdim", False)
+    dims = (dim,) if isinstance(dim, int) else tuple(dim)
+
+    def multipliers(gs: Gs, xs: Any, x_refs: Any, needs: Any) -> Found:
+        return (softmax.logsumexp(gs[0], xs[0], x_refs[0], dims, keepdim),)  # type: ignore[arg-type]
+
+    return bound(function, args, kwargs, [place(args, kwargs, 0, "input", "self")], multipliers)
+
+
+def _normalised(centred: bool) -> Binder:
+    """Binder of LayerNorm (`centred`) and RMSNorm."""
+
+    def bind(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call | None:
+        shape, weight = value(args, kwargs, 1, "normalized_shape"), value(args, kwargs, 2, "weight")
+        eps = value(args, kwargs, 4 if centred else 3, "eps", 1e-5 if centred else None)
+        dims = tuple(range(-len(shape), 0)) if not isinstance(shape, int) else (-1,)
+
+        def multipliers(gs: Gs, xs: Any, x_refs: Any, needs: Any) -> Found:
+            g = gs[0] if weight is None else gs[0] * weight.detach()  # type: ignore[operator]
+            small = torch.finfo(call.operands[0].dtype).eps if eps is None else eps  # type: ignore[union-attr]
+            return (norm.normalise(g, xs[0], x_refs[0], dims, small, centred),)  # type: ignore[arg-type]
+
+        call = bound(function, args, kwargs, [place(args, kwargs, 0, "input")], multipliers)
+        return call
+
+    return bind
+
+
+def _per_channel(weight: Tensor | None, x: Tensor) -> Tensor | float:
+    return 1.0 if weight is None else weight.detach().reshape(1, -1, *[1] * (x.dim() - 2))
+
+
+def _group_norm(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call | None:
+    groups, weight = value(args, kwargs, 1, "num_groups"), value(args, kwargs, 2, "weight")
+    eps = value(args, kwargs, 4, "eps", 1e-5)
+
+    def multipliers(gs: Gs, xs: Any, x_refs: Any, needs: Any) -> Found:
+        x, x_ref = xs[0], x_refs[0]
+        g = gs[0] * _per_channel(weight, x)  # type: ignore[operator]
+        grouped = (x.shape[0], groups, -1)
+        m = norm.normalise(g.reshape(grouped), x.reshape(grouped), x_ref.reshape(grouped), (-1,), eps)
+        return (m.reshape(x.shape),)
+
+    return bound(function, args, kwargs, [place(args, kwargs, 0, "input")], multipliers)
+
+
+def _instance_norm(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call | None:
+    at = 3 if function is F.instance_norm else 1
+    weight, eps = value(args, kwargs, at, "weight"), value(args, kwargs, 7, "eps", 1e-5)
+    if not value(args, kwargs, 5, "use_input_stats", True):
+        return None
+
+    def multipliers(gs: Gs, xs: Any, x_refs: Any, needs: Any) -> Found:
+        g = gs[0] * _per_channel(weight, xs[0])  # type: ignore[operator]
+        return (norm.normalise(g, xs[0], x_refs[0], range(2, xs[0].dim()), eps),)
+
+    return bound(function, args, kwargs, [place(args, kwargs, 0, "input")], multipliers)
+
+
+def _batch_norm(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call | None:
+    """In evaluation an affine map; in training a normalisation over examples and places."""
+    if not value(args, kwargs, 5, "training", False):
+        return None
+    at = 3 if function is F.batch_norm else 1
+    weight, eps = value(args, kwargs, at, "weight"), value(args, kwargs, 7, "eps", 1e-5)
+
+    def multipliers(gs: Gs, xs: Any, x_refs: Any, needs: Any) -> Found:
+        g = gs[0] * _per_channel(weight, xs[0])  # type: ignore[operator]
+        return (norm.normalise(g, xs[0], x_refs[0], [d for d in range(xs[0].dim()) if d != 1], eps),)
+
+    return bound(function, args, kwargs, [place(args, kwargs, 0, "input")], multipliers)
+
+
+def _attention(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call | None:
+    if value(args, kwargs, 4, "dropout_p", 0.0):
+        raise NotImplementedError
+    mask_at = place(args, kwargs, 3, "attn_mask")
+    mask = None if mask_at is None else value(args, kwargs, 3, "attn_mask")
+    settings = attention.Attention(
+        bool(value(args, kwargs, 5, "is_causal", False)), kwargs.get("scale"), bool(kwargs.get("enable_gqa", False))
+    )
+    places = [place(args, kwargs, 0, "query"), place(args, kwargs, 1, "key"), place(args, kwargs, 2, "value")]
+
+    def multipliers(gs: Gs, xs: Any, x_refs: Any, needs: Any) -> Found:
+        masks = (xs[3], x_refs[3]) if mask is not None else (None, None)
+        wants = (*needs, False)[:4]
+        found = attention.attention(gs[0], xs[:3], x_refs[:3], masks, settings, wants)  # type: ignore[arg-type]
+        return found if mask is not None else found[:3]
+
+    return bound(function, args, kwargs, places if mask is None else [*places, mask_at], multipliers)
+
+
+def _prod(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call | None:
+    dim, keepdim = value(args, kwargs, 1, "dim"), value(args, kwargs, 2, "keepdim", False)
+
+    def multipliers(gs: Gs, xs: Any, x_refs: Any, needs: Any) -> Found:
+        g, x, x_ref = gs[0], xs[0], x_refs[0]
+        assert g is not None
+        if dim is None:
+            return (bilinear.multiply_along(g.reshape(1), x.reshape(-1), x_ref.reshape(-1), 0).reshape(x.shape),)
+        return (bilinear.multiply_along(g if keepdim else g.unsqueeze(dim), x, x_ref, dim),)
+
+    return bound(function, args, kwargs, [place(args, kwargs, 0, "input", "self")], multipliers)
+
+
+PRODUCTS: dict[str, Binder] = {
+    "mul": _pair(bilinear.product),
+    "matmul": _pair(bilinear.matmul),
+    "rmatmul": _pair(_swapped(bilinear.matmul)),
+    "mm": _pair(bilinear.matmul, second="mat2"),
+    "bmm": _pair(bilinear.matmul, second="mat2"),
+    "mv": _pair(bilinear.matmul, second="vec"),
+    "dot": _pair(bilinear.matmul, second="tensor"),
+    "vdot": _pair(bilinear.matmul),
+    "inner": lambda f, a, k: _bilinear_call(f, a, k, [0, place(a, k, 1, "other")]),
+    "outer": lambda f, a, k: _bilinear_call(f, a, k, [0, place(a, k, 1, "vec2")]),
+    "ger": lambda f, a, k: _bilinear_call(f, a, k, [0, place(a, k, 1, "vec2")]),
+    "kron": lambda f, a, k: _bilinear_call(f, a, k, [0, place(a, k, 1, "other")]),
+    "linalg_vecdot": lambda f, a, k: _bilinear_call(f, a, k, [0, 1]),
+    "cross": lambda f, a, k: _bilinear_call(f, a, k, [0, place(a, k, 1, "other")]),
+    "linalg_cross": lambda f, a, k: _bilinear_call(f, a, k, [0, place(a, k, 1, "other")]),
+    "einsum": _einsum,
+    **dict.fromkeys(
+        [
+            "linear", "conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d", "convolution",
+        ],
+        _kernel,
+    ),
+    **dict.fromkeys(["addmm", "baddbmm", "addbmm", "addmv", "addr", "addcmul"], _added_product),
+    "div": _quotient,
+    "softmax": _over_dim(softmax.softmax),
+    "log_softmax": _over_dim(softmax.log_softmax),
+    "logsumexp": _logsumexp,
+    "layer_norm": _normalised(True),
+    "rms_norm": _normalised(False),
+    "group_norm": _group_norm,
+    "instance_norm": _instance_norm,
+    "batch_norm": _batch_norm,
+    "scaled_dot_product_attention": _attention,
+    "prod": _prod,
+}  # fmt: skip

@@ -1,0 +1,38 @@
+"""Multipliers where an op chooses (where, masked_fill, indexing, top-k) and the choice differs between the runs.
+
+With the same choice in both runs such an op is linear. Otherwise Δy = mean over both choices of what the op makes of Δx, plus
+what the values themselves differ by between the choices. The last part has no continuous way and belongs to no input: the
+caller measures it and records it as a discrete choice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+
+def both_choices(
+    functions: Sequence[Callable[..., Tensor]], g: Tensor, xs: Sequence[Tensor], needs: Sequence[bool]
+) -> list[Tensor | None]:
+    """Multipliers of `xs`: the mean of the transposed Jacobians of `functions`, the op under each run's choice."""
+    wanted = [x.detach().requires_grad_() for x, need in zip(xs, needs, strict=True) if need]
+    totals: list[Tensor | None] = [None] * len(wanted)
+    for function in functions:
+        with torch.enable_grad():
+            probes = iter(wanted)
+            y = function(*[next(probes) if need else x for x, need in zip(xs, needs, strict=True)])
+            found = torch.autograd.grad(y, wanted, g.to(y.dtype) / len(functions), allow_unused=True)
+        for i, grad in enumerate(found):
+            if grad is not None:
+                before = totals[i]
+                totals[i] = grad if before is None else before + grad
+    results = iter(totals)
+    return [next(results) if need else None for need in needs]
+
+
+def ranked(g: Tensor, x: Tensor, index: Tensor, index_ref: Tensor, dim: int) -> Tensor:
+    """Multiplier of `x` in its sorted (or top) values along `dim`; `index` says where each run's values came from."""
+    zeros = torch.zeros_like(x, dtype=g.dtype)
+    return zeros.scatter_add_(dim, index, g / 2).scatter_add_(dim, index_ref, g / 2)

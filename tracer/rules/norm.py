@@ -1,0 +1,56 @@
+"""Multipliers of normalisations and of the reductions inside them (variance, standard deviation, p-norms), in closed form.
+
+With c the centred input and s = √(mean(c²) + eps): Δ(c/s) = mean(1/s)·Δc + mean(c)·Δ(1/s), and
+Δ(1/s) = k·mean over the group of (c + c')·Δc with k = −1 / (s·s'·(s + s')).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+
+def normalise(
+    g: Tensor, x: Tensor, x_ref: Tensor, dims: Sequence[int], eps: float, centred: bool = True
+) -> Tensor:
+    """Multiplier of `x` in (x − mean) / √(var + eps) over `dims` (biased variance); not `centred`: x / √(mean(x²) + eps).
+
+    LayerNorm, RMSNorm, group, instance and training-mode batch norm are this one rule; their weight belongs into `g`.
+    """
+    dims = tuple(dims)
+    c = x - x.mean(dims, keepdim=True) if centred else x
+    c_ref = x_ref - x_ref.mean(dims, keepdim=True) if centred else x_ref
+    inverse = c.square().mean(dims, keepdim=True).add_(eps).rsqrt_()
+    inverse_ref = c_ref.square().mean(dims, keepdim=True).add_(eps).rsqrt_()
+    total = c + c_ref
+    # k = −1/(s·s'·(s + s')) written with r = 1/s: −r²·r'² / (r + r').
+    k = (inverse * inverse_ref).square_().div_(inverse + inverse_ref).neg_()
+    along = (g * total).mean(dims, keepdim=True).mul_(0.5).mul_(k)
+    m = torch.addcmul(g * (inverse + inverse_ref).mul_(0.5), along, total)
+    return m.sub_(m.mean(dims, keepdim=True)) if centred else m
+
+
+def variance(g: Tensor, x: Tensor, x_ref: Tensor, dims: Sequence[int], correction: float) -> Tensor:
+    """Multiplier of `x` in the variance over `dims`; `g` has size 1 there."""
+    dims = tuple(dims)
+    count = 1
+    for dim in dims:
+        count *= x.shape[dim]
+    c, c_ref = x - x.mean(dims, keepdim=True), x_ref - x_ref.mean(dims, keepdim=True)
+    return g * (c + c_ref) / max(count - correction, 0)
+
+
+def deviation(g: Tensor, x: Tensor, x_ref: Tensor, dims: Sequence[int], correction: float) -> Tensor:
+    """Multiplier of `x` in the standard deviation over `dims`; 0 where it is 0 in both runs."""
+    dims = tuple(dims)
+    total = x.std(dims, correction=correction, keepdim=True) + x_ref.std(dims, correction=correction, keepdim=True)
+    return variance(torch.where(total == 0, 0.0, g / total), x, x_ref, dims, correction)
+
+
+def euclidean(g: Tensor, x: Tensor, x_ref: Tensor, dims: Sequence[int]) -> Tensor:
+    """Multiplier of `x` in the 2-norm over `dims`: (x + x') / (‖x‖ + ‖x'‖); 0 where both norms are 0."""
+    dims = tuple(dims)
+    total = torch.linalg.vector_norm(x, 2, dims, True) + torch.linalg.vector_norm(x_ref, 2, dims, True)
+    return torch.where(total == 0, 0.0, g / total) * (x + x_ref)

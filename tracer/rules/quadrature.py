@@ -1,0 +1,54 @@
+"""Multipliers of any differentiable op: the average Jacobian on the straight way from the reference to the input.
+
+∫₀¹ J(x' + t·Δx) dt·Δx = Δy, so the exact integral conserves; Gauss–Legendre nodes make it nearly exact for smooth ops. What
+is left is measured by the caller, which marks the op as approximated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cache
+
+import numpy as np
+import torch
+from torch import Tensor
+
+NODES = 16
+
+
+@cache
+def nodes(count: int) -> tuple[tuple[float, float], ...]:
+    """Gauss–Legendre points on [0, 1] with their weights, exact for polynomials of degree 2·count − 1."""
+    points, weights = np.polynomial.legendre.leggauss(count)
+    return tuple((float(p) / 2 + 0.5, float(w) / 2) for p, w in zip(points, weights, strict=True))
+
+
+def average_jacobian(
+    function: Callable[..., Sequence[Tensor]],
+    gs: Sequence[Tensor | None],
+    xs: Sequence[Tensor],
+    x_refs: Sequence[Tensor],
+    needs: Sequence[bool],
+    count: int = NODES,
+) -> list[Tensor | None]:
+    """Multipliers of `xs` in `function`, whose outputs received `gs` (None: nothing arrived); all operands move together."""
+    totals: list[Tensor | None] = [None] * len(xs)
+    wanted = [i for i, need in enumerate(needs) if need]
+    for t, weight in nodes(count):
+        with torch.enable_grad():
+            at = [
+                torch.lerp(x_ref, x, t).detach().requires_grad_(need) if x.is_floating_point() else x
+                for x, x_ref, need in zip(xs, x_refs, needs, strict=True)
+            ]
+            ys = function(*at)
+            pairs = [(y, g) for y, g in zip(ys, gs, strict=True) if g is not None and y.requires_grad]
+            if not pairs:
+                continue
+            found = torch.autograd.grad(
+                [y for y, _ in pairs], [at[i] for i in wanted], [g.to(y.dtype) for y, g in pairs], allow_unused=True
+            )
+        for i, grad in zip(wanted, found, strict=True):
+            if grad is not None:
+                total = totals[i]
+                totals[i] = weight * grad if total is None else total.add_(grad, alpha=weight)
+    return totals

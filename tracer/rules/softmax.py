@@ -1,0 +1,60 @@
+"""Multipliers of softmax, log-softmax and log-sum-exp by the logarithmic mean of both probabilities.
+
+With L_j = (p_j − p'_j) / (log p_j − log p'_j) the change of a softmax is p_j − p'_j = L_j·(Δx_j − Σ L·Δx / Σ L): exact, with
+coefficients in [0, 1], blind to a shift of all logits. A masked entry (−inf or the dtype's minimum) has L = 0.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def logarithmic_mean(log_p: Tensor, log_p_ref: Tensor) -> Tensor:
+    """(p − p') / (log p − log p') from log-probabilities, p where they agree; 0 where either is masked.
+
+    As max(p, p')·(1 − e^−d)/d with d = |log p − log p'|, which is exact for close and for distant probabilities alike.
+    A row that is masked throughout has NaN for log-probabilities; its L is 0.
+    """
+    distance = (log_p - log_p_ref).abs_()
+    top = torch.maximum(log_p, log_p_ref).exp_()
+    mean = torch.expm1(-distance).neg_().div_(distance).mul_(top)
+    mean = torch.where(distance == 0, top, mean)
+    return mean.nan_to_num_(nan=0.0, posinf=0.0, neginf=0.0)
+
+
+def _total(mean: Tensor, dim: int) -> Tensor:
+    total = mean.sum(dim, keepdim=True)
+    return total.masked_fill_(total == 0, 1.0)
+
+
+def spread(g: Tensor, mean: Tensor, dim: int) -> Tensor:
+    """L_j·(g_j − Σ L·g / Σ L): the multiplier at the logits of a softmax whose logarithmic mean is `mean`."""
+    centre = (mean * g).sum(dim, keepdim=True).div_(_total(mean, dim))
+    return (g - centre).mul_(mean)
+
+
+def softmax(g: Tensor, x: Tensor, x_ref: Tensor, dim: int) -> Tensor:
+    """Multiplier of the logits `x` of a softmax over `dim`."""
+    mean = logarithmic_mean(torch.log_softmax(x, dim), torch.log_softmax(x_ref, dim))
+    return spread(g, mean, dim)
+
+
+def log_softmax(g: Tensor, x: Tensor, x_ref: Tensor, dim: int) -> Tensor:
+    """Multiplier of the logits of a log-softmax: g − Σg·L / ΣL."""
+    mean = logarithmic_mean(torch.log_softmax(x, dim), torch.log_softmax(x_ref, dim))
+    return g - mean * (g.sum(dim, keepdim=True) / _total(mean, dim))
+
+
+def logsumexp(g: Tensor, x: Tensor, x_ref: Tensor, dim: tuple[int, ...], keepdim: bool) -> Tensor:
+    """Multiplier of the logits of log Σ e^x over `dim`: g·L / ΣL."""
+    dim = tuple(sorted(d % x.dim() for d in dim)) if dim else tuple(range(x.dim()))
+    log_p = x - torch.logsumexp(x, dim, keepdim=True)
+    log_p_ref = x_ref - torch.logsumexp(x_ref, dim, keepdim=True)
+    mean = logarithmic_mean(log_p, log_p_ref)
+    total = mean.sum(dim, keepdim=True)
+    total = total.masked_fill(total == 0, 1.0)
+    if not keepdim:
+        for d in dim:
+            g = g.unsqueeze(d)
+    return mean * (g / total)

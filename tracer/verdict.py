@@ -1,0 +1,108 @@
+"""The verdict on a trace: do its attributions add up to the change of the output, and which call is worst."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from tracer.columns import worst_first
+from tracer.plain import clean, figure, multiple
+from tracer.records import Node, Ranking, Run
+from tracer.trace import Trace
+
+Level = Literal["holds", "off", "broken", "unfinished"]
+
+HOLDS = 1e-3
+"""Up to this relative delta the attributions add up: float32 itself costs about 1e-6."""
+OFF = 0.1
+"""Past this relative delta the attributions explain too little of the output, or too much, to be read at all."""
+RANKING_TOLERANCE = 0.05
+"""Past this relative delta a ranking in the sanity panel is no truth to compare with."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """`headline` is one sentence in words; `worst` the call of the largest |self leak|, None where there is none.
+
+    `relative_delta` is that of the worst example: deltas of several examples may cancel in the sum. `share` is |self leak|
+    of the worst call in Σ |self leak| of all calls, NaN where that sum is zero or not finite.
+    """
+
+    level: Level
+    headline: str
+    relative_delta: float
+    worst: Node | None
+    share: float
+
+
+def verdict(trace: Trace, example: int | None = None) -> Verdict:
+    """The verdict over all examples, or over one of them."""
+    _, self_leak = trace.leaks(example)
+    worst = trace.nodes[int(worst_first(self_leak)[0])] if len(self_leak) else None
+    total = float(np.abs(self_leak).sum())
+    share = abs(float(self_leak[worst.id])) / total if worst and 0 < total < math.inf else math.nan
+    run = trace.run
+    if run.status != "complete" or not run.examples:
+        return Verdict("unfinished", _unfinished(run), math.nan, worst, share)
+    relative = relative_deltas(run)
+    index = example if example is not None else int(np.argmax(np.where(np.isnan(relative), np.inf, relative)))
+    ratio = float(relative[index])
+    delta = float(run.delta[index])
+    change = float(run.output[index] - run.output_reference[index])
+    which = f" in example {index}" if run.examples > 1 else ""
+    level: Level = "holds" if ratio <= HOLDS else "off" if ratio <= OFF else "broken"
+    return Verdict(level, _headline(level, delta, change, ratio, which, worst, share), ratio, worst, share)
+
+
+def relative_deltas(run: Run) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
+    """|delta| / |f(x) − f(x')| of each example, (E,); infinite where the output does not change but delta is not zero."""
+    change, delta = np.abs(run.output - run.output_reference), np.abs(run.delta)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(delta == 0, 0.0, delta / change)
+
+
+def ranking_warning(ranking: Ranking) -> str:
+    """Why a ranking of the sanity panel is no truth to compare with, or "" if nothing is known against it."""
+    if ranking.note:
+        return ranking.note
+    if ranking.relative_delta is None or ranking.relative_delta <= RANKING_TOLERANCE:
+        return ""
+    return f"{ranking.name} is itself off by {multiple(ranking.relative_delta)} of the output's change: no truth to compare with"
+
+
+def _headline(
+    level: Level, delta: float, change: float, ratio: float, which: str, worst: Node | None, share: float
+) -> str:
+    moved = f"the output's change of {figure(change, signed=True)}"
+    if level == "holds":
+        return (
+            f"The attributions add up{which}: the delta {figure(delta, signed=True)} is {multiple(ratio)} of {moved}."
+        )
+    blame = ""
+    if worst is not None:
+        part = "" if math.isnan(share) else f", {multiple(share)} of all leaks"
+        blame = f" Worst call: {call_name(worst)} ({clean(worst.type, 60)}{part})."
+    if math.isnan(ratio):
+        return f"Do not read these attributions: the delta{which} is {figure(delta)} where the output changes by {figure(change)}.{blame}"
+    size = f"{multiple(ratio)} of {moved}" if math.isfinite(ratio) else "the output does not change at all"
+    if level == "off":
+        return f"The attributions are slightly off{which}: the delta {figure(delta, signed=True)} is {size}.{blame}"
+    return f"Do not read these attributions: the delta{which} is {figure(delta, signed=True)}, {size}.{blame}"
+
+
+def _unfinished(run: Run) -> str:
+    if run.status == "recording":
+        return "This trace is still being recorded, or its recording was killed: the figures are not complete."
+    if run.status == "failed":
+        reason = f": {clean(run.message)}" if run.message else "."
+        return f"The run failed before its attribution was complete{reason}"
+    return "The trace holds no example."
+
+
+def call_name(node: Node) -> str:
+    """A call's path, with its number where it is not the first; "the model" for the model itself."""
+    path = clean(node.path) or "the model"
+    return f"{path} call {node.call}" if node.call else path
