@@ -224,6 +224,7 @@ def test_an_activation_in_two_places_runs_as_two() -> None:
         def __init__(self) -> None:
             super().__init__()
             self.first = self.second = nn.GELU()
+            self.between = nn.Linear(3, 3)
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return self.second(self.between(self.first(x))).sum(-1, keepdim=True)

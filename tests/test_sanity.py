@@ -106,7 +106,7 @@ def test_a_model_without_attentions() -> None:
 
     inputs = torch.randn(1, 3, 2)
     bag = Subject(
-        EmbeddingClassifier(Bag(), (), False), inputs, torch.zeros_like(inputs), (), 1, ("a", "b", "c"), ("0", "0", "0"),
+        EmbeddingClassifier(Bag(), (), False), inputs, torch.zeros_like(inputs), (), 1, ("a", "b", "c"), ("0",) * 3,
         (False,) * 3, "bag", ("no", "yes"), "a b c", "zero",
     )  # fmt: skip
     panel = sanity_panel(bag, inputs, 0.0, "exact", None, steps=3)

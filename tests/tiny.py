@@ -14,7 +14,7 @@ TINY_VOCABULARY = [
     "[CLS]",
     "[SEP]",
     "[MASK]",
-    *"a an the movie film was is great bad good . ! it".split(),
+    *("a", "an", "the", "movie", "film", "was", "is", "great", "bad", "good", ".", "!", "it"),
 ]
 TINY_TEXT = "the movie was great !"
 ARCHITECTURES: dict[str, dict[str, Any]] = {

@@ -1,6 +1,6 @@
 """The command line: `main` is the only place that prints errors and sets exit codes.
 
-Exit codes: 0 done, 2 a mistake of the user's (one line says which), 130 interrupted, 141 the reader of a pipe went away.
+Exit codes: 0 done, 2 a mistake of the user's (one line says which), 130 interrupted, 141 nobody reads the output.
 """
 
 from __future__ import annotations

@@ -44,11 +44,11 @@ def explicit(
     args: tuple[Any, ...],
     kwargs: Mapping[str, Any] | None = None,
 ) -> Iterator[str]:
-    """Makes the functional ops of `kinds` ("softmax", "gelu") modules while the context lasts; gives the variant's name.
+    """The variant's name, and while the context lasts the functional ops of `kinds` ("softmax", "gelu") are modules.
 
-    One dry run of `model(*args, **kwargs)` finds the modules that call them; each gets its own child for each of its calls:
-    `softmax`, `softmax_1`, ... The model computes the same. Attention of transformers models is switched to "eager". With
-    "gelu", captum's table gains `nn.GELU`. On leaving, whatever happened, all is undone.
+    One dry run of `model(*args, **kwargs)` finds the modules that call them; each gets its own child for each of its
+    calls: `softmax`, `softmax_1`, ... The model computes the same. Attention of transformers models is switched to
+    "eager". With "gelu", captum's table gains `nn.GELU`. On leaving, whatever happened, all is undone.
     """
     wanted = [kind for kind in KINDS if kind in kinds]
     unknown = sorted(set(kinds) - set(KINDS))
@@ -72,7 +72,7 @@ def explicit(
 @contextmanager
 def eager_attention(model: nn.Module) -> Iterator[None]:
     """Attention of the transformers models in `model` computed op by op, not fused, while the context lasts."""
-    pretrained = [module for module in model.modules() if hasattr(module, "set_attn_implementation")]
+    pretrained: list[Any] = [module for module in model.modules() if hasattr(module, "set_attn_implementation")]
     configs: list[Any] = []
     for module in pretrained:
         parts = [module.config]
@@ -176,7 +176,10 @@ Plan = dict[nn.Module, list[tuple[str, nn.Module]]]
 
 
 class _Routing(TorchFunctionMode):
-    """Hands each wanted function that the module on top of the stack calls itself to `route(call, kind, index, ...)`."""
+    """Hands softmax, GELU and fused attention that the innermost module calls itself to `route(call, kind, func, ...)`.
+
+    With an `owner`, only those of this one call: a module that runs inside it is not its business.
+    """
 
     def __init__(self, stack: list[_Call], owner: _Call | None, route: Function) -> None:
         super().__init__()
@@ -324,11 +327,11 @@ def _routed(model: nn.Module, plan: Plan) -> Iterator[None]:
         if call.module in plan:
             # Entered inside the call, so it lies on top of any mode entered around the model, as an observer's.
             call.mode = _Routing(stack, call, route)
-            call.mode.__enter__()
+            call.mode.__enter__()  # type: ignore[no-untyped-call]
 
     def end(call: _Call) -> None:
         if call.mode is not None:
-            call.mode.__exit__(None, None, None)
+            call.mode.__exit__(None, None, None)  # type: ignore[no-untyped-call]
 
     wanted = {kind for children in plan.values() for kind, _child in children}
     try:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from os import PathLike
 from typing import Any, Literal
 
@@ -13,6 +12,7 @@ import torch
 from torch import nn
 
 from tracer.errors import InputError, ObservationError, TracerError
+from tracer.logits import unwrapping
 from tracer.records import Floats, HookReport, Panel
 from tracer.trace import Trace
 from tracer.watching import Capture, Details, watch
@@ -20,29 +20,6 @@ from tracer.watching import Capture, Details, watch
 Method = Literal["captum", "exact", "gradient"]
 Tensors = torch.Tensor | tuple[torch.Tensor, ...]
 PanelMaker = Callable[[tuple[torch.Tensor, ...], Floats, HookReport | None], Panel]
-
-
-def unwrap_logits(output: Any) -> Any:
-    """The logits of a Hugging Face `ModelOutput`, dict or tuple; a tensor as it is."""
-    if isinstance(output, torch.Tensor):
-        return output
-    logits = output.get("logits") if isinstance(output, dict) else getattr(output, "logits", None)
-    if isinstance(logits, torch.Tensor):
-        return logits
-    values = list(output.values()) if isinstance(output, dict) else output
-    if isinstance(values, (tuple, list)) and values and isinstance(values[0], torch.Tensor):
-        return values[0]
-    raise InputError(f"the model returned {type(output).__name__}; expected a tensor, or a nest with `logits`")
-
-
-@contextmanager
-def unwrapping(model: nn.Module) -> Iterator[None]:
-    """While this lasts, `model` returns a tensor where it used to return a `ModelOutput`, dict or tuple."""
-    handle = model.register_forward_hook(lambda _module, _args, output: unwrap_logits(output))
-    try:
-        yield
-    finally:
-        handle.remove()
 
 
 def record(

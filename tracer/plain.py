@@ -39,15 +39,23 @@ def figure(value: float, signed: bool = False) -> str:
     return f"{value:{sign}.4g}" if value else "0"
 
 
+def percentage(value: float) -> str:
+    """A share as a percentage: "0.04 %", "51 %", "100 %"."""
+    hundredths = value * 100
+    if not math.isfinite(hundredths):
+        return figure(hundredths)
+    return f"{hundredths:.0f} %" if hundredths >= 9.5 else f"{hundredths:.2g} %"
+
+
 def multiple(value: float) -> str:
-    """A share as a percentage up to 10, as a multiple past that: "0.3 %", "51 %", "43 000 times"."""
-    if not math.isfinite(value):
-        return figure(value)
-    if value >= 10:
-        return f"{figure(float(f'{value:.2g}'))} times"
-    if 0 < value < 1e-3:
-        return f"{value * 100:.1g} %"
-    return f"{value * 100:.2g} %" if value < 1 else f"{value * 100:.0f} %"
+    """A share as a percentage, past 1 000 % as a multiple: "51 %", "43 000 times"."""
+    return f"{figure(float(f'{value:.2g}'))} times" if 10 <= value < math.inf else percentage(value)
+
+
+def times(value: float) -> str:
+    """`multiple` to stand before what it is a share of: "51 % of", "43 000 times"."""
+    text = multiple(value)
+    return text if text.endswith("times") else f"{text} of"
 
 
 def _safe(character: str) -> str:

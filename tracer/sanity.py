@@ -38,25 +38,32 @@ def sanity_panel(
     *,
     steps: int = 100,
     progress: Progress | None = None,
+    like: Panel | None = None,
 ) -> Panel:
-    """Logits of text and reference, and the tokens ranked by attention, by Integrated Gradients and by the method itself.
+    """Logits of text and reference, and the tokens ranked by attention, by Integrated Gradients and by the method.
 
-    `attributions` (1, T, H) is a tensor or array, alone or as a tuple's first entry. A token's score is the sum over the hidden
-    axis; its attention is the mean over the last four layers, all heads and all queries. `progress` is told
-    ("Integrated Gradients", steps done, steps in all).
+    `attributions` (1, T, H) is a tensor or array, alone or as a tuple's first entry. A token's score is the sum over
+    the hidden axis; its attention is the mean over the last four layers, all heads and all queries. `progress` is
+    told ("Integrated Gradients", steps done, steps in all).
     """
+    shared = like or _shared_panel(subject, steps, progress)
+    change = shared.output[subject.target] - shared.output_reference[subject.target]
+    first = attributions[0] if isinstance(attributions, tuple) else attributions
+    note = _doubt(method_name, "does not add up", delta, change)
+    own = Ranking(method_name, _token_scores(first), float(delta), _relative(delta, change), note)
+    others = shared.rankings if like is None else shared.rankings[:-1]
+    return Panel(shared.output, shared.output_reference, subject.labels, (*others, own), hooks)
+
+
+def _shared_panel(subject: Subject, steps: int, progress: Progress | None) -> Panel:
+    """What does not depend on the method: outputs, attention, Integrated Gradients."""
     output, output_reference = _logits(subject, subject.inputs), _logits(subject, subject.baselines)
     change = output[subject.target] - output_reference[subject.target]
-    first = attributions[0] if isinstance(attributions, tuple) else attributions
-    own_note = _doubt(method_name, "does not add up", delta, change)
-    rankings = [
-        _integrated_gradients(subject, change, steps, progress),
-        Ranking(method_name, _token_scores(first), float(delta), _relative(delta, change), own_note),
-    ]
+    rankings = [_integrated_gradients(subject, change, steps, progress)]
     attention = attention_by_token(subject)
     if attention is not None:
         rankings.insert(0, Ranking("attention", attention))
-    return Panel(output, output_reference, subject.labels, tuple(rankings), hooks)
+    return Panel(output, output_reference, subject.labels, tuple(rankings))
 
 
 def attention_by_token(subject: Subject) -> tuple[float, ...] | None:
@@ -85,7 +92,7 @@ def hook_report(hooked: Mapping[str, int], unhooked: Mapping[str, int]) -> HookR
 def captum_hooked(model: nn.Module) -> tuple[Counter[str], Counter[str]]:
     """Non-linear modules by type name: (those captum would rule, those it would pass over), one count a module.
 
-    captum looks up the exact type and skips a module that has a backward hook, so a subclass of `nn.ReLU` is passed over.
+    captum looks up the exact type, so a subclass of `nn.ReLU` is passed over, and so is a module with a backward hook.
     """
     hooked: Counter[str] = Counter()
     unhooked: Counter[str] = Counter()
@@ -156,7 +163,7 @@ def _relative(delta: float, change: float) -> float:
 
 
 def _doubt(name: str, what: str, delta: float, change: float) -> str:
-    """A warning in plain words where |delta| is more than 5 % of the output's change, else ""; NaN is no small delta."""
+    """A warning in words where |delta| is more than 5 % of the output's change, else ""; NaN is no small delta."""
     if _relative(delta, change) <= TOLERATED_DELTA:
         return ""
     return (

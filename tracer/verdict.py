@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 
 from tracer.columns import worst_first
-from tracer.plain import clean, figure, multiple
+from tracer.plain import clean, figure, percentage, times
 from tracer.records import Node, Ranking, Run
 from tracer.trace import Trace
 
@@ -27,8 +27,8 @@ RANKING_TOLERANCE = 0.05
 class Verdict:
     """`headline` is one sentence in words; `worst` the call of the largest |self leak|, None where there is none.
 
-    `relative_delta` is that of the worst example: deltas of several examples may cancel in the sum. `share` is |self leak|
-    of the worst call in Σ |self leak| of all calls, NaN where that sum is zero or not finite.
+    `relative_delta` is that of the worst example: deltas of several examples may cancel in the sum. `share` is
+    |self leak| of the worst call in Σ |self leak| of all calls, NaN where that sum is zero or not finite.
     """
 
     level: Level
@@ -58,7 +58,7 @@ def verdict(trace: Trace, example: int | None = None) -> Verdict:
 
 
 def relative_deltas(run: Run) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
-    """|delta| / |f(x) − f(x')| of each example, (E,); infinite where the output does not change but delta is not zero."""
+    """|delta| / |f(x) − f(x')| of each example, (E,); infinite where the output stays but delta is not 0."""
     change, delta = np.abs(run.output - run.output_reference), np.abs(run.delta)
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.where(delta == 0, 0.0, delta / change)
@@ -70,27 +70,24 @@ def ranking_warning(ranking: Ranking) -> str:
         return ranking.note
     if ranking.relative_delta is None or ranking.relative_delta <= RANKING_TOLERANCE:
         return ""
-    return f"{ranking.name} is itself off by {multiple(ranking.relative_delta)} of the output's change: no truth to compare with"
+    size = times(ranking.relative_delta)
+    return f"{ranking.name} is itself off by {size} the output's change: no truth to compare with"
 
 
 def _headline(
     level: Level, delta: float, change: float, ratio: float, which: str, worst: Node | None, share: float
 ) -> str:
     moved = f"the output's change of {figure(change, signed=True)}"
+    size = f"{times(ratio)} {moved}" if math.isfinite(ratio) else "the output changes by " + figure(change)
+    found = f"{figure(delta, signed=True)}, {size}"
     if level == "holds":
-        return (
-            f"The attributions add up{which}: the delta {figure(delta, signed=True)} is {multiple(ratio)} of {moved}."
-        )
+        return f"The attributions add up: the delta{which} is {found}."
     blame = ""
     if worst is not None:
-        part = "" if math.isnan(share) else f", {multiple(share)} of all leaks"
+        part = "" if math.isnan(share) else f", {percentage(share)} of all leaks"
         blame = f" Worst call: {call_name(worst)} ({clean(worst.type, 60)}{part})."
-    if math.isnan(ratio):
-        return f"Do not read these attributions: the delta{which} is {figure(delta)} where the output changes by {figure(change)}.{blame}"
-    size = f"{multiple(ratio)} of {moved}" if math.isfinite(ratio) else "the output does not change at all"
-    if level == "off":
-        return f"The attributions are slightly off{which}: the delta {figure(delta, signed=True)} is {size}.{blame}"
-    return f"Do not read these attributions: the delta{which} is {figure(delta, signed=True)}, {size}.{blame}"
+    advice = "The attributions are slightly off" if level == "off" else "Do not read these attributions"
+    return f"{advice}: the delta{which} is {found}.{blame}"
 
 
 def _unfinished(run: Run) -> str:

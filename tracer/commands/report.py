@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from pathlib import Path
 from typing import Any
 
 from tracer.commands.view import terminal_width
-from tracer.report import report_data, report_text
+from tracer.report import report_data, report_json, report_text
 from tracer.trace import open_trace
 
 _TOP = 10
@@ -34,8 +33,7 @@ def run(options: argparse.Namespace) -> None:
     with open_trace(options.file) as trace:
         if options.json:
             data = report_data(trace, top=options.top, example=options.example)
-            json.dump(data, sys.stdout, indent=1, allow_nan=False)
-            sys.stdout.write("\n")
+            sys.stdout.write(report_json(data))
         else:
             top = _TOP if options.top is None else options.top
             sys.stdout.write(report_text(trace, top=top, example=options.example, width=terminal_width()))

@@ -14,6 +14,7 @@ from tracer.errors import TraceFileError
 from tracer.verdict import verdict
 
 if TYPE_CHECKING:
+    from tracer.records import Panel
     from tracer.subject import Subject
     from tracer.trace import Trace
 
@@ -90,8 +91,12 @@ def trace_subject(
     method: str = "captum",
     capture: str = "tensors",
     force: bool = False,
+    like: Panel | None = None,
 ) -> Trace:
-    """The recorded trace of one subject, sanity panel included, with the ops of `explicit_kinds` made modules."""
+    """The recorded trace of one subject, sanity panel included, with the ops of `explicit_kinds` made modules.
+
+    `like` is the sanity panel of another run on this subject, from which the rankings that do not depend on the run are taken.
+    """
     from tracer.explicit import explicit
     from tracer.methods import record
     from tracer.sanity import sanity_panel
@@ -120,7 +125,7 @@ def trace_subject(
                 names=subject.names,
             ),
             panel=lambda attributions, delta, hooks: sanity_panel(
-                subject, attributions, float(delta.sum()), "DeepLIFT", hooks, progress=report
+                subject, attributions, float(delta.sum()), "DeepLIFT", hooks, progress=report, like=like
             ),
         )
 

@@ -27,7 +27,7 @@ def demo_model() -> tuple[nn.Module, Any]:
     from transformers import AutoTokenizer, BertForSequenceClassification
 
     with quiet():
-        model = BertForSequenceClassification.from_pretrained(
+        model: Any = BertForSequenceClassification.from_pretrained(
             folder, num_labels=len(LABELS), id2label=LABELS, label2id={label: index for index, label in LABELS.items()}
         )
         tokenizer = AutoTokenizer.from_pretrained(folder)

@@ -13,8 +13,6 @@ from torch import Tensor
 
 from tracer.rules import elementwise
 
-Bilinear = Callable[[Tensor, Tensor], Tensor]
-
 
 def mean(a: Tensor, a_ref: Tensor) -> Tensor:
     """The mean of both runs."""
@@ -59,18 +57,19 @@ def matmul(
     return of_a, of_b
 
 
-def any_bilinear(
-    function: Bilinear, g: Tensor, a: Tensor, a_ref: Tensor, b: Tensor, b_ref: Tensor, needs: Sequence[bool]
-) -> tuple[Tensor | None, Tensor | None]:
-    """Multipliers of both operands of any bilinear `function` (convolution, einsum, ...), by its own derivative.
+def at_the_mean(
+    function: Callable[..., Tensor], g: Tensor, xs: Sequence[Tensor], x_refs: Sequence[Tensor], needs: Sequence[bool]
+) -> list[Tensor | None]:
+    """Multipliers of all `xs` in a `function` of degree two at most (convolution, einsum, addmm): its derivative at the mean.
 
-    A bilinear function's derivative at the mean of both runs is the exact multiplier.
+    A polynomial of degree two has a derivative that is linear on the way, so its mean is its value halfway.
     """
     with torch.enable_grad():
-        probes = [mean(a, a_ref).detach().requires_grad_(needs[0]), mean(b, b_ref).detach().requires_grad_(needs[1])]
-        wanted = [probe for probe, need in zip(probes, needs, strict=True) if need]
-        found = iter(torch.autograd.grad(function(*probes), wanted, g))
-    return next(found) if needs[0] else None, next(found) if needs[1] else None
+        probes = [
+            mean(x, x_ref).detach().requires_grad_(need) for x, x_ref, need in zip(xs, x_refs, needs, strict=True)
+        ]
+        found = iter(torch.autograd.grad(function(*probes), [p for p in probes if p.requires_grad], g))
+    return [next(found) if need else None for need in needs]
 
 
 def gated_linear_unit(g: Tensor, x: Tensor, x_ref: Tensor, dim: int) -> Tensor:

@@ -38,52 +38,30 @@ def _swapped(rule: Pairwise) -> Pairwise:
 
 
 def _kernel(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call | None:
-    """Linear layers and convolutions whose weight may vary; the bias, if it varies, takes a share as in a plain sum."""
+    """Linear layers and convolutions, whose weight may vary, and the bias with it."""
     places = [place(args, kwargs, 0, "input"), place(args, kwargs, 1, "weight")]
-    bias_at = place(args, kwargs, 2, "bias")
-    bias = None if bias_at is None else (args[bias_at] if isinstance(bias_at, int) else kwargs[bias_at])
+    bias = value(args, kwargs, 2, "bias")
     if isinstance(bias, Tensor):
-        places.append(bias_at)
-    else:
-        bias = None
-    call = bound(function, args, kwargs, places, lambda *_: (), linear="one varying")
-    if call is not None:
-        forward = call.forward
-
-        def multipliers(gs: Gs, xs: Any, x_refs: Any, needs: Any) -> Found:
-            g = gs[0]
-            assert g is not None
-            with torch.enable_grad():
-                probes = [
-                    bilinear.mean(x, x_ref).detach().requires_grad_(need)
-                    for x, x_ref, need in zip(xs, x_refs, needs, strict=True)
-                ]
-                found = iter(torch.autograd.grad(forward(*probes), [p for p in probes if p.requires_grad], g))
-            return [next(found) if need else None for need in needs]
-
-        call.multipliers = multipliers
-    return call
+        places.append(place(args, kwargs, 2, "bias"))
+    return _bilinear_call(function, args, kwargs, places)
 
 
 def _added_product(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call | None:
-    """addmm, baddbmm, addcmul and kin: a sum with beta and a product with alpha of tensors 1 and 2."""
-    places = [place(args, kwargs, 0, "input", "self")]
-    for position, names in ((1, ("mat1", "batch1", "tensor1", "vec1")), (2, ("mat2", "batch2", "tensor2", "vec2", "vec"))):
-        at = place(args, kwargs, position, *names)
-        if at is None and position == 1:
-            at = place(args, kwargs, 1, "mat")
-        places.append(at)
-    call = _bilinear_call(function, args, kwargs, places)
-    if call is not None and not (call.operands[1].requires_grad and call.operands[2].requires_grad):
-        # Only the product is bilinear: the summand may vary beside one of the factors.
-        call.linear = "one varying"
-    return call
+    """addmm, baddbmm, addcmul and kin: a sum of tensor 0 and a product of tensors 1 and 2."""
+    left = place(args, kwargs, 1, "mat1", "batch1", "tensor1", "vec1", "mat")
+    right = place(args, kwargs, 2, "mat2", "batch2", "tensor2", "vec2", "vec")
+    return _bilinear_call(function, args, kwargs, [place(args, kwargs, 0, "input", "self"), left, right])
+
+
+def _lerp(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call | None:
+    places = [place(args, kwargs, 0, "input", "self"), place(args, kwargs, 1, "end"), place(args, kwargs, 2, "weight")]
+    return _bilinear_call(function, args, kwargs, places)
 
 
 def _bilinear_call(
     function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], places: Sequence[Any]
 ) -> Call | None:
-    """A call whose exact multiplier is its own derivative at the mean of both runs."""
+    """A call of degree two at most in what varies: its own derivative at the mean of both runs is the exact multiplier."""
     call = bound(function, args, kwargs, places, lambda *_: (), linear="one varying")
     if call is not None:
         forward = call.forward
@@ -91,14 +69,7 @@ def _bilinear_call(
         def multipliers(gs: Gs, xs: Any, x_refs: Any, needs: Any) -> Found:
             g = gs[0]
             assert g is not None
-            with torch.enable_grad():
-                probes = [
-                    bilinear.mean(x, x_ref).detach().requires_grad_(need)
-                    for x, x_ref, need in zip(xs, x_refs, needs, strict=True)
-                ]
-                wanted = [p for p in probes if p.requires_grad]
-                found = iter(torch.autograd.grad(forward(*probes), wanted, g))
-            return [next(found) if need else None for need in needs]
+            return bilinear.at_the_mean(forward, g, xs, x_refs, needs)
 
         call.multipliers = multipliers
     return call
@@ -274,6 +245,7 @@ PRODUCTS: dict[str, Binder] = {
         ],
         _kernel,
     ),
+    "lerp": _lerp,
     **dict.fromkeys(["addmm", "baddbmm", "addbmm", "addmv", "addr", "addcmul"], _added_product),
     "div": _quotient,
     "softmax": _over_dim(softmax.softmax),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from tracer.errors import ModelError
+from tracer.logits import logits_of
 
 
 def embedding_module(model: nn.Module) -> nn.Module | None:
@@ -65,18 +66,14 @@ def _with_pad_token(config: Any) -> Iterator[None]:
             config.pad_token_id = None
 
 
-def logits_of(output: Any) -> torch.Tensor:
-    """The logits in a model's output, be it a `ModelOutput`, a dict, a tuple (the first) or the tensor itself."""
-    if isinstance(output, Mapping):
-        output = output.get("logits")
-    elif isinstance(output, (tuple, list)) and output:
-        output = output[0]
-    elif hasattr(output, "logits"):
-        output = output.logits
-    if not isinstance(output, torch.Tensor) or output.dim() != 2:
-        seen = f"a tensor of shape {tuple(output.shape)}" if isinstance(output, torch.Tensor) else type(output).__name__
-        raise ModelError(f"the model gives {seen}, not logits of shape (examples, classes): give a sequence classifier")
-    return output
+def class_logits(output: Any) -> torch.Tensor:
+    """The logits (E, classes) in a classifier's output."""
+    logits = logits_of(output)
+    if logits.dim() != 2:
+        raise ModelError(
+            f"the model gives logits of shape {tuple(logits.shape)}, not (examples, classes): give a sequence classifier"
+        )
+    return logits
 
 
 class EmbeddingClassifier(nn.Module):
@@ -97,7 +94,7 @@ class EmbeddingClassifier(nn.Module):
 
     def forward(self, embeddings: torch.Tensor, *extras: torch.Tensor) -> torch.Tensor:
         """The logits (E, classes)."""
-        return logits_of(self.run(embeddings, *extras))
+        return class_logits(self.run(embeddings, *extras))
 
     def run(self, embeddings: torch.Tensor, *extras: torch.Tensor, **options: Any) -> Any:
         """The classifier's whole output, as the classifier gives it; `options` are passed on to it."""

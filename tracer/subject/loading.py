@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,18 +17,18 @@ from tracer.errors import ModelError
 @contextmanager
 def quiet(progress_bars: bool = False) -> Iterator[None]:
     """Silences the load report, the log and, unless asked for, the progress bars of transformers for the context."""
-    from transformers.utils import logging
+    from transformers.utils import logging as settings
 
-    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
+    verbosity, bars = settings.get_verbosity(), settings.is_progress_bar_enabled()
+    settings.set_verbosity(logging.ERROR)
     if not progress_bars and bars:
-        logging.disable_progress_bar()
+        settings.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
         yield
     finally:
-        logging.set_verbosity(verbosity)
+        settings.set_verbosity(verbosity)
         if not progress_bars and bars:
-            logging.enable_progress_bar()
+            settings.enable_progress_bar()  # type: ignore[no-untyped-call]
 
 
 def load_subject(name: str) -> tuple[nn.Module, Any]:

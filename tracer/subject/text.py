@@ -24,8 +24,8 @@ class Subject:
     """A classifier with one text and one reference: `model(inputs, *additional_forward_args)[:, target]` is explained.
 
     `inputs` and `baselines` are embeddings, float (1, T, H), without gradients; the extras are integer (1, T) and serve
-    both. `tokens` and `reference_tokens` have T entries. `special` marks tokens that the tokenizer added. `reference` says in
-    words what the reference is.
+    both. `tokens`, `reference_tokens` and `special`, true for tokens that the tokenizer added, have T entries.
+    `reference` says in words what the reference is.
     """
 
     model: EmbeddingClassifier
@@ -67,9 +67,9 @@ def make_subject(
 ) -> Subject:
     """The subject for one text; the predicted class is the target unless one is given.
 
-    The reference keeps the special tokens and has `pad`, `mask` or `unk` tokens in place of all others, or `zero` vectors,
-    or is a text of the same number of tokens. Its position ids are those of the input, or all the first
-    position's ("zero", as in the notebook of captum issue #519).
+    The reference keeps the special tokens and has "pad", "mask" or "unk" tokens, or "zero" vectors, in place of all
+    others, or is a text of the same number of tokens. Its position ids are those of the input ("same"), or all the
+    first position's ("zero", as in the notebook of captum issue #519).
     """
     encoded = _encode(tokenizer, text, "the text")
     embeddings = embedding_module(model)
@@ -89,7 +89,7 @@ def make_subject(
     types = None if encoded.types is None else torch.tensor([encoded.types], device=device)
     position_ids = positions.of(ids)
     reference_position_ids = position_ids
-    if reference_positions == "zero" and position_ids is not None:
+    if reference_positions == "zero" and position_ids is not None and positions.first is not None:
         reference_position_ids = torch.full_like(position_ids, positions.first)
     inputs = _embed(model, embeddings, ids, types, position_ids)
     baselines = _embed(model, embeddings, torch.tensor([reference_ids], device=device), types, reference_position_ids)

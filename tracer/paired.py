@@ -1,0 +1,338 @@
+"""Paired evaluation: run the reference, run the input, then one backward pass gives DeepLIFT's multipliers.
+
+The first pass keeps, in call order, the operands of every op that is not linear. In the second each such op is one autograd node
+with its true value, whose backward is the multiplier of its rule, made from both passes. Everything linear is plain autograd. No
+batch is doubled, so nothing depends on an axis, and the two runs may differ in masks and positions.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from tracer import ops
+from tracer.errors import ObservationError
+from tracer.hooks import is_atomic, module_paths
+from tracer.replaced import Replacement, replace
+from tracer.rulebook import EXACT, Rulebook
+from tracer.rules.call import Call
+from tracer.rules.table import approximate, bind_exact, rescale
+from tracer.source import source_line
+from tracer.treatment import Treatment, treatment
+
+_MODULE_CALL = nn.Module._call_impl.__code__
+Held = list[Tensor | None]
+
+
+@dataclass(slots=True)
+class Note:
+    """Something about one call that a reader of the attributions must know.
+
+    `what`: "approximated" (no rule: average Jacobian), "discrete choice" (mask, index or order differs between the runs),
+    "differing constant" (an operand that is not attributed to differs between the runs), "cut" (the value goes on without a
+    gradient). `amount` is the leak Σ m·Δx − Σ g·Δy where the operands of both runs are at hand, else the number of elements
+    that differ.
+    """
+
+    path: str
+    op: str
+    source: str
+    rule: str
+    what: str
+    amount: float
+
+
+@dataclass(slots=True)
+class _Step:
+    """One op of the reference run: its name, its source line, and the operands that its rule needs."""
+
+    name: str
+    source: str
+    held: Held
+
+
+class PairedEvaluation(TorchFunctionMode):
+    """Evaluates `model` twice so that `torch.autograd.grad` of the second output gives multipliers.
+
+        engine = PairedEvaluation(model)
+        with engine.reference_pass():
+            output_reference = model(*reference_args)
+        with engine.input_pass():
+            output = model(*args)          # args require grad where multipliers are wanted
+        torch.autograd.grad(output_selected, args)
+
+    `notes` lists what is not exact; leaks in it are known after the backward pass. `names` maps modules to paths.
+    """
+
+    def __init__(
+        self, model: nn.Module, rulebook: Rulebook = EXACT, names: Mapping[nn.Module, str] | None = None
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.rulebook = rulebook
+        self.names = module_paths(model) if names is None else names
+        self.notes: list[Note] = []
+        self._tape: list[_Step] = []
+        self._position = 0
+        self._recording = False
+        self._by_storage: dict[int, list[tuple[list[Any], int]]] = defaultdict(list)
+
+    @contextmanager
+    def reference_pass(self) -> Iterator[None]:
+        """Run the reference inside. Nothing is kept for a backward pass but the operands of non-linear ops.
+
+        Gradients stay enabled so that the model takes the same ways (fused paths, checks of `requires_grad`) as in the input
+        pass; the tensors that autograd would save are dropped.
+        """
+        self._tape.clear()
+        self._recording = True
+        with self._conditions(), torch.autograd.graph.saved_tensors_hooks(lambda _tensor: None, _never):
+            yield
+        self._by_storage.clear()
+
+    @contextmanager
+    def input_pass(self) -> Iterator[None]:
+        """Run the input inside; the graph of its output carries the multipliers."""
+        self._position = 0
+        self._recording = False
+        with self._conditions():
+            yield
+        self._by_storage.clear()
+        if self._position < len(self._tape):
+            step = self._tape[self._position]
+            raise ObservationError(
+                f"the reference run went on with {step.name} at {step.source}, the input run ended before it; "
+                "exact rules need both runs to take one way through the model"
+            )
+        self._tape.clear()
+
+    @contextmanager
+    def _conditions(self) -> Iterator[None]:
+        frozen = [p for p in self.model.parameters() if p.requires_grad]
+        fastpath = torch.backends.mha.get_fastpath_enabled()
+        try:
+            torch.backends.mha.set_fastpath_enabled(False)
+            for parameter in frozen:
+                parameter.requires_grad_(False)
+            with ExitStack() as stack:
+                stack.enter_context(torch.enable_grad())
+                stack.enter_context(self)
+                yield
+        finally:
+            for parameter in frozen:
+                parameter.requires_grad_(True)
+            torch.backends.mha.set_fastpath_enabled(fastpath)
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Run one torch function by its treatment."""
+        how = treatment(func)
+        kwargs = kwargs or {}
+        if how.kind == "plain":
+            return func(*args, **kwargs)
+        if how.kind == "enter":
+            with self:
+                return ops.body(func)(*args, **kwargs)  # type: ignore[arg-type]
+        if not torch.is_grad_enabled() or how.kind == "cut":
+            self._note_cut(how, args, kwargs)
+            return func(*args, **kwargs)
+        in_place = how.in_place or bool(kwargs.get("inplace", False))
+        if how.inplace_position is not None and len(args) > how.inplace_position:
+            in_place = in_place or bool(args[how.inplace_position])
+        if in_place:
+            self._keep_value(args[0] if args else kwargs["input"])
+        if how.kind == "linear":
+            return self._linear(how, func, args, kwargs)
+        return self._ruled(how, func, args, kwargs, in_place)
+
+    def _linear(
+        self, how: Treatment, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        value = func(*args, **kwargs)
+        if _varies(args[0] if how.name == "setitem" else value):
+            self._step(how.name)
+        return value
+
+    def _ruled(
+        self, how: Treatment, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], in_place: bool
+    ) -> Any:
+        varying = [t for _name, t in ops.arguments(args, kwargs) if t.requires_grad]
+        if not varying:
+            return func(*args, **kwargs)
+        rule = self._rule(how.name)
+        if rule in ("gradient", "captum"):
+            return self._linear(how, func, args, kwargs)
+        outside, out_args, out_kwargs = func, args, kwargs
+        if in_place:
+            outside, out_args, out_kwargs = _out_of_place(how, func, args, kwargs)
+        call = bind_exact(how.name, outside, out_args, out_kwargs)
+        if call is not None and any(all(t is not o for o in call.operands) for t in varying):
+            call = approximate(outside, out_args, out_kwargs)
+        if call is not None and rule == "rescale":
+            call = self._rescaled(call)
+        if call is None:
+            return self._linear(how, func, args, kwargs)
+        if call.inexact == "approximated" and not _varies(call.forward(*call.operands)):
+            return func(*args, **kwargs)
+        replacement = self._pair(how.name, rule, call)
+        if replacement is None:
+            return func(*args, **kwargs)
+        value = replace(replacement, call.operands)
+        if not in_place:
+            return value
+        target = args[0] if args else kwargs["input"]
+        return target.copy_(value)
+
+    def _pair(self, name: str, rule: str, call: Call) -> Replacement | None:
+        """The call with the reference's operands beside its own; None where autograd is exact as it is."""
+        operands = call.operands
+        needed = _needed(call)
+        held = [t.detach() if need else None for t, need in zip(operands, needed, strict=True)]
+        if self._recording:
+            self._hold(held)
+            self._step(name, held)
+            return None
+        references = self._step(name, held)
+        if not all(needed):
+            differing = self._differing(held, references)
+            if not differing:
+                return None
+            self._note(name, rule, "discrete choice" if call.linear == "same choice" else "differing constant", differing)
+        xs: list[Tensor] = [t.detach() for t in operands]
+        x_refs = [x if r is None else r for x, r in zip(xs, references, strict=True)]
+        for x, x_ref in zip(xs, x_refs, strict=True):
+            if x.shape != x_ref.shape:
+                raise ObservationError(
+                    f"{name} at {source_line()} has an operand of shape {tuple(x.shape)} in the input run and of "
+                    f"{tuple(x_ref.shape)} in the reference run; pad both to one length"
+                )
+        self._hold(xs)
+        report = None
+        if call.inexact and all(needed):
+            note = self._note(name, rule, call.inexact, 0.0)
+
+            def report(leak: float) -> None:
+                note.amount = leak
+
+        return Replacement(call, xs, x_refs, report)
+
+    def _step(self, name: str, held: Held | None = None) -> Held:
+        """Append to the tape, or advance along it and hand out what the reference held there."""
+        if self._recording:
+            self._tape.append(_Step(name, source_line() or "?", [] if held is None else held))
+            return []
+        if self._position >= len(self._tape):
+            raise ObservationError(
+                f"the input run goes on with {name} at {source_line()}, the reference run ended before it; "
+                "exact rules need both runs to take one way through the model"
+            )
+        step = self._tape[self._position]
+        if step.name != name or (held is not None and len(step.held) != len(held)):
+            raise ObservationError(
+                f"input and reference take different ways through the model: the reference ran {step.name} at "
+                f"{step.source}, the input {name} at {source_line()}"
+            )
+        self._position += 1
+        found, step.held = step.held, []
+        return found
+
+    def _differing(self, held: Held, references: Held) -> int:
+        """How many elements of the constants that both passes held differ between them."""
+        count = 0
+        for ours, theirs in zip(held, references, strict=True):
+            if ours is None or theirs is None or ours.data_ptr() == theirs.data_ptr() and ours.shape == theirs.shape:
+                continue
+            if ours.shape != theirs.shape:
+                count += max(ours.numel(), theirs.numel())
+            elif not torch.equal(ours, theirs):
+                count += int((ours != theirs).sum())
+        return count
+
+    def _rescaled(self, call: Call) -> Call | None:
+        if call.linear != "never" or len(call.operands) != 1:
+            return None
+        value = call.forward(*(t.detach() for t in call.operands))
+        return rescale(call) if isinstance(value, Tensor) and value.shape == call.operands[0].shape else None
+
+    def _rule(self, name: str) -> str:
+        if not self.rulebook.overrides:
+            return self.rulebook.default
+        module, path = self._module()
+        return self.rulebook.rule(name, path, "" if module is None else type(module).__name__)
+
+    def _module(self) -> tuple[nn.Module | None, str]:
+        """The innermost module of the model that is being called, read off the Python stack, and its path."""
+        frame = sys._getframe(2)
+        while frame is not None:
+            if frame.f_code is _MODULE_CALL:
+                module = frame.f_locals["self"]
+                if module in self.names:
+                    return module, self.names[module]
+            frame = frame.f_back  # type: ignore[assignment]
+        return None, ""
+
+    def _note(self, name: str, rule: str, what: str, amount: float) -> Note:
+        module, path = self._module()
+        shown = path if module is not None and is_atomic(module) else f"{path}/{name}"
+        note = Note(shown, name, source_line() or "?", rule, what, amount)
+        self.notes.append(note)
+        return note
+
+    def _note_cut(self, how: Treatment, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if not self._recording and any(t.requires_grad for _name, t in ops.arguments(args, kwargs)):
+            self._note(how.name, "gradient", "cut", float("nan"))
+
+    def _hold(self, tensors: list[Any]) -> None:
+        for i, tensor in enumerate(tensors):
+            if tensor is not None:
+                self._by_storage[tensor.untyped_storage().data_ptr()].append((tensors, i))
+
+    def _keep_value(self, written: Any) -> None:
+        """Copy held tensors in the memory that an in-place op is about to write to."""
+        if isinstance(written, Tensor):
+            for tensors, i in self._by_storage.pop(written.untyped_storage().data_ptr(), ()):
+                tensors[i] = tensors[i].clone()
+
+
+def _never(_packed: object) -> Tensor:
+    raise ObservationError("the reference run cannot be differentiated; attribute through the input run")
+
+
+def _varies(value: Any) -> bool:
+    if isinstance(value, Tensor):
+        return value.requires_grad
+    return isinstance(value, (tuple, list)) and any(_varies(item) for item in value)
+
+
+def _needed(call: Call) -> list[bool]:
+    """Which operands the rule needs of the reference run: all, or only those that must be equal for autograd to be exact."""
+    operands = call.operands
+    if call.linear == "same choice":
+        return [i == 0 for i in range(len(operands))]
+    if call.linear == "one varying":
+        varying = [t.requires_grad for t in operands]
+        if sum(varying) == 1:
+            return [not v and not isinstance(t, nn.Parameter) for v, t in zip(varying, operands, strict=True)]
+    return [True] * len(operands)
+
+
+def _out_of_place(
+    how: Treatment, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]:
+    if how.in_place:
+        return how.outside, args, kwargs
+    if "inplace" in kwargs:
+        return func, args, {**kwargs, "inplace": False}
+    position = how.inplace_position
+    assert position is not None
+    return func, (*args[:position], False, *args[position + 1 :]), kwargs
+

@@ -1,0 +1,94 @@
+"""One node in the autograd graph that computes an op's true value and sends back its exact multipliers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tracer.rules.call import Call
+
+_NARROW = (torch.float16, torch.bfloat16)
+
+
+@dataclass(slots=True)
+class Replacement:
+    """A bound call with the operands of both runs; `report` is told the leak of a rule that need not conserve."""
+
+    call: Call
+    xs: list[Tensor]
+    x_refs: list[Tensor]
+    report: Callable[[float], None] | None = None
+    result_type: type = field(default=tuple)
+
+    def multipliers(self, gs: Sequence[Tensor | None], needs: Sequence[bool]) -> list[Tensor | None]:
+        """The multipliers of the operands in their own dtypes, computed in float32 at least."""
+        if all(g is None for g in gs):
+            return [None] * len(needs)
+        xs, x_refs = [_wide(x) for x in self.xs], [_wide(x) for x in self.x_refs]
+        gs = [None if g is None else _wide(g) for g in gs]
+        with torch._C.DisableTorchFunction():
+            found = self.call.multipliers(gs, xs, x_refs, needs)
+            if self.report is not None:
+                self.report(self._leak(gs, xs, x_refs, found))
+        results: list[Tensor | None] = []
+        for m, x, need in zip(found, self.xs, needs, strict=True):
+            results.append(m.to(x.dtype) if need and m is not None else None)
+        return results
+
+    def _leak(
+        self,
+        gs: Sequence[Tensor | None],
+        xs: Sequence[Tensor],
+        x_refs: Sequence[Tensor],
+        found: Sequence[Tensor | None],
+    ) -> float:
+        """Σ m·Δx − Σ g·Δy over the elements where both are finite."""
+        before = sum(_flow(m, x, x_ref) for m, x, x_ref in zip(found, xs, x_refs, strict=True))
+        ys, y_refs = (_outputs(self.call.forward(*operands)) for operands in (xs, x_refs))
+        return before - sum(_flow(g, y, y_ref) for g, y, y_ref in zip(gs, ys, y_refs, strict=True))
+
+
+def _wide(tensor: Tensor) -> Tensor:
+    return tensor.float() if tensor.dtype in _NARROW else tensor
+
+
+def _outputs(value: Any) -> tuple[Tensor, ...]:
+    return (value,) if isinstance(value, Tensor) else tuple(value)
+
+
+def _flow(m: Tensor | None, value: Tensor, reference: Tensor) -> float:
+    if m is None or not value.is_floating_point():
+        return 0.0
+    return float((m.double() * (value - reference).double()).nan_to_num(nan=0.0, posinf=0.0, neginf=0.0).sum())
+
+
+class _Replaced(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, replacement: Replacement, *operands: Tensor) -> Any:
+        ctx.replacement = replacement
+        ctx.set_materialize_grads(False)
+        value = replacement.call.forward(*operands)
+        if isinstance(value, Tensor):
+            return value
+        replacement.result_type = type(value)
+        flat = tuple(value)
+        ctx.mark_non_differentiable(*(t for t in flat if not t.is_floating_point()))
+        return flat
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, *gs: Tensor | None) -> Any:
+        return (None, *ctx.replacement.multipliers(gs, ctx.needs_input_grad[1:]))
+
+
+def replace(replacement: Replacement, operands: Sequence[Tensor]) -> Any:
+    """The op's true value (a tensor, or a tuple of the op's own kind), connected to `operands` by one graph node."""
+    value = _Replaced.apply(replacement, *operands)  # type: ignore[no-untyped-call]
+    if isinstance(value, Tensor) or replacement.result_type is tuple:
+        return value
+    kind = replacement.result_type
+    return list(value) if kind is list else kind(value)

@@ -1,0 +1,253 @@
+"""How calls of reductions, pooling and choices are read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from tracer.rules import choice, norm, pooling
+from tracer.rules.call import Binder, Call, Gs, bound, place, substituted, value
+
+Found = Sequence[Tensor | None]
+
+
+def _dims(dim: Any, rank: int) -> tuple[int, ...]:
+    """The reduced axes as sorted non-negative numbers; None or () means all."""
+    if dim is None or (isinstance(dim, (tuple, list)) and not dim):
+        return tuple(range(rank))
+    return tuple(sorted(d % rank for d in ((dim,) if isinstance(dim, int) else dim)))
+
+
+def _kept(g: Tensor, dims: Sequence[int], keepdim: bool) -> Tensor:
+    """`g` with the reduced axes in place, at size 1."""
+    if not keepdim:
+        for d in dims:
+            g = g.unsqueeze(d)
+    return g
+
+
+def _correction(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, float, bool]:
+    """(dim, correction, keepdim) of var and std through all their signatures."""
+    if len(args) > 1 and isinstance(args[1], bool):
+        return None, float(args[1]), False
+    dim = value(args, kwargs, 1, "dim")
+    unbiased = value(args, kwargs, 2, "unbiased", True)
+    correction = kwargs.get("correction")
+    keepdim = value(args, kwargs, 3, "keepdim", False)
+    return dim, float(unbiased) if correction is None else float(correction), keepdim
+
+
+def _spread(rule: Callable[..., Tensor]) -> Binder:
+    """Binder of var and std."""
+
+    def bind(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call | None:
+        dim, correction, keepdim = _correction(args, kwargs)
+
+        def multipliers(gs: Gs, xs: Any, x_refs: Any, needs: Any) -> Found:
+            dims = _dims(dim, xs[0].dim())
+            return (rule(_kept(gs[0], dims, keepdim), xs[0], x_refs[0], dims, correction),)  # type: ignore[arg-type]
+
+        return bound(function, args, kwargs, [place(args, kwargs, 0, "input", "self")], multipliers)
+
+    return bind
+
+
+def _norm(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call | None:
+    """The 2-norm, whatever its door; other norms have no rule."""
+    order = value(args, kwargs, 1, "ord", kwargs.get("p"))
+    dim, keepdim = value(args, kwargs, 2, "dim"), value(args, kwargs, 3, "keepdim", False)
+    vector = dim is None or isinstance(dim, int) or len(dim) == 1
+    linalg_norm = getattr(function, "__name__", "") in ("linalg_norm", "linalg_matrix_norm")
+    if not (order in (2, 2.0) and vector and not linalg_norm) and order not in ("fro", None):
+        raise NotImplementedError
+
+    def multipliers(gs: Gs, xs: Any, x_refs: Any, needs: Any) -> Found:
+        dims = _dims(dim, xs[0].dim())
+        return (norm.euclidean(_kept(gs[0], dims, keepdim), xs[0], x_refs[0], dims),)  # type: ignore[arg-type]
+
+    return bound(function, args, kwargs, [place(args, kwargs, 0, "input", "self", "x")], multipliers)
+
+
+def _vector_norm(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call | None:
+    if value(args, kwargs, 1, "ord", 2) not in (2, 2.0):
+        raise NotImplementedError
+    return _norm(function, args, {**kwargs, "ord": 2} if len(args) < 2 else kwargs)
+
+
+def _extreme(smallest: bool) -> Binder:
+    """Binder of max, min, amax, amin: over everything, over axes, or of two tensors."""
+
+    def bind(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call | None:
+        other_at = place(args, kwargs, 1, "other")
+        if other_at is not None and isinstance(value(args, kwargs, 1, "other"), Tensor):
+            return _two(smallest)(function, args, kwargs)
+        dim, keepdim = value(args, kwargs, 1, "dim"), value(args, kwargs, 2, "keepdim", False)
+
+        def multipliers(gs: Gs, xs: Any, x_refs: Any, needs: Any) -> Found:
+            x, x_ref, g = xs[0], x_refs[0], gs[0]
+            assert g is not None
+            if x.dim() == 0:
+                return (g,)
+            dims = _dims(dim, x.dim())
+            rest = [d for d in range(x.dim()) if d not in dims]
+            order = [*rest, *dims]
+            lead = [x.shape[d] for d in rest]
+            flat, flat_ref = x.permute(order).reshape(*lead, -1), x_ref.permute(order).reshape(*lead, -1)
+            pick = torch.argmin if smallest else torch.argmax
+            index, index_ref = pick(flat, -1, keepdim=True), pick(flat_ref, -1, keepdim=True)
+            m = pooling.winner(g.reshape(*lead, 1), flat, flat_ref, index, index_ref, -1, smallest)
+            back = [order.index(d) for d in range(x.dim())]
+            return (m.reshape([x.shape[d] for d in order]).permute(back),)
+
+        return bound(function, args, kwargs, [place(args, kwargs, 0, "input", "self")], multipliers)
+
+    return bind
+
+
+def _two(smallest: bool) -> Binder:
+    """Binder of maximum and minimum."""
+
+    def multipliers(gs: Gs, xs: Any, x_refs: Any, needs: Any) -> Found:
+        return pooling.larger(gs[0], xs[0], x_refs[0], xs[1], x_refs[1], smallest)  # type: ignore[arg-type]
+
+    def bind(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call | None:
+        places = [place(args, kwargs, 0, "input", "self"), place(args, kwargs, 1, "other")]
+        return bound(function, args, kwargs, places, multipliers)
+
+    return bind
+
+
+def _pool(name: str, spatial: int) -> Binder:
+    """Binder of max-pooling and adaptive max-pooling over `spatial` axes."""
+    indexed = getattr(F, name + "_with_indices")
+
+    def bind(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call | None:
+        where = place(args, kwargs, 0, "input", "self")
+        named = {key: item for key, item in kwargs.items() if key != "return_indices"}
+        last = 6 if not name.startswith("adaptive") else 2
+        with_indices = substituted(indexed, args[:last], named, [where]) if where is not None else indexed
+
+        def multipliers(gs: Gs, xs: Any, x_refs: Any, needs: Any) -> Found:
+            index, index_ref = with_indices(xs[0])[1], with_indices(x_refs[0])[1]
+            return (pooling.window(gs[0], xs[0], x_refs[0], index, index_ref, spatial),)  # type: ignore[arg-type]
+
+        return bound(function, args, kwargs, [where], multipliers)
+
+    return bind
+
+
+def _sorted(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call | None:
+    """topk, sort: values by rank. With one order in both runs linear, else half along each order."""
+    is_sort = getattr(function, "__name__", "") in ("sort", "msort")
+    dim = value(args, kwargs, 1 if is_sort else 2, "dim", -1)
+    call = bound(
+        function, args, kwargs, [place(args, kwargs, 0, "input", "self")], lambda *_: (), inexact="discrete choice"
+    )
+    if call is not None:
+        forward = call.forward
+
+        def multipliers(gs: Gs, xs: Any, x_refs: Any, needs: Any) -> Found:
+            assert gs[0] is not None
+            return (choice.ranked(gs[0], xs[0], forward(xs[0])[1], forward(x_refs[0])[1], dim),)
+
+        call.multipliers = multipliers
+    return call
+
+
+def _chooses(choice_at: tuple[int, str], *tensors_at: tuple[int, str]) -> Binder:
+    """Binder of an op that is linear in the tensors at `tensors_at` once its mask or index at `choice_at` is fixed."""
+
+    def bind(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call | None:
+        where = place(args, kwargs, *choice_at)
+        if where is None or not isinstance(value(args, kwargs, *choice_at), Tensor):
+            return None
+        places = [where]
+        for at in tensors_at:
+            found = place(args, kwargs, *at, "self") if at[1] == "input" else place(args, kwargs, *at)
+            if found is not None and isinstance(value(args, kwargs, *at), Tensor):
+                places.append(found)
+        return _choice_call(function, args, kwargs, places)
+
+    return bind
+
+
+def _choice_call(
+    function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], places: Sequence[Any]
+) -> Call | None:
+    call = bound(function, args, kwargs, places, lambda *_: (), linear="same choice", inexact="discrete choice")
+    if call is not None:
+        forward = call.forward
+
+        def multipliers(gs: Gs, xs: Any, x_refs: Any, needs: Any) -> Found:
+            functions = [lambda *t, c=c: forward(c, *t) for c in (xs[0], x_refs[0])]
+            assert gs[0] is not None
+            return [None, *choice.both_choices(functions, gs[0], xs[1:], needs[1:])]
+
+        call.multipliers = multipliers
+    return call
+
+
+def _getitem(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call | None:
+    index = args[1]
+    if isinstance(index, Tensor):
+        return _choice_call(function, args, kwargs, [1, 0])
+    if isinstance(index, tuple):
+        tensors = [i for i, item in enumerate(index) if isinstance(item, Tensor)]
+        if len(tensors) == 1:
+            at = tensors[0]
+
+            def item(chosen: Tensor, x: Tensor) -> Any:
+                return function(x, (*index[:at], chosen, *index[at + 1 :]))
+
+            return _choice_call(item, (index[at], args[0]), {}, [0, 1])
+    return None
+
+
+def _step(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call | None:
+    """Rounding and its kin: the derivative as PyTorch has it; the jumps between the runs are discrete choices."""
+    call = bound(
+        function, args, kwargs, [place(args, kwargs, 0, "input", "self")], lambda *_: (), inexact="discrete choice"
+    )
+    if call is not None:
+        forward = call.forward
+        call.multipliers = lambda gs, xs, x_refs, needs: choice.both_choices([forward], gs[0], xs, needs)  # type: ignore
+    return call
+
+
+REDUCTIONS: dict[str, Binder] = {
+    "var": _spread(norm.variance),
+    "std": _spread(norm.deviation),
+    "norm": _norm,
+    "linalg_norm": _norm,
+    "linalg_vector_norm": _vector_norm,
+    "max": _extreme(False),
+    "amax": _extreme(False),
+    "min": _extreme(True),
+    "amin": _extreme(True),
+    "maximum": _two(False),
+    "fmax": _two(False),
+    "minimum": _two(True),
+    "fmin": _two(True),
+    **{f"max_pool{n}d": _pool(f"max_pool{n}d", n) for n in (1, 2, 3)},
+    **{f"max_pool{n}d_with_indices": _pool(f"max_pool{n}d", n) for n in (1, 2, 3)},
+    **{f"adaptive_max_pool{n}d": _pool(f"adaptive_max_pool{n}d", n) for n in (1, 2, 3)},
+    **{f"adaptive_max_pool{n}d_with_indices": _pool(f"adaptive_max_pool{n}d", n) for n in (1, 2, 3)},
+    "topk": _sorted,
+    "sort": _sorted,
+    "where": _chooses((0, "condition"), (1, "input"), (2, "other")),
+    "masked_fill": _chooses((1, "mask"), (0, "input"), (2, "value")),
+    "gather": _chooses((2, "index"), (0, "input")),
+    "take_along_dim": _chooses((1, "indices"), (0, "input")),
+    "index_select": _chooses((2, "index"), (0, "input")),
+    "scatter": _chooses((2, "index"), (0, "input"), (3, "src")),
+    "scatter_add": _chooses((2, "index"), (0, "input"), (3, "src")),
+    "index_add": _chooses((2, "index"), (0, "input"), (3, "source")),
+    "index_copy": _chooses((2, "index"), (0, "input"), (3, "source")),
+    "masked_scatter": _chooses((1, "mask"), (0, "input"), (2, "source")),
+    "getitem": _getitem,
+    **dict.fromkeys(["floor", "ceil", "round", "trunc", "frac", "remainder", "fmod", "floor_divide"], _step),
+}

@@ -1,0 +1,97 @@
+"""One table from op name to the rule that is exact for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tracer.rules.binding_elementwise import ELEMENTWISE
+from tracer.rules.binding_product import PRODUCTS
+from tracer.rules.binding_reduction import REDUCTIONS
+from tracer.rules.call import Binder, Call, Gs
+from tracer.rules.quadrature import average_jacobian
+
+RULES: dict[str, Binder] = {**ELEMENTWISE, **PRODUCTS, **REDUCTIONS}
+
+# Linear in every floating-point tensor they take, so autograd is exact as it is.
+LINEAR = frozenset({
+    "add", "sub", "rsub", "neg", "positive", "pos", "cat", "stack", "hstack", "vstack", "dstack", "column_stack", "row_stack",
+    "mean", "sum", "nansum", "cumsum", "trace", "diff", "dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout",
+    "feature_dropout", "feature_alpha_dropout", "native_dropout", "embedding", "embedding_bag", "pad", "constant_pad_nd",
+    "avg_pool1d", "avg_pool2d", "avg_pool3d", "adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_avg_pool3d",
+    "interpolate", "upsample", "upsample_nearest1d", "upsample_nearest2d", "upsample_nearest3d", "upsample_bilinear2d",
+    "upsample_linear1d", "upsample_bicubic2d", "fold", "unfold", "im2col", "col2im", "index_put", "setitem", "copy", "zero",
+    "fill", "fill_diagonal", "to", "float", "double", "half", "bfloat16", "type_as", "cfloat", "tril", "triu", "diag",
+    "diag_embed", "diagflat", "diagonal_scatter", "select_scatter", "slice_scatter", "masked_select", "rot90", "broadcast_tensors",
+    "block_diag", "tensor_split", "meshgrid", "block_diag", "take", "put", "set", "resize", "squeeze", "unsqueeze", "clone",
+    "fft_fft", "fft_ifft", "fft_rfft", "fft_irfft", "fft_fft2", "fft_ifft2", "fft_rfft2", "fft_irfft2", "fft_fftn", "fft_ifftn",
+    "fft_rfftn", "fft_irfftn", "fft_fftshift", "fft_ifftshift", "fft_hfft", "stft", "istft", "view_as_real", "view_as_complex",
+    "imag", "channel_shuffle", "pixel_shuffle", "pixel_unshuffle", "transpose", "addition", "index_fill", "unfold_copy",
+    "cpu", "cuda", "alias", "detach_copy", "lift_fresh", "native_channel_shuffle", "affine_grid", "requires_grad",
+    "pad_sequence", "pack_padded_sequence", "_pack_padded_sequence", "_pad_packed_sequence", "swapaxes", "mT", "T",
+})  # fmt: skip
+
+
+def approximate(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
+    """A call of an op without a rule: the average Jacobian in all tensors among its arguments, one list level deep."""
+    places: list[tuple[Any, ...]] = []
+    operands: list[Tensor] = []
+    for key, item in [*enumerate(args), *kwargs.items()]:
+        if isinstance(item, Tensor):
+            places.append((key,))
+            operands.append(item)
+        elif isinstance(item, (list, tuple)):
+            for i, inner in enumerate(item):
+                if isinstance(inner, Tensor):
+                    places.append((key, i))
+                    operands.append(inner)
+
+    def forward(*tensors: Tensor) -> Any:
+        changed: dict[Any, Any] = {**dict(enumerate(args)), **kwargs}
+        for spot, tensor in zip(places, tensors, strict=True):
+            if len(spot) == 1:
+                changed[spot[0]] = tensor
+            else:
+                items = list(changed[spot[0]])
+                items[spot[1]] = tensor
+                changed[spot[0]] = type(changed[spot[0]])(items)
+        return function(*(changed[i] for i in range(len(args))), **{name: changed[name] for name in kwargs})
+
+    def outputs(*tensors: Tensor) -> tuple[Tensor, ...]:
+        found = forward(*tensors)
+        return (found,) if isinstance(found, Tensor) else tuple(found)
+
+    def multipliers(gs: Gs, xs: Any, x_refs: Any, needs: Any) -> list[Tensor | None]:
+        return average_jacobian(outputs, gs, xs, x_refs, needs)
+
+    return Call(tuple(operands), forward, multipliers, inexact="approximated")
+
+
+def bind_exact(name: str, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call | None:
+    """The call of op `name` with its exact rule, or with the average Jacobian where there is none; None: it is linear."""
+    binder = RULES.get(name)
+    if binder is None:
+        return approximate(function, args, kwargs)
+    try:
+        return binder(function, args, kwargs)
+    except NotImplementedError:
+        return approximate(function, args, kwargs)
+
+
+def rescale(call: Call, eps: float = 1e-10) -> Call:
+    """`call` with the per-element secant Δy/Δx wherever |Δx| ≥ eps, the gradient elsewhere: DeepLIFT's Rescale rule."""
+
+    def multipliers(gs: Gs, xs: Any, x_refs: Any, needs: Any) -> list[Tensor | None]:
+        x, x_ref = xs[0], x_refs[0]
+        with torch.enable_grad():
+            probe = x.detach().requires_grad_()
+            y = call.forward(probe)
+            (gradient,) = torch.autograd.grad(y, probe, gs[0])
+        change = x - x_ref
+        secant = gs[0] * (y.detach() - call.forward(x_ref)) / change
+        return [torch.where(change.abs() < eps, gradient, secant)]
+
+    return Call(call.operands, call.forward, multipliers)
