@@ -39,10 +39,15 @@ def test_classifies_films(demo: tuple[nn.Module, Any]) -> None:
 def test_says_nothing_and_leaves_logging_as_it_was(capfd: pytest.CaptureFixture[str]) -> None:
     from transformers.utils import logging
 
-    before = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    demo_model()
-    assert capfd.readouterr() == ("", "")
-    assert (logging.get_verbosity(), logging.is_progress_bar_enabled()) == before
+    before = logging.get_verbosity()
+    logging.set_verbosity(17)
+    logging.enable_progress_bar()
+    try:
+        demo_model()
+        assert capfd.readouterr() == ("", "")
+        assert (logging.get_verbosity(), logging.is_progress_bar_enabled()) == (17, True)
+    finally:
+        logging.set_verbosity(before)
 
 
 def test_without_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -155,13 +155,20 @@ def test_logits_are_unwrapped(output: str) -> None:
     assert torch.equal(EmbeddingClassifier(Model(), (), False)(embeddings), embeddings.sum(1))
 
 
-@pytest.mark.parametrize("value", [{"other": 1}, (), torch.zeros(2, 3, 4)])
-def test_no_logits(value: Any) -> None:
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ({"other": 1}, "the model gives dict"),
+        ((), "the model gives tuple"),
+        (torch.zeros(2, 3, 4), r"logits of shape \(2, 3, 4\), not \(examples, classes\): give a sequence classifier"),
+    ],
+)
+def test_no_logits(value: Any, message: str) -> None:
     class Model(nn.Module):
         def forward(self, inputs_embeds: torch.Tensor) -> Any:
             return value
 
-    with pytest.raises(ModelError, match="give a sequence classifier"):
+    with pytest.raises(ModelError, match=message):
         EmbeddingClassifier(Model(), (), False)(torch.zeros(1, 2, 4))
 
 

@@ -13,16 +13,17 @@ from tracer import errors
 if TYPE_CHECKING:
     from tracer.methods import record
     from tracer.trace import Trace, open_trace
-    from tracer.watching import watch
+    from tracer.watching import Details, watch
 
 __version__ = "0.1.0"
-__all__ = ["Trace", "errors", "open_trace", "record", "watch"]
+__all__ = ["Details", "Trace", "errors", "open_trace", "record", "watch"]
 
 _HOMES = {
     "Trace": "tracer.trace",
     "open_trace": "tracer.trace",
     "record": "tracer.methods",
     "watch": "tracer.watching",
+    "Details": "tracer.watching",
 }
 
 

@@ -9,8 +9,12 @@ from pathlib import Path
 
 from tracer import schema
 from tracer.errors import TraceFileError
+from tracer.plain import clean
 
 _HEADER = 100
+
+UNREADABLE = (sqlite3.Error, UnicodeError, OverflowError)
+"""What reading a damaged file raises; sqlite3 gives a UnicodeError where SQLite's own message quotes bad text."""
 
 
 def open_connection(path: Path) -> sqlite3.Connection:
@@ -34,7 +38,7 @@ def open_connection(path: Path) -> sqlite3.Connection:
         except BaseException:
             connection.close()
             raise
-    except sqlite3.Error as error:
+    except UNREADABLE as error:
         raise damaged(path, error) from error
     if dict(found) != schema.SCHEMA or len(found) != len(schema.SCHEMA):
         connection.close()
@@ -47,7 +51,9 @@ def open_connection(path: Path) -> sqlite3.Connection:
 def damaged(path: Path | None, reason: object) -> TraceFileError:
     """The error for a trace that turns out unreadable; `reason` is said in brackets."""
     name = path or "the trace in memory"
-    return TraceFileError(f"{name} is damaged or cut short ({reason}): record it again")
+    # SQLite and json quote the bad content, which may be anything, of any length.
+    words = clean(" ".join(str(reason).split()), 120)
+    return TraceFileError(f"{name} is damaged or cut short ({words}): record it again")
 
 
 def _check_header(path: Path, has_log: bool) -> bool:

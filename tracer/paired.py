@@ -1,8 +1,9 @@
 """Paired evaluation: run the reference, run the input, then one backward pass gives DeepLIFT's multipliers.
 
-The first pass keeps, in call order, the operands of every op that is not linear. In the second each such op is one autograd node
-with its true value, whose backward is the multiplier of its rule, made from both passes. Everything linear is plain autograd. No
-batch is doubled, so nothing depends on an axis, and the two runs may differ in masks and positions.
+The first pass keeps, in call order, the operands of every op that is not linear. In the second each such op is one
+autograd node with its true value, whose backward is the multiplier of its rule, made from both passes. Everything
+linear is plain autograd. No batch is doubled, so nothing depends on an axis, and the two runs may differ in masks and
+positions.
 """
 
 from __future__ import annotations
@@ -36,10 +37,10 @@ Held = list[Tensor | None]
 class Note:
     """Something about one call that a reader of the attributions must know.
 
-    `what`: "approximated" (no rule: average Jacobian), "discrete choice" (mask, index or order differs between the runs),
-    "differing constant" (an operand that is not attributed to differs between the runs), "cut" (the value goes on without a
-    gradient). `amount` is the leak Σ m·Δx − Σ g·Δy where the operands of both runs are at hand, else the number of elements
-    that differ.
+    `what`: "approximated" (no rule: average Jacobian), "discrete choice" (mask, index or order differs between the
+    runs), "differing constant" (an operand that is not attributed to differs between the runs), "cut" (the value goes
+    on without a gradient). `amount` is the leak Σ m·Δx − Σ g·Δy where the operands of both runs are at hand, else the
+    number of elements that differ.
     """
 
     path: str
@@ -89,8 +90,8 @@ class PairedEvaluation(TorchFunctionMode):
     def reference_pass(self) -> Iterator[None]:
         """Run the reference inside. Nothing is kept for a backward pass but the operands of non-linear ops.
 
-        Gradients stay enabled so that the model takes the same ways (fused paths, checks of `requires_grad`) as in the input
-        pass; the tensors that autograd would save are dropped.
+        Gradients stay enabled so that the model takes the same ways (fused paths, checks of `requires_grad`) as in the
+        input pass; the tensors that autograd would save are dropped.
         """
         self._tape.clear()
         self._recording = True
@@ -145,52 +146,49 @@ class PairedEvaluation(TorchFunctionMode):
         if not torch.is_grad_enabled() or how.kind == "cut":
             self._note_cut(how, args, kwargs)
             return func(*args, **kwargs)
-        in_place = how.in_place or bool(kwargs.get("inplace", False))
-        if how.inplace_position is not None and len(args) > how.inplace_position:
-            in_place = in_place or bool(args[how.inplace_position])
-        if in_place:
-            self._keep_value(args[0] if args else kwargs["input"])
-        if how.kind == "linear":
-            return self._linear(how, func, args, kwargs)
-        return self._ruled(how, func, args, kwargs, in_place)
-
-    def _linear(
-        self, how: Treatment, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Any:
+        written = _written(how, args, kwargs)
+        stepped = False
+        if how.kind != "linear":
+            stepped, replacement = self._replacement(how, func, args, kwargs, written is not None)
+            if replacement is not None:
+                value = replace(replacement, replacement.call.operands)
+                if written is None:
+                    return value
+                self._keep_value(written)
+                return written.copy_(value)
+        if written is not None:
+            self._keep_value(written)
         value = func(*args, **kwargs)
-        if _varies(args[0] if how.name == "setitem" else value):
+        if not stepped and _varies(value if written is None else written):
             self._step(how.name)
         return value
 
-    def _ruled(
+    def _replacement(
         self, how: Treatment, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], in_place: bool
-    ) -> Any:
+    ) -> tuple[bool, Replacement | None]:
+        """Whether the call was put on (or found on) the tape, and what replaces it; None: autograd is exact as it is."""
         varying = [t for _name, t in ops.arguments(args, kwargs) if t.requires_grad]
         if not varying:
-            return func(*args, **kwargs)
+            return False, None
         rule = self._rule(how.name)
         if rule in ("gradient", "captum"):
-            return self._linear(how, func, args, kwargs)
-        outside, out_args, out_kwargs = func, args, kwargs
+            return False, None
         if in_place:
-            outside, out_args, out_kwargs = _out_of_place(how, func, args, kwargs)
-        call = bind_exact(how.name, outside, out_args, out_kwargs)
+            func, args, kwargs = _out_of_place(how, func, args, kwargs)
+        call = bind_exact(how.name, func, args, kwargs)
         if call is not None and any(all(t is not o for o in call.operands) for t in varying):
-            call = approximate(outside, out_args, out_kwargs)
+            call = approximate(func, args, kwargs)
         if call is not None and rule == "rescale":
             call = self._rescaled(call)
         if call is None:
-            return self._linear(how, func, args, kwargs)
-        if call.inexact == "approximated" and not _varies(call.forward(*call.operands)):
-            return func(*args, **kwargs)
-        replacement = self._pair(how.name, rule, call)
-        if replacement is None:
-            return func(*args, **kwargs)
-        value = replace(replacement, call.operands)
-        if not in_place:
-            return value
-        target = args[0] if args else kwargs["input"]
-        return target.copy_(value)
+            return False, None
+        if how.kind == "unknown":
+            value = call.forward(*call.operands)
+            if not _varies(value):  # an index, a mask, or an op that PyTorch cannot differentiate
+                if _is_real(value):
+                    self._note_cut(how, args, kwargs)
+                return False, None
+        return True, self._pair(how.name, rule, call)
 
     def _pair(self, name: str, rule: str, call: Call) -> Replacement | None:
         """The call with the reference's operands beside its own; None where autograd is exact as it is."""
@@ -311,6 +309,22 @@ def _varies(value: Any) -> bool:
     if isinstance(value, Tensor):
         return value.requires_grad
     return isinstance(value, (tuple, list)) and any(_varies(item) for item in value)
+
+
+def _written(how: Treatment, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor | None:
+    """The tensor that this call overwrites, if any."""
+    position = how.inplace_position
+    asked = kwargs.get("inplace", False) or (position is not None and len(args) > position and args[position])
+    if not (how.in_place or asked):
+        return None
+    target = args[0] if args else kwargs.get("input")
+    return target if isinstance(target, Tensor) else None
+
+
+def _is_real(value: Any) -> bool:
+    if isinstance(value, Tensor):
+        return value.is_floating_point() or value.is_complex()
+    return isinstance(value, (tuple, list)) and any(_is_real(item) for item in value)
 
 
 def _needed(call: Call) -> list[bool]:

@@ -22,11 +22,16 @@ def clean(text: str, limit: int = _LONGEST) -> str:
 
 
 def shorten(text: str, width: int) -> str:
-    """`text` in at most `width` characters, its middle left out: the end of a path tells the most."""
+    """`text` in at most `width` characters, its middle left out."""
     if len(text) <= width:
         return text
     tail = max((width - 1) * 2 // 3, 1)
     return text[: max(width - 1 - tail, 0)] + "…" + text[-tail:]
+
+
+def ending(text: str, width: int) -> str:
+    """The last `width` characters of `text`: of a path, the end tells where in the model it is."""
+    return text if len(text) <= width else "…" + text[-max(width - 1, 1) :]
 
 
 def figure(value: float, signed: bool = False) -> str:

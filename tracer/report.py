@@ -12,7 +12,7 @@ import numpy as np
 
 from tracer.columns import worst_first
 from tracer.errors import InputError
-from tracer.plain import clean, figure, shorten, times
+from tracer.plain import clean, ending, figure, shorten, times
 from tracer.records import Floats, Node, Panel, Ranking
 from tracer.trace import Trace
 from tracer.verdict import call_name, ranking_warning, verdict
@@ -97,7 +97,7 @@ def _numbers(trace: Trace, example: int | None) -> Iterator[str]:
     ratio = _relative(delta, output - reference)
     leaks = float(sum(trace.leaks(example)[1].tolist()))
     rows = [
-        ("model", clean(run.model)),
+        ("model", clean(run.model, 200)),
         ("method", clean(f"{run.method}, {run.variant}" if run.variant else run.method)),
         ("target", clean(run.target)),
         ("text", clean(run.text, 300)),
@@ -140,7 +140,7 @@ def _panel(trace: Trace, width: int) -> Iterator[str]:
     for ranking in panel.rankings:
         warning = ranking_warning(ranking)
         if warning:
-            yield f"  warning: {clean(warning)}"
+            yield from textwrap.wrap(f"warning: {clean(warning)}", width, initial_indent="  ", subsequent_indent="    ")
     if panel.hooks is not None:
         hooks = panel.hooks
         yield ""
@@ -161,16 +161,16 @@ def _calls(trace: Trace, example: int | None, top: int, width: int) -> Iterator[
     if not nodes:
         yield "no call was recorded"
         return
-    yield f"{'self leak':>12} {'leak':>12} {'gain':>8}  {'type':<16} worst {len(nodes)} of {len(trace.nodes)} calls"
+    yield f"{'self leak':>12} {'leak':>12} {'gain':>8}  {'type':<12} worst {len(nodes)} of {len(trace.nodes)} calls"
     for node in nodes:
         own, whole = _shown(node.self_leak, example), _shown(node.leak, example)
-        room = max(width - 54, 24)
+        room = max(width - 50, 24)
         yield (
             f"{figure(own, signed=True):>12} {figure(whole, signed=True):>12} {figure(node.gain):>8}  "
-            f"{shorten(clean(node.type), 16):<16} {shorten(call_name(node), room)}"
+            f"{shorten(clean(node.type), 12):<12} {ending(call_name(node), room)}"
         )
         if node.source:
-            yield f"{'':>53}{shorten(clean(node.source), room)}"
+            yield f"{'':>50}{ending(clean(node.source), room)}"
 
 
 def _worst(trace: Trace, self_leak: Floats, top: int | None) -> list[Node]:

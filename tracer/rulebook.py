@@ -29,9 +29,9 @@ class Override:
 class Rulebook:
     """The `default` rule and the `overrides`; of several that match the last one holds.
 
-    "exact": conserves, for every op. "gradient": the derivative at the input. "rescale": the secant of each element where
-    an op has one input and one shape, else the gradient. "captum": what the installed captum does, by module type, and the
-    gradient elsewhere.
+    "exact": conserves, for every op. "gradient": the derivative at the input. "rescale": the secant of each element
+    where an op has one input and one shape, else the gradient. "captum": what the installed captum does, by module
+    type, and the gradient elsewhere.
     """
 
     default: Rule = "exact"

@@ -206,9 +206,11 @@ def content_hash(data: memoryview | bytes, dtype: str, shape: tuple[int, ...]) -
 
 
 def parse_shape(value: object) -> tuple[int, ...]:
-    """A shape from decoded JSON: at most 64 sizes (numpy's limit), none of them negative."""
+    """A shape from decoded JSON, one that an array can have: at most 64 sizes, none negative, no absurd product."""
     if not isinstance(value, list) or len(value) > 64 or not all(type(size) is int and size >= 0 for size in value):
         raise ValueError("a shape is no list of sizes")
+    if math.prod(size for size in value if size) > 2**48:  # numpy refuses such a shape even where a 0 makes it empty
+        raise ValueError("a shape is too large")
     return tuple(value)
 
 

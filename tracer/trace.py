@@ -17,7 +17,7 @@ import numpy.typing as npt
 from tracer import schema
 from tracer.columns import FIGURES_QUERY, NAMES_QUERY, Columns, columns_from_rows, worst_first
 from tracer.errors import InputError, TraceFileError
-from tracer.opening import damaged, open_connection
+from tracer.opening import UNREADABLE, damaged, open_connection
 from tracer.records import Edge, Floats, Node, Run, Statistics, TensorRef
 from tracer.schema import MISSHAPEN, content_hash
 
@@ -121,7 +121,7 @@ class Trace:
             with self._connection.blobopen("tensor", "data", rowid, readonly=True) as blob:
                 blob.seek(start * width * item.itemsize)
                 data = blob.read((stop - start) * width * item.itemsize)
-        except (sqlite3.Error, ValueError) as error:
+        except (*UNREADABLE, ValueError) as error:
             raise damaged(self.path, error) from error
         return _decode(data, dtype).reshape(stop - start, width)
 
@@ -167,7 +167,7 @@ class Trace:
     def _rows(self, sql: str, values: Sequence[schema.Cell] = ()) -> list[tuple[schema.Cell, ...]]:
         try:
             return self._connection.execute(sql, values).fetchall()
-        except (sqlite3.Error, OverflowError) as error:
+        except UNREADABLE as error:
             raise damaged(self.path, error) from error
 
     def _read_nodes(self, start: int, stop: int) -> list[Node]:

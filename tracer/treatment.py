@@ -22,9 +22,9 @@ Kind = Literal["plain", "linear", "enter", "rule", "unknown", "cut"]
 class Treatment:
     """What to do with every call of one function.
 
-    "plain": nothing to attribute (views, bookkeeping, comparisons). "linear": run as it is, note the order. "enter": Python code
-    around other ops. "rule": bound by the table of exact rules. "unknown": no rule. "cut": the value goes on without a gradient.
-    `outside` is the function that does the same without writing to its argument.
+    "plain": nothing to attribute (views, bookkeeping, comparisons). "linear": run as it is, note the order. "enter":
+    Python code around other ops. "rule": bound by the table of exact rules. "unknown": no rule. "cut": the value goes
+    on without a gradient. `outside` is the function that does the same without writing to its argument.
     """
 
     name: str
@@ -44,7 +44,7 @@ def treatment(function: Callable[..., Any]) -> Treatment:
         name = name.split(".")[0].removeprefix("_")
     position = None
     if isinstance(function, types.FunctionType):
-        names = list(inspect.signature(function).parameters)
+        names = list(inspect.signature(function, follow_wrapped=False).parameters)
         position = names.index("inplace") if "inplace" in names else None
     return Treatment(name, _kind(function, name, op), op.in_place, position, _outside(function, name, op))
 

@@ -69,7 +69,7 @@ ACTIONS: tuple[Action, ...] = (
     Action("previous", ("N",), "Divergence before, or hit before while a search is on", "screen"),
     Action("search", ("/",), "Search paths, types and source lines", "screen", "search"),
     Action("end_search", ("escape",), "End the search, or go back to the tree", "screen"),
-    Action("only_diverging", ("d",), "Show only diverging calls, or all again", "screen", "only diverging"),
+    Action("only_diverging", ("d",), "Show only diverging calls, or all again", "screen"),
     Action("expand_all", ("e",), "Open all", "screen"),
     Action("collapse_all", ("c",), "Close all", "screen"),
     Action("tokens", ("t",), "Tokens and their rankings, or the detail of the call", "screen", "tokens"),

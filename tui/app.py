@@ -10,11 +10,11 @@ from pathlib import Path
 from textual.app import App, SystemCommand
 from textual.filter import LineFilter, NoColor
 from textual.screen import Screen
-from tracer.trace import Trace, open_trace
 
+from tracer.trace import Trace, open_trace
+from tracer.verdict import verdict
 from tui import actions
 from tui.figures import Figures, derive
-from tui.header_lines import Headline
 from tui.screens.layers import LayersScreen
 from tui.theme import THEME, AsciiFilter, encodes_glyphs
 
@@ -39,8 +39,7 @@ class TracerApp(App[None]):
 
     def get_default_screen(self) -> Screen[None]:
         """The layers of the trace."""
-        figures = figures_of(self.trace)
-        return LayersScreen(self.trace, figures, headline_of(self.trace, figures))
+        return LayersScreen(self.trace, figures_of(self.trace), verdict(self.trace))
 
     def get_line_filters(self) -> Sequence[LineFilter]:
         """Textual's filters, then ours: no colours where NO_COLOR is set, ASCII where the terminal has nothing else."""
@@ -70,11 +69,6 @@ def figures_of(trace: Trace) -> Figures:
         paths=columns.paths,
         change=float((trace.run.output - trace.run.output_reference).sum()),
     )
-
-
-def headline_of(trace: Trace, figures: Figures) -> Headline:
-    """The verdict on a trace."""
-    return Headline("bad", "TODO verdict")
 
 
 def run(path: Path) -> None:

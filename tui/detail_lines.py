@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-from tracer.records import Edge, Node, Statistics
 
+from tracer.plain import clean, percentage
+from tracer.records import Edge, Node, Statistics
 from tui.figures import Figures, Severity
-from tui.format import clean, fit, number, percent, seconds, shorten, wrap
+from tui.format import fit, number, seconds, shorten, wrap
 from tui.theme import GLYPHS, SEVERITY_ROLES, Cell, Line, Role
 
 _LABEL = 12
-_FIGURE = 10
+_FIGURE = 11
 _STATISTICS = ("min", "max", "mean", "norm", "non-finite")
 _TENSORS = ("value", "reference", "Δ", "multiplier")
 _WORDS = {
@@ -57,9 +58,9 @@ def _leaks(node: Node, figures: Figures, delta: float, width: int) -> list[Line]
     share = own / delta if delta else float("nan")
     facts = [
         ("self leak", number(own, signed=True), SEVERITY_ROLES[severity] if severity else Role.TEXT),
-        ("of the delta", percent(share), Role.TEXT),
+        ("of the delta", percentage(share), Role.TEXT),
         ("leak", number(leak, signed=True), Role.TEXT),
-        ("of Σ|leak|", percent(float(figures.share[node.id])), Role.TEXT),
+        ("of Σ|leak|", percentage(float(figures.share[node.id])), Role.TEXT),
         ("gain", _times(node.gain), Role.TEXT),
         ("relative", _known(node.relative_leak), Role.TEXT),
         ("secant max", _known(node.largest_secant), Role.TEXT),
@@ -67,7 +68,7 @@ def _leaks(node: Node, figures: Figures, delta: float, width: int) -> list[Line]
         ("dropped Δ", str(node.dropped_differences), Role.WARNING if node.dropped_differences else Role.TEXT),
         ("non-finite", str(node.nonfinite), Role.NONFINITE if node.nonfinite else Role.TEXT),
     ]
-    across = max(1, width // (_LABEL + 1 + _FIGURE + 3))
+    across = max(1, width // (_LABEL + 1 + _FIGURE + 2))
     words = f"the worst of all calls: {_WORDS[severity]}" if node.id == figures.worst and severity else _WORDS[severity]
     lines: list[Line] = [[(shorten(words, width), SEVERITY_ROLES[severity] if severity else Role.MUTED)]]
     for start in range(0, len(facts), across):
@@ -75,7 +76,7 @@ def _leaks(node: Node, figures: Figures, delta: float, width: int) -> list[Line]
         for label, value, role in facts[start : start + across]:
             cells += [
                 (fit(label, _LABEL + 1), Role.MUTED),
-                (fit(value, _FIGURE, right=True) + "   ", role),
+                (fit(value, _FIGURE, right=True) + "  ", role),
             ]
         lines.append(cells)
     return lines
@@ -95,7 +96,7 @@ def _edge(edge: Edge, width: int) -> list[Line]:
     flow = float(np.sum(edge.flow))
     lead: list[Cell] = [
         (f"{'in ' if edge.direction == 'in' else 'out'} {edge.slot}  ", Role.ACCENT),
-        (shorten(clean(edge.name), max(width // 3, 8)), Role.STRONG),
+        (shorten(_edge_name(edge), max(width // 3, 8)), Role.STRONG),
         (f"  {shape} {clean(edge.dtype)}", Role.MUTED),
     ]
     flow_cells: list[Cell] = [("  flow ", Role.MUTED), (number(flow, signed=True), Role.TEXT)]
@@ -125,6 +126,12 @@ def _edge(edge: Edge, width: int) -> list[Line]:
     if edge.multiplier_statistics is None:
         lines.append([("  multiplier   none came back", Role.FAINT)])
     return lines
+
+
+def _edge_name(edge: Edge) -> str:
+    """The argument's name; one that was given by position alone has a number there."""
+    name = clean(edge.name)
+    return f"argument {name}" if name.isdigit() and edge.direction == "in" else name
 
 
 def _statistics_that_fit(width: int) -> list[str]:

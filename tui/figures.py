@@ -1,4 +1,4 @@
-"""Plain arrays over all calls of a trace, and what the tree derives from them: severity, divergences, the worst call."""
+"""Plain arrays over all calls of a trace, and what follows from them: severity, divergences, the worst call."""
 
 from __future__ import annotations
 
@@ -51,6 +51,7 @@ class Figures:
     diverging: Ints
     worst: int
     largest_leak: float
+    deepest: int
 
     def __len__(self) -> int:
         return len(self.parent)
@@ -114,6 +115,7 @@ def derive(
         diverging=np.flatnonzero(severity),
         worst=worst,
         largest_leak=float(finite_leaks.max(initial=0.0)),
+        deepest=int(np.max(depth, initial=0)),
     )
 
 

@@ -1,41 +1,15 @@
 """Numbers, bars and names as text of a given width in cells. Pure: text in, text out.
 
-What comes from a file is data. `clean` takes out everything a terminal could obey or that would move other text.
+What comes from a file goes through `tracer.plain.clean` first, which takes out all that a terminal would obey.
 """
 
 from __future__ import annotations
 
 import math
-import unicodedata
 
 from rich.cells import cell_len, chop_cells, set_cell_size
 
-_UNSAFE = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
-_LONGEST = 4_000
 ELLIPSIS = "…"
-
-
-def clean(text: str, limit: int = _LONGEST) -> str:
-    """`text` in one printable line: control, direction and private characters become pictures or "�".
-
-    Text past `limit` characters is cut, so that a hostile name of megabytes costs nothing.
-    """
-    if len(text) > limit:
-        text = text[:limit] + ELLIPSIS
-    if text.isascii() and text.isprintable():
-        return text
-    return "".join(_safe(character) for character in text)
-
-
-def _safe(character: str) -> str:
-    code = ord(character)
-    if code < 0x20:
-        return chr(0x2400 + code)
-    if code == 0x7F:
-        return "␡"
-    if unicodedata.category(character) in _UNSAFE:
-        return "�"
-    return " " if character.isspace() else character
 
 
 def fit(text: str, width: int, right: bool = False) -> str:
@@ -79,7 +53,7 @@ def wrap(text: str, width: int) -> list[str]:
 
 
 def number(value: float, signed: bool = False, digits: int = 4) -> str:
-    """`value` with `digits` significant digits in at most digits + 7 characters; "+" in front if `signed`."""
+    """`value` with `digits` significant digits in at most 11 characters; "+" in front if `signed`."""
     if math.isnan(value):
         return "nan"
     if math.isinf(value):
@@ -91,37 +65,23 @@ def number(value: float, signed: bool = False, digits: int = 4) -> str:
     if 1e-3 <= magnitude < 10.0**digits:
         decimals = max(digits - 1 - math.floor(math.log10(magnitude)), 0)
         text = f"{value:{sign}.{decimals}f}"
-    elif 10.0**digits <= magnitude < 1e7:
-        text = f"{value:{sign}.0f}"
+    elif 10.0**digits <= magnitude < 1e8:
+        text = f"{value:{sign},.0f}".replace(",", " ")
     else:
-        mantissa, _, exponent = f"{value:{sign}.{digits - 1}e}".partition("e")
-        text = f"{mantissa}e{int(exponent)}"
+        text = number_with_exponent(value, digits - 1, sign)
     return text
 
 
-def spaced(value: float, signed: bool = False) -> str:
-    """`value` for a headline: thousands set apart by spaces, four significant digits below a thousand."""
-    if math.isfinite(value) and 1e3 <= abs(value) < 1e12:
-        return f"{value:{'+' if signed else '-'},.0f}".replace(",", " ")
-    return number(value, signed)
+def narrow(value: float, width: int) -> str:
+    """`value` with three significant digits or, where that is longer than `width`, with an exponent and fewer."""
+    text = number(value, digits=3)
+    return text if len(text) <= width else number_with_exponent(value, max(width - 6, 0))
 
 
-def percent(share: float) -> str:
-    """`share` as a percentage with the digits that matter: "0.3 %", "42 %", "< 0.1 %"."""
-    if not math.isfinite(share):
-        return "-"
-    if 0 < abs(share) < 0.001:
-        return "< 0.1 %"
-    return (
-        f"{share:.1%}".replace("%", " %") if abs(share) < 0.1 else f"{share:,.0%}".replace("%", " %").replace(",", " ")
-    )
-
-
-def ratio(value: float) -> str:
-    """A relative figure: a percentage up to 10, and a multiple ("43 000 ×") past that, where percentages stop speaking."""
-    if not math.isfinite(value):
-        return "-" if math.isnan(value) else "∞"
-    return percent(value) if abs(value) < 10 else f"{spaced(value)} ×"
+def number_with_exponent(value: float, decimals: int, sign: str = "-") -> str:
+    """`value` with an exponent of no more digits than it needs: "+1.257e-4"."""
+    mantissa, _, exponent = f"{value:{sign}.{decimals}e}".partition("e")
+    return f"{mantissa}e{int(exponent)}"
 
 
 def log_length(value: float, largest: float, length: float, decades: float = 4.0) -> float:
@@ -134,20 +94,21 @@ def log_length(value: float, largest: float, length: float, decades: float = 4.0
     return length * max(0.0, 1.0 - below / decades)
 
 
-def signed_bar(value: float, largest: float, width: int) -> tuple[str, str]:
+def signed_bar(value: float, largest: float, width: int, thin: bool = False) -> tuple[str, str]:
     """The left and the right half of a signed bar of `width` cells in all, logarithmic over four decades.
 
     A negative value grows to the left, a positive one to the right, in steps of half a cell; what is not a number
-    is "?" on both sides. `width` is odd: the middle cell is the axis and not part of what is given back.
+    is "?" on both sides. `width` is odd: the middle cell is the axis and not part of what is given back. `thin` draws
+    a line instead of a block.
     """
     half = (width - 1) // 2
     if math.isnan(value):
         return "?".rjust(half), "?".ljust(half)
-    steps = round(log_length(value, largest, half) * 2)
-    whole, rest = divmod(steps, 2)
+    whole, rest = divmod(round(log_length(value, largest, half) * 2), 2)
+    full, left, right = "━╺╸" if thin else "█▐▌"
     if value < 0:
-        return ("▐" * rest + "█" * whole).rjust(half), " " * half
-    return " " * half, ("█" * whole + "▌" * rest).ljust(half)
+        return (left * rest + full * whole).rjust(half), " " * half
+    return " " * half, (full * whole + right * rest).ljust(half)
 
 
 def bar(part: float, width: int) -> str:

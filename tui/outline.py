@@ -30,8 +30,8 @@ class Outline:
 
     @property
     def selected(self) -> int:
-        """The id of the call under the cursor."""
-        return int(self.rows[self.cursor])
+        """The id of the call under the cursor, −1 in a tree without calls."""
+        return int(self.rows[self.cursor]) if len(self.rows) else -1
 
     def row_of(self, node: int) -> int | None:
         """The row of a call, or None if it is not shown."""
@@ -45,7 +45,7 @@ class Outline:
     def select(self, node: int) -> None:
         """Put the cursor on a shown call, or on the nearest ancestor that is shown."""
         row = self.row_of(node)
-        while row is None and self.figures.parent[node] >= 0:
+        while row is None and node >= 0 and self.figures.parent[node] >= 0:
             node = int(self.figures.parent[node])
             row = self.row_of(node)
         self.cursor = row or 0
@@ -74,7 +74,7 @@ class Outline:
         """Close everything but the model itself."""
         selected = self.selected
         self.expanded = np.zeros(len(self.figures), dtype=np.bool_)
-        self.expanded[0] = True
+        self.expanded[:1] = True
         self._refresh(selected)
 
     def toggle_only_diverging(self) -> None:
@@ -114,6 +114,6 @@ class Outline:
         shown = np.cumsum(begins - ends)[:size] == 0
         if self.only_diverging:
             shown &= self._leads_to_divergence
-            shown[0] = True
+            shown[:1] = True
         self.rows = np.flatnonzero(shown)
         self.select(selected)

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 from rich.cells import cell_len
 
+from tracer.plain import clean
 from tui.figures import Figures, Severity
-from tui.format import clean, fit, number, shorten, signed_bar
+from tui.format import fit, narrow, number, shorten, signed_bar
 from tui.theme import GLYPHS, SEVERITY_ROLES, Cell, Role
 
 MINIMUM_TREE = 24
@@ -27,8 +28,8 @@ class Column:
 
 BAR = Column("bar", "-  leak │       +", 17, right=False)
 WIDE_BAR = Column("bar", "-      leak │           +", 25, right=False)
-LEAK = Column("leak", "leak", 10)
-SELF = Column("self", "self leak", 10)
+LEAK = Column("leak", "leak", 11)
+SELF = Column("self", "self leak", 11)
 GAIN = Column("gain", "gain", 8)
 TYPE = Column("type", "type", 20, right=False)
 ORDER = (BAR, LEAK, SELF, GAIN, TYPE)
@@ -96,7 +97,8 @@ def name_of(figures: Figures, node: int, model: str = "") -> str:
 def _tree_cells(figures: Figures, node: int, expanded: bool, width: int, hit: bool, model: str) -> list[Cell]:
     depth = int(figures.depth[node])
     room = max(width - 14, 0)
-    indent = min(depth * (2 if width >= 40 or depth * 2 <= room else 1), room)
+    step = 2 if figures.deepest * 2 <= room else 1
+    indent = min(depth * step, room)
     marker = ("▾ " if expanded else "▸ ") if figures.has_children(node) else "  "
     name = shorten(name_of(figures, node, model), width - indent - 2)
     if hit:
@@ -112,7 +114,7 @@ def _tree_cells(figures: Figures, node: int, expanded: bool, width: int, hit: bo
 def _column_cells(figures: Figures, node: int, column: Column, severity: Severity) -> Sequence[Cell]:
     leak = float(figures.leak[node])
     if column.name == "bar":
-        left, right = signed_bar(leak, figures.largest_leak, column.width)
+        left, right = signed_bar(leak, figures.largest_leak, column.width, thin=figures.has_children(node))
         return [(" " + left, Role.NEGATIVE), ("│", Role.FAINT), (right, Role.POSITIVE)]
     if column.name == "leak":
         return [(_figure(leak, column, severity), Role.TEXT if severity else Role.MUTED)]
@@ -120,7 +122,7 @@ def _column_cells(figures: Figures, node: int, column: Column, severity: Severit
         own = Severity(int(figures.severity[node]))
         return [(_figure(float(figures.self_leak[node]), column, own), SEVERITY_ROLES[own] if own else Role.FAINT)]
     if column.name == "gain":
-        return [(" " + fit(number(float(figures.gain[node]), digits=3), column.width, right=True), Role.MUTED)]
+        return [(" " + fit(narrow(float(figures.gain[node]), column.width), column.width, right=True), Role.MUTED)]
     return [(" " + fit(clean(figures.types[node]), column.width), Role.MUTED)]
 
 

@@ -6,9 +6,11 @@ import math
 from collections.abc import Sequence
 
 from rich.cells import cell_len
-from tracer.records import Panel, Ranking, Run
 
-from tui.format import bar, clean, fit, number, ratio, wrap
+from tracer.plain import clean, multiple
+from tracer.records import Panel, Ranking, Run
+from tracer.verdict import ranking_warning
+from tui.format import bar, fit, number, wrap
 from tui.theme import Cell, Line, Role
 
 _LEAST = 20
@@ -27,10 +29,15 @@ def token_lines(run: Run, width: int) -> list[Line]:
     if lines:
         lines.append([])
     if not run.tokens or not run.tokens[0]:
-        lines += _say("The trace names no tokens; they are numbered.", width) + [[]]
+        lines += _say("The trace names no tokens; they are numbered.", width)
+        lines.append([])
     tokens = run.tokens[0] if run.tokens else ()
     if run.examples > 1:
-        lines += _say(f"Rankings are of the first of {run.examples} examples.", width) + [[]]
+        lines += _say(f"Rankings are of the first of {run.examples} examples.", width)
+        lines.append([])
+    warnings = _warnings(panel, width)
+    if warnings:
+        lines += [*warnings, []]
     across = max(1, min(len(panel.rankings), (width + len(_GAP)) // (_LEAST + len(_GAP))))
     for start in range(0, len(panel.rankings), across):
         group = panel.rankings[start : start + across]
@@ -50,31 +57,43 @@ def _outputs(panel: Panel, width: int) -> list[Line]:
         facts.append(
             [
                 (f"{name} ", Role.TEXT),
+                (f"{number(reference, signed=True)} → ", Role.MUTED),
                 (number(value, signed=True), Role.STRONG),
-                (f"  reference {number(reference, signed=True)}", Role.MUTED),
             ]
         )
     if not facts:
         return []
-    gap: Cell = ("    ", Role.TEXT)
-    whole: list[Cell] = [("output  ", Role.TITLE)]
+    gap: Cell = ("   ", Role.TEXT)
+    title: Cell = ("output, reference → text  ", Role.TITLE)
+    whole: list[Cell] = [title]
     for fact in facts:
         whole += [*fact, gap]
     if sum(cell_len(text) for text, _ in whole[:-1]) <= width:
         return [whole[:-1]]
-    return [[("output", Role.TITLE)], *([("  ", Role.TEXT), *fact] for fact in facts)]
+    return [[title], *([("  ", Role.TEXT), *fact] for fact in facts)]
+
+
+def _warnings(panel: Panel, width: int) -> list[Line]:
+    """What is known against the rankings, over the whole width: it is too long for a column."""
+    lines: list[Line] = []
+    for ranking in panel.rankings:
+        text = clean(ranking_warning(ranking))
+        for index, part in enumerate(wrap(text, width - 2) if text else []):
+            lines.append([("▲ " if index == 0 else "  ", Role.WARNING), (part, Role.WARNING)])
+    return lines
 
 
 def _ranking(ranking: Ranking, tokens: Sequence[str], width: int) -> tuple[list[Line], list[Line]]:
-    """One ranking in a column of `width` cells: its name, delta and warning; its tokens, highest first."""
-    lines: list[Line] = [[(fit(text, width), Role.STRONG)] for text in wrap(clean(ranking.name, 200), width)[:2]]
+    """One ranking in a column of `width` cells: name and delta, "▲" if there is a warning; tokens, highest first."""
+    name = clean(ranking.name, 200)
+    role = Role.WARNING if ranking_warning(ranking) else Role.STRONG
+    title = f"▲ {name}" if ranking_warning(ranking) else name
+    lines: list[Line] = [[(fit(text, width), role)] for text in wrap(title, width)[:2]]
     if ranking.delta is None:
         lines.append([(fit("no delta of its own", width), Role.MUTED)])
     else:
-        relative = "" if ranking.relative_delta is None else f"  {ratio(ranking.relative_delta)}"
+        relative = "" if ranking.relative_delta is None else f"  {multiple(ranking.relative_delta)}"
         lines.append([(fit(f"delta {number(ranking.delta, signed=True)}{relative}", width), Role.MUTED)])
-    for index, text in enumerate(wrap(clean(ranking.note), width - 2) if ranking.note else []):
-        lines.append([("▲ " if index == 0 else "  ", Role.WARNING), (fit(text, width - 2), Role.WARNING)])
     scores = ranking.normalised
     ranked: list[Line] = []
     largest = max((abs(score) for score in scores if math.isfinite(score)), default=0.0)

@@ -1,7 +1,7 @@
 """Multipliers of scaled dot-product attention, by the product and softmax rules inside one op.
 
-logits = scale·q·kᵀ + mask; p = softmax(logits); out = p·v. Both runs' probabilities are made again in the backward pass, so
-nothing of size (queries, keys) is kept between the passes.
+logits = scale·q·kᵀ + mask; p = softmax(logits); out = p·v. Both runs' probabilities are made again in the backward
+pass, so nothing of size (queries, keys) is kept between the passes.
 """
 
 from __future__ import annotations

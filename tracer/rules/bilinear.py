@@ -1,7 +1,7 @@
 """Multipliers of products of two varying tensors: each factor's goes through the mean of the other.
 
-Δ(a·b) = Δa·mean(b) + mean(a)·Δb holds for every bilinear op, so the split is exact and symmetric: the Shapley value of the
-game with the two players a and b.
+Δ(a·b) = Δa·mean(b) + mean(a)·Δb holds for every bilinear op, so the split is exact and symmetric: the Shapley value of
+the game with the two players a and b.
 """
 
 from __future__ import annotations

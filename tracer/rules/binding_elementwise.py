@@ -125,7 +125,6 @@ ELEMENTWISE: dict[str, Binder] = {
     "silu": _binder(activation.silu),
     "mish": _binder(activation.mish),
     "softplus": _binder(activation.softplus, (1, "beta", 1.0), (2, "threshold", 20.0)),
-    "logsigmoid": _binder(activation.log_sigmoid),
     "log_sigmoid": _binder(activation.log_sigmoid),
     "elu": _binder(activation.elu, (1, "alpha", 1.0), (2, "scale", 1.0), (3, "input_scale", 1.0)),
     "celu": _binder(activation.celu, (1, "alpha", 1.0)),

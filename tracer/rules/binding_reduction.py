@@ -60,9 +60,8 @@ def _norm(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str,
     """The 2-norm, whatever its door; other norms have no rule."""
     order = value(args, kwargs, 1, "ord", kwargs.get("p"))
     dim, keepdim = value(args, kwargs, 2, "dim"), value(args, kwargs, 3, "keepdim", False)
-    vector = dim is None or isinstance(dim, int) or len(dim) == 1
-    linalg_norm = getattr(function, "__name__", "") in ("linalg_norm", "linalg_matrix_norm")
-    if not (order in (2, 2.0) and vector and not linalg_norm) and order not in ("fro", None):
+    spectral = getattr(function, "__name__", "") == "linalg_norm" and not (isinstance(dim, int) or order is None)
+    if order not in ("fro", None) and (order not in (2, 2.0) or spectral):
         raise NotImplementedError
 
     def multipliers(gs: Gs, xs: Any, x_refs: Any, needs: Any) -> Found:
@@ -70,12 +69,6 @@ def _norm(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str,
         return (norm.euclidean(_kept(gs[0], dims, keepdim), xs[0], x_refs[0], dims),)  # type: ignore[arg-type]
 
     return bound(function, args, kwargs, [place(args, kwargs, 0, "input", "self", "x")], multipliers)
-
-
-def _vector_norm(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call | None:
-    if value(args, kwargs, 1, "ord", 2) not in (2, 2.0):
-        raise NotImplementedError
-    return _norm(function, args, {**kwargs, "ord": 2} if len(args) < 2 else kwargs)
 
 
 def _extreme(smallest: bool) -> Binder:
@@ -223,7 +216,7 @@ REDUCTIONS: dict[str, Binder] = {
     "std": _spread(norm.deviation),
     "norm": _norm,
     "linalg_norm": _norm,
-    "linalg_vector_norm": _vector_norm,
+    "linalg_vector_norm": _norm,
     "max": _extreme(False),
     "amax": _extreme(False),
     "min": _extreme(True),

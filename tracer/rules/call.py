@@ -18,10 +18,10 @@ Binder = Callable[[Callable[..., Any], tuple[Any, ...], dict[str, Any]], "Call |
 class Call:
     """A bound call.
 
-    `forward(*operands)` is the op with everything else fixed. `multipliers(gs, xs, x_refs, needs)` takes what arrives at the
-    outputs (None: nothing), the operands of both runs and which operands want a multiplier.
-    `linear` says when the op is linear, so that autograd is exact as it is: "never"; "one varying": if only one operand varies and
-    the others are equal in both runs; "same choice": if operand 0 (a mask or index) is equal in both runs.
+    `forward(*operands)` is the op with everything else fixed. `multipliers(gs, xs, x_refs, needs)` takes what arrives
+    at the outputs (None: nothing), the operands of both runs and which operands want a multiplier.
+    `linear` says when the op is linear, so that autograd is exact as it is: "never"; "one varying": if only one operand
+    varies and the others are equal in both runs; "same choice": if operand 0 (a mask or index) is equal in both runs.
     `inexact` names what to record if the multipliers need not conserve.
     """
 

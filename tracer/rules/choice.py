@@ -1,8 +1,8 @@
 """Multipliers where an op chooses (where, masked_fill, indexing, top-k) and the choice differs between the runs.
 
-With the same choice in both runs such an op is linear. Otherwise Δy = mean over both choices of what the op makes of Δx, plus
-what the values themselves differ by between the choices. The last part has no continuous way and belongs to no input: the
-caller measures it and records it as a discrete choice.
+With the same choice in both runs such an op is linear. Otherwise Δy = mean over both choices of what the op makes of
+Δx, plus what the values themselves differ by between the choices. The last part has no continuous way and belongs to no
+input: the caller measures it and records it as a discrete choice.
 """
 
 from __future__ import annotations

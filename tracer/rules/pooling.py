@@ -1,7 +1,7 @@
 """Multipliers of maxima: the whole change goes to one winner, so overlapping windows only add up.
 
-If the maximum rose, the input's winner takes the change, else the reference's winner. Either moved at least as far as the
-maximum and the same way, so the coefficient Δmax / Δwinner lies in [0, 1]; with one winner in both runs it is 1.
+If the maximum rose, the input's winner takes the change, else the reference's winner. Either moved at least as far as
+the maximum and the same way, so the coefficient Δmax / Δwinner lies in [0, 1]; with one winner in both runs it is 1.
 """
 
 from __future__ import annotations

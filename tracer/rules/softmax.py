@@ -1,7 +1,7 @@
 """Multipliers of softmax, log-softmax and log-sum-exp by the logarithmic mean of both probabilities.
 
-With L_j = (p_j − p'_j) / (log p_j − log p'_j) the change of a softmax is p_j − p'_j = L_j·(Δx_j − Σ L·Δx / Σ L): exact, with
-coefficients in [0, 1], blind to a shift of all logits. A masked entry (−inf or the dtype's minimum) has L = 0.
+With L_j = (p_j − p'_j) / (log p_j − log p'_j) the change of a softmax is p_j − p'_j = L_j·(Δx_j − Σ L·Δx / Σ L): exact,
+with coefficients in [0, 1], blind to a shift of all logits. A masked entry (−inf or the dtype's minimum) has L = 0.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from textual.binding import Binding, BindingType
 from textual.screen import ModalScreen
 
 from tui import actions
-from tui.figures import DIVERGING_SHARE, LARGE_SHARE, Severity
+from tui.figures import DIVERGING_SHARE, LARGE_SHARE, NEGLIGIBLE, Severity
 from tui.format import fit, wrap
 from tui.theme import GLYPHS, SEVERITY_ROLES, Line, Role
 from tui.widgets.lines import LinesView
@@ -22,7 +22,8 @@ _READING = (
         "bar",
         (
             "the leak, to the left if negative, to the right if positive. The scale is logarithmic over four decades: "
-            "the largest leak fills its side, a tenth of it three quarters, a ten-thousandth nothing"
+            "the largest leak fills its side, a tenth of it three quarters, a ten-thousandth nothing. "
+            "A thin line is the sum of a call with others inside, a block one call"
         ),
     ),
     (
@@ -35,8 +36,11 @@ _READING = (
 )
 _GLYPH_TEXTS = {
     Severity.QUIET: "nothing that matters",
-    Severity.DIVERGING: f"diverges: {DIVERGING_SHARE:.0%} or more of Σ|self leak|, or the largest; and 0.1 % of f(x)-f(x')",
-    Severity.LARGE: f"large: diverges with {LARGE_SHARE:.0%} or more of Σ|self leak|",
+    Severity.DIVERGING: (
+        f"diverges: at least {DIVERGING_SHARE:.0%} of Σ|self leak|, or the largest, "
+        f"and at least {NEGLIGIBLE:.1%} of |f(x)-f(x')|"
+    ),
+    Severity.LARGE: f"large: diverges with at least {LARGE_SHARE:.0%} of Σ|self leak|",
     Severity.NONFINITE: "the leak is not a number (NaN or infinite)",
 }
 _GROUPS: tuple[tuple[str, tuple[actions.Scope, ...]], ...] = (

@@ -12,12 +12,13 @@ from textual.screen import Screen
 from textual.timer import Timer
 from textual.widget import Widget
 from textual.worker import get_current_worker
-from tracer.trace import Trace
 
+from tracer.errors import TraceFileError
+from tracer.trace import Trace
+from tracer.verdict import Verdict
 from tui import actions
 from tui.figures import Figures
 from tui.format import plural
-from tui.header_lines import Headline
 from tui.screens.help import HelpScreen
 from tui.search import Index
 from tui.widgets.detail import Detail
@@ -28,6 +29,7 @@ from tui.widgets.search import SearchBar
 from tui.widgets.tokens import Tokens
 
 WIDE = 140
+LOW = 30
 _DETAIL_DELAY = 0.04
 _CHUNK = 1_000
 
@@ -35,18 +37,18 @@ _CHUNK = 1_000
 class LayersScreen(Screen[None]):
     """Holds the panes, says which are seen at this size, and carries out the actions of the table.
 
-    From 140 cells on all panes are seen; below that detail and tokens share a place; on a short screen the pane
-    with the keys has it all.
+    From 140 cells on all panes are seen; below that detail and tokens share a place. On a low screen the tokens take
+    the tree's room as well, and on a short one the pane with the keys has it all.
     """
 
     BINDINGS: ClassVar[list[BindingType]] = [*actions.bindings("screen")]
     AUTO_FOCUS = "#tree"
 
-    def __init__(self, trace: Trace, figures: Figures, headline: Headline) -> None:
+    def __init__(self, trace: Trace, figures: Figures, verdict: Verdict) -> None:
         super().__init__()
         self.trace = trace
         self.figures = figures
-        self.headline = headline
+        self.verdict = verdict
         self._lower = "detail"
         self._index: Index | None = None
         self._search_began = -1
@@ -54,7 +56,7 @@ class LayersScreen(Screen[None]):
 
     def compose(self) -> ComposeResult:
         """Header, tree over detail, tokens, search line, footer."""
-        yield Header(self.trace.run, self.headline, id="header")
+        yield Header(self.trace.run, self.verdict, id="header")
         with Container(id="body"):
             with Container(id="main"):
                 yield LayerTree(self.figures, self.trace.run.model, id="tree")
@@ -172,18 +174,16 @@ class LayersScreen(Screen[None]):
         self.layer_tree.collapse_all()
 
     def action_tokens(self) -> None:
-        """Swap tokens and detail; where both are seen, move the keys to the tokens and back."""
-        if self._wide and not self._short:
+        """Swap tokens and detail; where tokens have a place of their own, move the keys there and back."""
+        if self._wide or self._low:
             self._focus(self.layer_tree if self.tokens.has_focus else self.tokens)
             return
+        had_keys = self.detail.has_focus or self.tokens.has_focus
         self._lower = "detail" if self._lower == "tokens" else "tokens"
-        if self._short:
-            self._focus(self.layer_tree if self.tokens.has_focus else self.tokens)
+        if had_keys:
+            self._focus(self.tokens if self._lower == "tokens" else self.detail)
         else:
-            had_keys = self.detail.has_focus or self.tokens.has_focus
             self._arrange()
-            if had_keys:
-                self._focus(self.tokens if self._lower == "tokens" else self.detail)
 
     def action_next_pane(self) -> None:
         """Give the keys to the next pane."""
@@ -206,6 +206,10 @@ class LayersScreen(Screen[None]):
         return self.app.size.width >= WIDE
 
     @property
+    def _low(self) -> bool:
+        return self.app.size.height < LOW
+
+    @property
     def _short(self) -> bool:
         return self.app.size.height < SHORT
 
@@ -223,29 +227,36 @@ class LayersScreen(Screen[None]):
         """Give a pane the keys, and the room if it has none."""
         if pane is self.detail or pane is self.tokens:
             self._lower = str(pane.id)
+        elif self._low:
+            self._lower = "detail"
         self._arrange(pane)
         pane.focus(scroll_visible=False)
 
     def _arrange(self, keys: Widget | None = None) -> None:
         keys = keys or self.focused
+        alone = self._low and not self._wide and self._lower == "tokens"
         self.set_class(self._wide, "wide")
         self.set_class(self._short, "short")
+        self.set_class(alone, "alone")
         if self._short:
             shown = keys if keys in (self.detail, self.tokens) else self.layer_tree
             for pane in (self.layer_tree, self.detail, self.tokens):
                 pane.display = pane is shown
         else:
-            self.layer_tree.display = True
+            self.layer_tree.display = not alone
             self.detail.display = self._wide or self._lower == "detail"
             self.tokens.display = self._wide or self._lower == "tokens"
         self.query_one("#main").display = self.layer_tree.display or self.detail.display
 
     def _step(self, forward: bool) -> None:
-        if len(self.figures) and self.layer_tree.step(forward):
-            if self.layer_tree.display is False:
-                self._focus(self.layer_tree)
-        else:
+        before = self.layer_tree.selected
+        if not self.layer_tree.step(forward):
             self.notify("No call diverges.", markup=False)
+            return
+        if self.layer_tree.selected == before:
+            self.notify("This is the only one.", markup=False)
+        if not self.layer_tree.display:
+            self._focus(self.layer_tree)
 
     def _end_search(self) -> None:
         self.layer_tree.mark(self.layer_tree.hits[:0])
@@ -269,8 +280,12 @@ class LayersScreen(Screen[None]):
     def _read_sources(self) -> None:
         worker = get_current_worker()
         sources: list[str] = []
-        while len(sources) < len(self.figures) and not worker.is_cancelled:
-            sources += [node.source or "" for node in self.trace.nodes[len(sources) : len(sources) + _CHUNK]]
+        try:
+            while len(sources) < len(self.figures) and not worker.is_cancelled:
+                sources += [node.source or "" for node in self.trace.nodes[len(sources) : len(sources) + _CHUNK]]
+        except TraceFileError as error:
+            self.app.call_from_thread(self.notify, f"No search of source lines: {error}", markup=False)
+            return
         if not worker.is_cancelled:
             self.app.call_from_thread(self._add_sources, sources)
 

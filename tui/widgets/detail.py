@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from tracer.errors import TraceFileError
+from tracer.plain import clean
 from tracer.trace import Trace
-
 from tui.detail_lines import detail_lines
 from tui.figures import Figures
-from tui.format import clean, wrap
+from tui.format import wrap
 from tui.theme import Line, Role
 from tui.widgets.lines import LinesView
 

@@ -222,8 +222,6 @@ class LayerTree(ScrollView, can_focus=True):
         cursor = self.outline.cursor
         if top <= cursor < top + height:
             return
-        if centre:
-            target = cursor - height // 3
-        else:
-            target = cursor if cursor < top else cursor - height + 1
+        nearest = cursor if cursor < top else cursor - height + 1
+        target = cursor - height // 3 if centre else nearest
         self.scroll_to(y=max(target, 0), animate=False, force=True)

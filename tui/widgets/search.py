@@ -32,7 +32,9 @@ class SearchBar(Horizontal):
     def compose(self) -> ComposeResult:
         """The slash, the query, and the count."""
         yield Label("/", id="slash")
-        yield Input(id="query", compact=True, placeholder="path, type or source line", select_on_focus=False)
+        query = Input(id="query", compact=True, placeholder="path, type or source line", select_on_focus=False)
+        query.cursor_blink = False
+        yield query
         yield Label("", id="count")
 
     @property

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from tracer.records import Run
-
 from tui.token_lines import token_lines
 from tui.widgets.lines import LinesView
 

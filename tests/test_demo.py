@@ -1,0 +1,140 @@
+"""The whole story of captum issue #519 on the bundled model: the demo's traces, table and report."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import tracer
+from tracer.cli import main
+from tracer.demo.model import TARGET, TEXT, demo_model
+from tracer.demo.run import VARIANTS, DemoResult, run_demo
+from tracer.explicit import explicit
+from tracer.subject import make_subject
+from tracer.trace import Trace
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("demo")
+
+
+@pytest.fixture(scope="module")
+def result(folder: Path) -> DemoResult:
+    steps: list[tuple[str, int, int]] = []
+    demo = run_demo(folder, lambda *step: steps.append(step))
+    assert ("Integrated Gradients", 100, 100) in steps
+    return demo
+
+
+@pytest.fixture(scope="module")
+def traces(result: DemoResult, folder: Path) -> Iterator[dict[str, Trace]]:
+    opened = {name: tracer.open_trace(folder / f"{name}.dltrace") for name, _kinds in VARIANTS}
+    yield opened
+    for trace in opened.values():
+        trace.close()
+
+
+def test_the_delta_explodes_when_captum_rules_softmax(traces: dict[str, Trace]) -> None:
+    change = traces["shipped"].run.output - traces["shipped"].run.output_reference
+    assert 1.5 < change[0] < 3.5
+    assert 0.2 < traces["shipped"].run.relative_delta < 2
+    assert traces["softmax"].run.relative_delta > 5_000
+    assert traces["softmax-gelu"].run.relative_delta > 100_000
+
+
+@pytest.mark.parametrize("name", [name for name, _kinds in VARIANTS])
+def test_self_leaks_sum_to_captums_delta(traces: dict[str, Trace], name: str) -> None:
+    trace = traces[name]
+    total = trace.leaks()[1].sum()
+    assert abs(total - trace.delta[0]) <= 1e-3 * max(1, abs(trace.delta[0]))
+    assert abs(trace.nodes[0].self_leak[0]) <= 1e-6 * max(1, abs(trace.delta[0]))
+
+
+@pytest.mark.parametrize("name", ["softmax", "softmax-gelu"])
+def test_the_worst_call_is_in_the_first_layer(traces: dict[str, Trace], name: str) -> None:
+    assert traces[name].worst(1)[0].path.startswith("bert.encoder.layer.0.")
+
+
+def test_multipliers_grow_towards_the_input(traces: dict[str, Trace]) -> None:
+    trace = traces["softmax-gelu"]
+    norms = [
+        float(np.linalg.norm(trace.tensor(trace.find(f"bert.encoder.layer.{layer}"), "multiplier_in")))
+        for layer in range(6)
+    ]
+    assert norms[0] > 100 * norms[4]
+
+
+def test_captum_hooked_what_was_made_explicit(traces: dict[str, Trace]) -> None:
+    hooked = {name: trace.run.panel.hooks.hooked for name, trace in traces.items() if trace.run.panel.hooks}
+    assert hooked["shipped"] == {"Tanh": 1}
+    assert hooked["softmax"] == {"Tanh": 1, "Softmax": 6}
+    assert hooked["softmax-gelu"] == {"Tanh": 1, "Softmax": 6, "GELU": 6}
+
+
+def test_the_panel_warns_of_integrated_gradients_itself(traces: dict[str, Trace]) -> None:
+    names = [ranking.name for ranking in traces["shipped"].run.panel.rankings]
+    assert names == ["attention", "Integrated Gradients, 100 steps", "DeepLIFT"]
+    gradients = traces["shipped"].run.panel.rankings[1]
+    assert gradients.delta is not None
+    assert gradients.relative_delta is not None
+    assert gradients.relative_delta > 0.05
+    assert "has not converged" in gradients.note
+    assert traces["softmax"].run.panel.rankings[1] == gradients
+
+
+def test_the_table_says_it_all(result: DemoResult, folder: Path) -> None:
+    lines = result.table.splitlines()
+    assert TEXT in lines[0]
+    assert "the attributions should add up to +" in lines[1]
+    for variant in ("as shipped", "softmax explicit", "softmax and GELU explicit"):
+        assert sum(line.startswith(variant) for line in lines) == 1
+    assert sum("worst call: bert.encoder.layer." in line for line in lines) == 3
+    assert any("Integrated Gradients has not converged" in line for line in lines)
+    assert result.worst == folder / "softmax-gelu.dltrace"
+    assert str(result.worst) in lines[-1]
+
+
+def test_the_report_has_the_keys_of_the_contract(traces: dict[str, Trace], capsys: pytest.CaptureFixture[str]) -> None:
+    trace = traces["softmax"]
+    assert main(["report", str(trace.path), "--json"]) == 0
+    data: dict[str, Any] = json.loads(capsys.readouterr().out)
+    wanted = {"schema", "model", "method", "target", "output", "output_reference", "delta", "relative_delta", "tokens"}
+    assert wanted | {"self_leak_sum", "nodes", "findings"} <= set(data)
+    assert abs(data["self_leak_sum"] - data["delta"]) <= 1e-3 * abs(data["delta"])
+    assert data["nodes"][0].keys() >= {"path", "call", "kind", "type", "source", "leak", "self_leak", "gain"}
+    assert data["nodes"][0]["path"].startswith("bert.encoder.layer.0.")
+    assert len(data["nodes"]) == len(trace.nodes)
+    assert data["tokens"][0]["token"] == "[CLS]"
+    assert sum(token["attribution"] for token in data["tokens"]) == pytest.approx(
+        data["delta"] + data["output"] - data["output_reference"], rel=1e-4
+    )
+
+
+@pytest.mark.parametrize("kinds", [(), ("softmax",), ("softmax", "gelu")])
+@pytest.mark.parametrize("positions", ["zero", "same"])
+def test_in_double_precision_the_ledger_closes_and_captum_is_not_disturbed(
+    kinds: tuple[str, ...], positions: Any
+) -> None:
+    from captum.attr import DeepLift
+
+    model, tokenizer = demo_model()
+    subject = make_subject(model.double(), tokenizer, TEXT, target=TARGET, reference_positions=positions)
+    extras = subject.additional_forward_args
+    with explicit(subject.model, kinds, (subject.inputs, *extras)), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        call = (subject.inputs, subject.baselines, subject.target, extras)
+        attributions, delta = DeepLift(subject.model).attribute(*call, return_convergence_delta=True)
+        with tracer.watch(subject.model, capture="summary", details=tracer.Details(names=subject.names)) as watching:
+            watched = DeepLift(subject.model).attribute(*call)
+    assert torch.equal(watched, attributions)
+    total = watching.trace.leaks()[1].sum()
+    assert total == pytest.approx(delta.item(), rel=1e-9)
+    assert all(node.kind in ("module", "op") for node in watching.trace.nodes)

@@ -1,0 +1,269 @@
+"""DeepLIFT with exact rules on unmodified models, behind captum's signature."""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tracer.doubled import DoubledEvaluation
+from tracer.errors import InputError
+from tracer.hooks import listening, module_paths, tensors_in
+from tracer.paired import Note, PairedEvaluation
+from tracer.rulebook import EXACT, Rulebook
+from tracer.target import Target, output_tensor, select
+
+Tensors = tuple[Tensor, ...]
+Baseline = Tensor | int | float
+Baselines = Baseline | tuple[Baseline, ...] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """Both runs and the multipliers between them: everything per input tensor in a tuple.
+
+    `output` and `output_reference` are the selected numbers, (E,) or a single number without an axis. `layers` maps a
+    module's path to Σ m·Δ of its output for each call, float64 (E,).
+    """
+
+    multipliers: Tensors
+    output: Tensor
+    output_reference: Tensor
+    notes: tuple[Note, ...]
+    layers: dict[str, list[Tensor]]
+
+
+class DeepLift:
+    """Attributions that sum to f(x) − f(x'), for any PyTorch model as it is.
+
+    `attribute` takes what `captum.attr.DeepLift.attribute` takes and gives back what it gives. captum's `eps` is
+    absent: no exact rule divides by a small number. `rulebook` chooses other rules; `notes` holds what the last call
+    could not do exactly.
+    """
+
+    def __init__(self, model: nn.Module, multiply_by_inputs: bool = True, rulebook: Rulebook = EXACT) -> None:
+        self.model = model
+        self.multiplies_by_inputs = multiply_by_inputs
+        self.rulebook = rulebook
+        self.notes: tuple[Note, ...] = ()
+
+    def has_convergence_delta(self) -> bool:
+        """True: the attributions can be held against f(x) − f(x')."""
+        return True
+
+    def attribute(
+        self,
+        inputs: Tensor | Tensors,
+        baselines: Baselines = None,
+        target: Target = None,
+        additional_forward_args: Any = None,
+        return_convergence_delta: bool = False,
+        custom_attribution_func: Callable[..., Tensors] | None = None,
+        *,
+        baseline_forward_args: Any = None,
+    ) -> Any:
+        """Attributions of the shape of `inputs` (tensor or tuple), with `return_convergence_delta` a pair with (E,) deltas.
+
+        `baselines`: tensor, number or tuple of these; None is zero; one example serves all. `target` selects one number
+        an example (`tracer.target.select`). `additional_forward_args` follow the inputs in the call and are not
+        attributed to; `baseline_forward_args` stand in for them in the reference's run (its own mask and positions).
+        `custom_attribution_func` takes (multipliers[, inputs[, baselines]]) and replaces multipliers·(inputs −
+        baselines). Law: Σ attributions = f(x) − f(x') per example.
+        """
+        xs, refs = _formatted(inputs, baselines)
+        found = self.evaluate(xs, refs, target, additional_forward_args, baseline_forward_args)
+        attributions: Tensors
+        if custom_attribution_func is not None:
+            count = len(inspect.signature(custom_attribution_func).parameters)
+            attributions = custom_attribution_func(*(found.multipliers, xs, refs)[:count])
+        elif self.multiplies_by_inputs:
+            attributions = tuple(m * (x - ref) for m, x, ref in zip(found.multipliers, xs, refs, strict=True))
+        else:
+            attributions = found.multipliers
+        shown: Any = attributions if isinstance(inputs, tuple) else attributions[0]
+        if not return_convergence_delta:
+            return shown
+        total = torch.stack([_rows(a) for a in attributions]).sum(0)
+        delta = total - (_rows(found.output) - _rows(found.output_reference))
+        return shown, delta.to(found.output.dtype)
+
+    def layer_contributions(
+        self,
+        inputs: Tensor | Tensors,
+        baselines: Baselines = None,
+        target: Target = None,
+        additional_forward_args: Any = None,
+        *,
+        layers: Sequence[str] | None = None,
+        baseline_forward_args: Any = None,
+    ) -> dict[str, list[Tensor]]:
+        """Σ m·Δ over the output of every call of each module, float64 (E,), by module path, from one pass.
+
+        `layers` are paths as in `named_modules()`; None takes all. A layer that everything passes through has f(x) −
+        f(x').
+        """
+        xs, refs = _formatted(inputs, baselines)
+        paths = module_paths(self.model)
+        unknown = set(layers or ()) - set(paths.values())
+        if unknown:
+            raise InputError(f"the model has no module at {', '.join(sorted(unknown))}")
+        chosen = {module: path for module, path in paths.items() if layers is None or path in layers}
+        return self.evaluate(xs, refs, target, additional_forward_args, baseline_forward_args, chosen).layers
+
+    def evaluate(
+        self,
+        xs: Tensors,
+        refs: Tensors,
+        target: Target = None,
+        args: Any = None,
+        baseline_args: Any = None,
+        layers: Mapping[nn.Module, str] | None = None,
+    ) -> Evaluation:
+        """Multipliers, both outputs and notes of one pair of runs. Model, inputs and random state stay as they were."""
+        args = _as_tuple(args)
+        baseline_args = args if baseline_args is None else _as_tuple(baseline_args)
+        leaves = tuple(x.detach().clone().requires_grad_() for x in xs)
+        with _undisturbed(self.model):
+            if self.rulebook.doubled:
+                if layers is not None:
+                    raise InputError("layer contributions need a rulebook without captum's rules")
+                found = self._doubled(leaves, refs, target, args)
+            else:
+                found = self._paired(leaves, refs, target, args, baseline_args, layers or {})
+        self.notes = found.notes
+        return found
+
+    def _paired(
+        self, leaves: Tensors, refs: Tensors, target: Target, args: Any, baseline_args: Any, layers: Mapping[nn.Module, str]
+    ) -> Evaluation:
+        engine = PairedEvaluation(self.model, self.rulebook)
+        seen = _Layers(leaves[0].shape[0])
+        random = torch.random.get_rng_state()
+        with engine.reference_pass(), listening(layers, seen):
+            starts = tuple(ref.detach().clone().requires_grad_() for ref in refs)
+            reference = select(output_tensor(self.model(*(t.clone() for t in starts), *baseline_args)), target).detach()
+        # The same random numbers for both runs: with active dropout the runs then differ by their inputs alone.
+        torch.random.set_rng_state(random)
+        seen.second_run()
+        with engine.input_pass(), listening(layers, seen):
+            output = select(output_tensor(self.model(*(t.clone() for t in leaves), *args)), target)
+        multipliers = _gradients(output, leaves)
+        return Evaluation(multipliers, output.detach(), reference, tuple(engine.notes), seen.contributions)
+
+    def _doubled(self, leaves: Tensors, refs: Tensors, target: Target, args: Any) -> Evaluation:
+        engine = DoubledEvaluation(self.model, self.rulebook)
+        rows = 2 * leaves[0].shape[0]
+        both = tuple(torch.cat([x.detach(), ref.detach()]).requires_grad_() for x, ref in zip(leaves, refs, strict=True))
+        repeated = tuple(torch.cat([a, a]) if isinstance(a, Tensor) and a.dim() else a for a in args)
+        with engine.doubled_pass(rows):
+            halves = output_tensor(self.model(*(t.clone() for t in both), *repeated)).chunk(2)
+            output, reference = (select(half, target) for half in halves)
+        gradients = _gradients(torch.stack([output, reference]), both)
+        multipliers = tuple(g.chunk(2)[0] for g in gradients)
+        return Evaluation(multipliers, output.detach(), reference.detach(), tuple(engine.notes), {})
+
+
+class _Layers:
+    """Σ m·Δ at the output of each call of the modules listened to: values in the first run, multipliers in the second."""
+
+    def __init__(self, examples: int) -> None:
+        self.contributions: dict[str, list[Tensor]] = {}
+        self._examples = examples
+        self._references: dict[str, list[Tensor]] = {}
+        self._second = False
+
+    def second_run(self) -> None:
+        self._second = True
+
+    def enter(self, path: str, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Nothing is noted before a call."""
+
+    def leave(self, path: str, module: nn.Module, output: Any) -> None:
+        """Keep the reference's output, or wait for the multiplier of the input's."""
+        found = [t for _name, t in tensors_in(output) if t.requires_grad]
+        if not self._second:
+            self._references.setdefault(path, []).extend(t.detach().clone() for t in found)
+            return
+        calls = self.contributions.setdefault(path, [])
+        total = torch.zeros(self._examples, dtype=torch.float64, device=found[0].device if found else None)
+        calls.append(total)
+        for tensor in found:
+            reference = self._references[path].pop(0)
+            change = (tensor.detach() - reference).double()
+
+            def add(m: Tensor, change: Tensor = change, total: Tensor = total) -> None:
+                flow = m.double() * change
+                whole = flow.dim() > 0 and flow.shape[0] % self._examples == 0
+                total += flow.reshape(self._examples, -1).sum(1) if whole else flow.sum() / self._examples
+
+            tensor.register_hook(add)
+
+
+@contextmanager
+def _undisturbed(model: nn.Module) -> Iterator[None]:
+    """Warn about training mode, and put back buffers that the runs change (running statistics)."""
+    kinds = (nn.modules.dropout._DropoutNd, nn.modules.batchnorm._BatchNorm)
+    active = sorted({type(m).__name__ for m in model.modules() if m.training and isinstance(m, kinds)})
+    if not active:
+        yield
+        return
+    warnings.warn(
+        f"the model is in training mode ({', '.join(active)} active); attributions explain that mode. Call model.eval() first",
+        stacklevel=4,
+    )
+    buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for buffer, before in buffers:
+                buffer.copy_(before)
+
+
+def _formatted(inputs: Tensor | Tensors, baselines: Baselines) -> tuple[Tensors, Tensors]:
+    """Inputs and baselines as tuples of tensors of one shape each."""
+    xs = inputs if isinstance(inputs, tuple) else (inputs,)
+    for x in xs:
+        if not isinstance(x, Tensor):
+            raise InputError(f"an input is {type(x).__name__}, not a tensor")
+        if not x.is_floating_point():
+            raise InputError(
+                f"an input has dtype {str(x.dtype).removeprefix('torch.')}, which has no differences to share out; attribute "
+                "to the embedding's output (inputs_embeds) instead of token ids"
+            )
+    given = (0.0,) * len(xs) if baselines is None else baselines if isinstance(baselines, tuple) else (baselines,)
+    if len(given) != len(xs):
+        raise InputError(f"{len(xs)} inputs but {len(given)} baselines")
+    refs = []
+    for x, ref in zip(xs, given, strict=True):
+        if not isinstance(ref, Tensor):
+            refs.append(torch.full_like(x, ref))
+        elif ref.shape == x.shape:
+            refs.append(ref.to(x))
+        elif ref.dim() == x.dim() and ref.shape[0] == 1 and ref.shape[1:] == x.shape[1:]:
+            refs.append(ref.to(x).expand_as(x))
+        else:
+            raise InputError(f"a baseline has shape {tuple(ref.shape)}, its input {tuple(x.shape)}")
+    return tuple(xs), tuple(refs)
+
+
+def _as_tuple(args: Any) -> tuple[Any, ...]:
+    return () if args is None else args if isinstance(args, tuple) else (args,)
+
+
+def _gradients(output: Tensor, inputs: Tensors) -> Tensors:
+    if not output.requires_grad:
+        return tuple(torch.zeros_like(x) for x in inputs)
+    found = torch.autograd.grad(output.sum(), inputs, allow_unused=True)
+    return tuple(torch.zeros_like(x) if g is None else g for g, x in zip(found, inputs, strict=True))
+
+
+def _rows(tensor: Tensor) -> Tensor:
+    """Sum of each example, float64 (E,)."""
+    return tensor.detach().double().reshape(tensor.shape[0] if tensor.dim() else 1, -1).sum(1)

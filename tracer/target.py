@@ -1,0 +1,66 @@
+"""The number of each example that is attributed: what `target` means, as in captum."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tracer.errors import InputError
+
+Target = int | tuple[int, ...] | Tensor | list[int] | list[tuple[int, ...]] | None
+
+
+def output_tensor(output: Any) -> Tensor:
+    """The tensor to attribute in what a model returned: the tensor itself, the logits of a mapping, else its first tensor."""
+    if isinstance(output, Tensor):
+        return output
+    values = dict(output) if isinstance(output, Mapping) else {}
+    if isinstance(values.get("logits"), Tensor):
+        return values["logits"]  # type: ignore[no-any-return]
+    for value in values.values() if values else output if isinstance(output, (tuple, list)) else ():
+        if isinstance(value, Tensor) and value.is_floating_point():
+            return value
+    raise InputError(f"the model returned {type(output).__name__}, in which there is no tensor to attribute")
+
+
+def select(output: Tensor, target: Target) -> Tensor:
+    """The elements of `output` (examples first) that `target` names, one an example if it names them fully.
+
+    int or one-element tensor: the same index for all examples; tuple: indices of the further axes; tensor or list of
+    ints: one index an example of a 2-d output; list of tuples: one tuple an example.
+    """
+    if isinstance(target, Tensor) and target.numel() == 1:
+        target = int(target)
+    if target is None:
+        return output
+    examples = output.shape[0]
+    try:
+        if isinstance(target, int):
+            return output[(slice(None), target)] if output.dim() > 1 else _refuse(output, target)
+        if isinstance(target, tuple):
+            return output[(slice(None), *target)] if len(target) < output.dim() else _refuse(output, target)
+        if isinstance(target, Tensor):
+            target = target.tolist()
+        if isinstance(target, list) and len(target) == examples:
+            if all(isinstance(item, int) for item in target):
+                if output.dim() != 2:
+                    _refuse(output, target)
+                index = torch.tensor(target, device=output.device)
+                if int(index.min()) < 0 or int(index.max()) >= output.shape[1]:
+                    _refuse(output, target)
+                return output.gather(1, index.reshape(-1, 1)).squeeze(-1)
+            if all(isinstance(item, tuple) for item in target):
+                return torch.stack([output[(row, *item)] for row, item in enumerate(target)])  # type: ignore[misc]
+    except (IndexError, ValueError):
+        pass
+    return _refuse(output, target)
+
+
+def _refuse(output: Tensor, target: Any) -> Tensor:
+    raise InputError(
+        f"target {target!r} does not fit an output of shape {tuple(output.shape)}; give an index within each axis after the "
+        "first, or a list of one a row"
+    )
