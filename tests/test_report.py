@@ -149,8 +149,8 @@ def test_a_terminal_obeys_nothing_that_a_trace_says() -> None:
     evil = "\x1b]0;owned\x07\r\n\u202eabc\x9b2J"
     panel = Panel((1.0,), (0.0,), (evil,), (Ranking(evil, (1.0,), 1.0, 1.0, evil),))
     run = replace(
-        synthetic_run(), model=evil, method=evil, variant=evil, target=evil, text=evil, reference=evil, tokens=((evil,),),
-        panel=panel,
+        synthetic_run(), model=evil, method=evil, variant=evil, target=evil, text=evil, reference=evil,
+        tokens=((evil,),), panel=panel,
     )  # fmt: skip
     text = report_text(memory_trace(run, node(path=evil, type=evil, source=evil)))
     assert all(character == "\n" or character.isprintable() for character in text)

@@ -52,7 +52,8 @@ def node(index: int = 0, **changes: Any) -> Node:
     base = Node(
         id=index, parent=None if index == 0 else 0, end=index + 1, depth=min(index, 1), path=f"p{index}", call=0,
         kind="module", type="T", source=None, rule="autograd", leak=np.zeros(1), self_leak=np.zeros(1), gain=1.0,
-        relative_leak=0.0, largest_secant=math.nan, small_differences=0, dropped_differences=0, nonfinite=0, seconds=0.0,
+        relative_leak=0.0, largest_secant=math.nan, small_differences=0, dropped_differences=0, nonfinite=0,
+        seconds=0.0,
     )  # fmt: skip
     return replace(base, **changes)
 
@@ -73,8 +74,8 @@ def runs(draw: st.DrawFn) -> Run:
     text = names.map(schema.storable)
     return Run(
         model=draw(text), method=draw(text), variant=draw(text), status="complete", message=draw(text), started="",
-        seconds=draw(numbers), capture="tensors", rulebook=draw(text), versions=draw(st.dictionaries(names, names, max_size=2)),
-        target=draw(text), text=draw(text), reference=draw(text), tokens=draw(rows), reference_tokens=draw(rows),
+        seconds=draw(numbers), capture="tensors", rulebook=draw(text),
+        versions=draw(st.dictionaries(names, names, max_size=2)), target=draw(text), text=draw(text), reference=draw(text), tokens=draw(rows), reference_tokens=draw(rows),
         output=draw(arrays(examples)), output_reference=draw(arrays(examples)), delta=draw(arrays(examples)),
         panel=draw(panels),
     )  # fmt: skip
@@ -166,6 +167,29 @@ def test_what_a_cell_cannot_hold_is_elided_and_wrong_sizes_are_refused() -> None
 def test_one_file_is_left(tmp_path: Path) -> None:
     write_synthetic(tmp_path / "run.dltrace")
     assert [file.name for file in tmp_path.iterdir()] == ["run.dltrace"]
+    # Byte 18 of an SQLite file is 1 where no log is used: it then opens from a folder that nobody can write.
+    assert (tmp_path / "run.dltrace").read_bytes()[18] == 1
+
+
+def test_a_run_is_recording_until_it_is_finished(tmp_path: Path) -> None:
+    writer = TraceWriter(tmp_path / "run.dltrace")
+    writer.begin(synthetic_run(status="complete"))
+    assert open_trace(tmp_path / "run.dltrace").run.status == "recording"
+    writer.finish(synthetic_run(status="complete"))
+    assert writer.trace().run.status == "complete"
+    writer.close()
+
+
+def test_odd_bytes_of_a_command_line_become_text() -> None:
+    odd = "caf\udce9"
+    with TraceWriter(None) as writer:
+        writer.begin(replace(synthetic_run(), text=odd, tokens=((odd,),)))
+        writer.add(node(path=odd), ())
+        writer.finish(replace(synthetic_run(), text=odd, tokens=((odd,),)))
+        trace = writer.trace()
+    assert trace.run.text == trace.nodes[0].path == "caf\\udce9"
+    assert trace.run.tokens == ((odd,),)
+    assert trace.find(odd).id == 0
 
 
 def test_any_sqlite_client_can_ask_the_ledger(tmp_path: Path) -> None:
@@ -226,7 +250,8 @@ def test_a_killed_process_leaves_a_trace_that_opens(tmp_path: Path) -> None:
     file = tmp_path / "run.dltrace"
     code = (
         "import os, signal; from tests.synthetic import write_synthetic;"
-        f"writer = write_synthetic({str(file)!r}, tensors=True, status='recording'); os.kill(os.getpid(), signal.SIGKILL)"
+        f"writer = write_synthetic({str(file)!r}, tensors=True, status='recording');"
+        "os.kill(os.getpid(), signal.SIGKILL)"
     )
     subprocess.run([sys.executable, "-c", code], check=False, cwd=Path(__file__).parent.parent)
     with open_trace(file) as trace:

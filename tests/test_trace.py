@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.synthetic import write_synthetic
-from tracer.columns import worst_first
+from tracer.columns import _is_preorder, worst_first
 from tracer.errors import InputError, TraceFileError
 from tracer.trace import Trace, open_trace
 
@@ -144,7 +144,7 @@ def test_a_file_of_another_kind_is_refused(tmp_path: Path, content: bytes, messa
 
 
 def test_a_missing_file_a_folder_and_another_database_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(TraceFileError, match="none.dltrace does not exist: give a file that"):
+    with pytest.raises(TraceFileError, match=r"none\.dltrace does not exist: give a file that"):
         open_trace(tmp_path / "none.dltrace")
     with pytest.raises(TraceFileError, match="Is a directory"):
         open_trace(tmp_path)
@@ -261,8 +261,30 @@ def test_lying_content_is_one_clear_line(file: Path, tmp_path: Path, statement: 
 
 def test_nothing_can_be_written_through_a_trace(file: Path, tmp_path: Path) -> None:
     trace = open_trace(changed(file, tmp_path / "run.dltrace"))
-    with pytest.raises(sqlite3.OperationalError, match="readonly|read-only|query_only"):
+    with pytest.raises(sqlite3.OperationalError, match=r"readonly"):
         trace._connection.execute("DELETE FROM node")
+    pragmas = [trace._connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("query_only", "trusted_schema")]
+    assert pragmas == [1, 0]
+
+
+@pytest.mark.parametrize(
+    ("parent", "end", "depth", "good"),
+    [
+        ([-1, 0, 1, 0], [4, 3, 3, 4], [0, 1, 2, 1], True),
+        ([-1, -1], [1, 2], [0, 0], True),
+        ([-1, 0, 0, 0], [4, 3, 3, 4], [0, 1, 1, 1], False),  # 2 lies in the subtree of 1, whose child it is not
+        ([-1, 0, 1, 1], [4, 3, 3, 4], [0, 1, 2, 2], False),  # 3 says it is a child of 1, whose subtree has ended
+        ([-1, 0, 1], [3, 2, 3], [0, 1, 2], False),
+        ([-1, 0], [2, 3], [0, 1], False),
+        ([-1, 0], [2, 1], [0, 1], False),
+        ([-1, 0], [2, 2], [0, 2], False),
+        ([-1, 1], [2, 2], [0, 1], False),
+        ([-2], [1], [0], False),
+    ],
+)
+def test_only_a_tree_in_preorder_is_a_tree(parent: list[int], end: list[int], depth: list[int], good: bool) -> None:
+    arrays = (np.array(column) for column in (range(len(parent)), parent, end, depth))
+    assert _is_preorder(*arrays) is good
 
 
 def test_a_gap_in_an_unfinished_trace_hides_what_follows(file: Path, tmp_path: Path) -> None:

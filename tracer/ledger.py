@@ -35,10 +35,12 @@ class _Row:
     lost: Wire | None
     own: Floats
     children: list[_Row] = field(default_factory=list)
+    leak: Floats = field(init=False)
 
-    @property
-    def leak(self) -> Floats:
-        return self.own + sum((child.leak for child in self.children), np.zeros_like(self.own))
+    def add_up(self) -> Floats:
+        """Set `leak` here and below: what the row itself leaks and what its children leak."""
+        self.leak = self.own + sum((child.add_up() for child in self.children), np.zeros_like(self.own))
+        return self.leak
 
 
 class Ledger:
@@ -109,7 +111,8 @@ class Ledger:
             row.children = children[row.call.index]
         root = rows[0]
         root.children = [_Row(None, wire, lost[wire]) for wire in self.observation.inputs if wire in lost] + root.children
-        root.own = root.own + self.delta - root.leak
+        root.own = root.own + self.delta - root.add_up()
+        root.leak = self.delta
         return self._number(root)
 
     # --- flows --------------------------------------------------------------------------------------------------------
@@ -162,19 +165,10 @@ class Ledger:
     # --- nodes --------------------------------------------------------------------------------------------------------
 
     def _number(self, root: _Row) -> Iterable[tuple[Node, tuple[Edge, ...]]]:
-        numbers: dict[int, int] = {}
-        ends: dict[int, int] = {}
         order: list[tuple[_Row, int | None, int]] = []
-
-        def visit(row: _Row, parent: int | None, depth: int) -> None:
-            own_number = len(order)
-            numbers[id(row)] = own_number
-            order.append((row, parent, depth))
-            for child in row.children:
-                visit(child, own_number, depth + 1)
-            ends[own_number] = len(order)
-
-        visit(root, None, 0)
+        ends: dict[int, int] = {}
+        _visit(root, None, 0, order, ends)
+        numbers = {id(row): number for number, (row, _parent, _depth) in enumerate(order)}
         losses: dict[str, int] = defaultdict(int)
         for number, (row, parent, depth) in enumerate(order):
             children = tuple(numbers[id(child)] for child in row.children)
@@ -284,6 +278,17 @@ class Ledger:
             ratio = (m_in / m_out)[(m_out != 0) & torch.isfinite(m_in)]
             secant = float(ratio.abs().max()) if ratio.numel() else float("nan")
         return secant, int(small.sum()), int(dropped.sum())
+
+
+def _visit(
+    row: _Row, parent: int | None, depth: int, order: list[tuple[_Row, int | None, int]], ends: dict[int, int]
+) -> None:
+    """Append `row` and what is below it to `order`, in preorder, and note where each subtree ends."""
+    number = len(order)
+    order.append((row, parent, depth))
+    for child in row.children:
+        _visit(child, number, depth + 1, order, ends)
+    ends[number] = len(order)
 
 
 def _merged(named: list[tuple[str, Wire]]) -> list[tuple[str, Wire]]:

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 from os import PathLike
 from types import TracebackType
 from typing import Any, Literal, Self
@@ -58,6 +59,7 @@ class Outcome:
     message: str = ""
 
 
+@cache
 def installed_versions() -> dict[str, str]:
     """Versions of Python and of the packages that a figure can depend on."""
     versions = {"python": platform.python_version()}
@@ -231,7 +233,7 @@ def finish_trace(
     run = Run(
         model=details.model or model_name, method=method, variant=details.variant, status=outcome.status,
         message=outcome.message, started=started, seconds=seconds, capture=capture, rulebook=rulebook,
-        versions=installed_versions(), target=details.target, text=details.text,
+        versions=dict(installed_versions()), target=details.target, text=details.text,
         reference=details.reference, tokens=details.tokens, reference_tokens=details.reference_tokens, output=output,
         output_reference=output_reference, delta=np.asarray(delta, dtype=np.float64), panel=panel,
     )  # fmt: skip

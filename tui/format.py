@@ -75,7 +75,11 @@ def number(value: float, signed: bool = False, digits: int = 4) -> str:
 def narrow(value: float, width: int) -> str:
     """`value` with three significant digits or, where that is longer than `width`, with an exponent and fewer."""
     text = number(value, digits=3)
-    return text if len(text) <= width else number_with_exponent(value, max(width - 6, 0))
+    for decimals in (2, 1, 0):
+        if len(text) <= width:
+            break
+        text = number_with_exponent(value, decimals)
+    return text
 
 
 def number_with_exponent(value: float, decimals: int, sign: str = "-") -> str:

@@ -13,7 +13,13 @@ from tui.figures import Severity
 
 def test_severity_follows_the_share_and_the_worst_is_the_largest() -> None:
     found = figures([-1, 0, 0, 0, 0], [0.0, -770.0, 20.0, 0.001, math.nan])
-    assert list(found.severity) == [Severity.QUIET, Severity.LARGE, Severity.DIVERGING, Severity.QUIET, Severity.NONFINITE]
+    assert list(found.severity) == [
+        Severity.QUIET,
+        Severity.LARGE,
+        Severity.DIVERGING,
+        Severity.QUIET,
+        Severity.NONFINITE,
+    ]
     assert list(found.diverging) == [1, 2, 4]
     assert found.worst == 4, "what is no number is worse than any number"
 

@@ -95,7 +95,7 @@ def trace_subject(
 ) -> Trace:
     """The recorded trace of one subject, sanity panel included, with the ops of `explicit_kinds` made modules.
 
-    `like` is the sanity panel of another run on this subject, from which the rankings that do not depend on the run are taken.
+    `like` is the sanity panel of another run on this subject: the rankings that do not depend on the run come from it.
     """
     from tracer.explicit import explicit
     from tracer.methods import record

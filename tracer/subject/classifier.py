@@ -70,8 +70,9 @@ def class_logits(output: Any) -> torch.Tensor:
     """The logits (E, classes) in a classifier's output."""
     logits = logits_of(output)
     if logits.dim() != 2:
+        shape = tuple(logits.shape)
         raise ModelError(
-            f"the model gives logits of shape {tuple(logits.shape)}, not (examples, classes): give a sequence classifier"
+            f"the model gives logits of shape {shape}, not (examples, classes): give a sequence classifier"
         )
     return logits
 

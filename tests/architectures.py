@@ -1,0 +1,179 @@
+"""Small random models of many architectures, with weights scaled up until attention is sharp."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+import torch
+import transformers
+from torch import Tensor, nn
+
+WIDTH, LENGTH, EXAMPLES = 32, 10, 2
+_COMMON = {
+    "hidden_size": WIDTH, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48, "vocab_size": 60,
+    "max_position_embeddings": 64, "num_labels": 3, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """`model` is the transformers class' name, `inputs` the name and shape of what is attributed, `settings` of its config."""
+
+    model: str
+    settings: dict[str, Any] = field(default_factory=dict)
+    inputs: tuple[str, tuple[int, ...]] = ("inputs_embeds", (EXAMPLES, LENGTH, WIDTH))
+    extra: dict[str, Any] = field(default_factory=dict)
+    attention: tuple[str, ...] = ("sdpa", "eager")
+    tolerance: float = 1e-9
+
+    def build(self, attention: str, dtype: torch.dtype, scale: float = 4.0) -> nn.Module:
+        """The model with matrices `scale` times as large as at initialisation, other than the last one."""
+        kind = getattr(transformers, self.model)
+        config = kind.config_class(**{**_COMMON, **self.settings})
+        config._attn_implementation = attention
+        torch.manual_seed(0)
+        model: nn.Module = kind(config)
+        with torch.no_grad():
+            for name, parameter in model.named_parameters():
+                if parameter.dim() >= 2 and "embed" not in name and "head" not in name and "classifier" not in name:
+                    parameter.mul_(scale)
+        return model.eval().to(dtype)
+
+
+_GQA = {"num_key_value_heads": 2, "head_dim": 8}
+_T5 = {"d_model": WIDTH, "d_kv": 8, "d_ff": 48, "num_layers": 2, "num_heads": 4, "decoder_start_token_id": 0}
+_BART = {
+    "d_model": WIDTH, "encoder_layers": 2, "decoder_layers": 2, "encoder_attention_heads": 4, "decoder_attention_heads": 4,
+    "encoder_ffn_dim": 48, "decoder_ffn_dim": 48, "decoder_start_token_id": 2,
+}  # fmt: skip
+_PIXELS = ("pixel_values", (EXAMPLES, 3, 32, 32))
+_DECODER_IDS = {"decoder_input_ids": torch.tensor([[0, 5, 6]] * EXAMPLES)}
+# Models that cast to float32 inside (eager softmax, RMSNorm) carry its rounding into a float64 run.
+_CASTS = {"tolerance": 1e-6}
+
+ARCHITECTURES: dict[str, Architecture] = {
+    "BERT": Architecture("BertForSequenceClassification"),
+    "RoBERTa": Architecture("RobertaForSequenceClassification"),
+    "XLM-R": Architecture("XLMRobertaForSequenceClassification"),
+    "CamemBERT": Architecture("CamembertForSequenceClassification"),
+    "ELECTRA": Architecture("ElectraForSequenceClassification", {"embedding_size": WIDTH}),
+    "ALBERT": Architecture("AlbertForSequenceClassification", {"embedding_size": WIDTH}),
+    "DistilBERT": Architecture(
+        "DistilBertForSequenceClassification", {"dim": WIDTH, "hidden_dim": 48, "n_layers": 2, "n_heads": 4}
+    ),
+    "MPNet": Architecture("MPNetForSequenceClassification", attention=("eager",)),
+    "ModernBERT": Architecture(
+        "ModernBertForSequenceClassification", {"cls_token_id": 1, "sep_token_id": 2, "local_attention": 4, "classifier_pooling": "mean"}
+    ),
+    "DeBERTa-v2": Architecture(
+        "DebertaV2ForSequenceClassification",
+        {"relative_attention": True, "pos_att_type": ["c2p", "p2c"], "max_relative_positions": 8, "pooler_hidden_size": WIDTH,
+         "share_att_key": True, "position_buckets": 4, "norm_rel_ebd": "layer_norm"},
+        attention=("eager",),
+    ),
+    "DeBERTa": Architecture(
+        "DebertaForSequenceClassification",
+        {"relative_attention": True, "pos_att_type": ["c2p", "p2c"], "max_relative_positions": 8, "pooler_hidden_size": WIDTH},
+        attention=("eager",),
+    ),
+    "Longformer": Architecture(
+        "LongformerForSequenceClassification", {"attention_window": 4, "max_position_embeddings": 64}, attention=("eager",)
+    ),
+    "BigBird": Architecture(
+        "BigBirdForSequenceClassification", {"attention_type": "original_full", "block_size": 2}, attention=("eager",)
+    ),
+    "Funnel": Architecture(
+        "FunnelForSequenceClassification", {"d_model": WIDTH, "d_head": 8, "n_head": 4, "d_inner": 48, "block_sizes": [1, 1]},
+        attention=("eager",),
+    ),
+    "GPT-2": Architecture("GPT2LMHeadModel", {"n_embd": WIDTH, "n_layer": 2, "n_head": 4}),
+    "GPT-Neo": Architecture(
+        "GPTNeoForCausalLM", {"num_layers": 2, "num_heads": 4, "attention_types": [[["global", "local"], 1]], "window_size": 4},
+        attention=("eager",),
+    ),
+    "GPT-NeoX": Architecture("GPTNeoXForCausalLM"),
+    "GPT-J": Architecture("GPTJForCausalLM", {"n_embd": WIDTH, "n_layer": 2, "n_head": 4, "rotary_dim": 4}, attention=("eager",)),
+    "OPT": Architecture("OPTForCausalLM", {"ffn_dim": 48, "word_embed_proj_dim": WIDTH}),
+    "BLOOM": Architecture("BloomForCausalLM", {"n_layer": 2, "n_head": 4}, attention=("eager",), **_CASTS),
+    "Llama": Architecture("LlamaForCausalLM", _GQA, **_CASTS),
+    "Mistral": Architecture("MistralForCausalLM", {**_GQA, "sliding_window": 4}, **_CASTS),
+    "Mixtral": Architecture("MixtralForCausalLM", {**_GQA, "num_local_experts": 2, "num_experts_per_tok": 2}, **_CASTS),
+    "Qwen2": Architecture("Qwen2ForCausalLM", _GQA, **_CASTS),
+    "Qwen3": Architecture("Qwen3ForCausalLM", _GQA, **_CASTS),
+    "Gemma": Architecture("GemmaForCausalLM", _GQA, **_CASTS),
+    "Gemma 2": Architecture("Gemma2ForCausalLM", {**_GQA, "sliding_window": 4}, attention=("eager",), **_CASTS),
+    "Gemma 3": Architecture("Gemma3ForCausalLM", {**_GQA, "sliding_window": 4}, **_CASTS),
+    "Phi": Architecture("PhiForCausalLM", {"num_key_value_heads": 2}),
+    "Phi-3": Architecture("Phi3ForCausalLM", {"num_key_value_heads": 2}, **_CASTS),
+    "Falcon": Architecture("FalconForCausalLM", {"new_decoder_architecture": False, "multi_query": True}),
+    "StableLM": Architecture("StableLmForCausalLM", {"num_key_value_heads": 2}),
+    "Cohere": Architecture("CohereForCausalLM", {"num_key_value_heads": 2}, **_CASTS),
+    "OLMo 2": Architecture("Olmo2ForCausalLM", {"num_key_value_heads": 2}, **_CASTS),
+    "Starcoder2": Architecture("Starcoder2ForCausalLM", {"num_key_value_heads": 2}),
+    "T5": Architecture("T5ForConditionalGeneration", _T5, extra=_DECODER_IDS, attention=("eager",), **_CASTS),
+    "BART": Architecture("BartForConditionalGeneration", _BART, extra=_DECODER_IDS),
+    "Mamba": Architecture("MambaForCausalLM", {"state_size": 4, "conv_kernel": 3, "time_step_rank": 4}, attention=("eager",), **_CASTS),
+    "Mamba 2": Architecture(
+        "Mamba2ForCausalLM", {"num_heads": 8, "head_dim": 8, "n_groups": 2, "state_size": 4, "chunk_size": 4, "expand": 2},
+        attention=("eager",), **_CASTS,
+    ),
+    "ViT": Architecture("ViTForImageClassification", {"image_size": 32, "patch_size": 8}, _PIXELS),
+    "DeiT": Architecture("DeiTForImageClassification", {"image_size": 32, "patch_size": 8}, _PIXELS),
+    "BEiT": Architecture("BeitForImageClassification", {"image_size": 32, "patch_size": 8, "use_relative_position_bias": True}, _PIXELS),
+    "Swin": Architecture(
+        "SwinForImageClassification", {"image_size": 32, "patch_size": 4, "embed_dim": 16, "depths": [2, 2], "num_heads": [2, 4], "window_size": 4},
+        _PIXELS, attention=("eager",),
+    ),
+    "ConvNeXT": Architecture(
+        "ConvNextForImageClassification", {"hidden_sizes": [8, 16], "depths": [1, 1], "num_stages": 2}, _PIXELS, attention=("eager",)
+    ),
+    "ResNet": Architecture(
+        "ResNetForImageClassification", {"embedding_size": 8, "hidden_sizes": [8, 16], "depths": [1, 1], "layer_type": "basic"}, _PIXELS,
+        attention=("eager",),
+    ),
+    "Wav2Vec2": Architecture(
+        "Wav2Vec2ForSequenceClassification",
+        {"conv_dim": [16, 16], "conv_stride": [5, 2], "conv_kernel": [10, 3], "num_feat_extract_layers": 2, "num_conv_pos_embeddings": 4,
+         "num_conv_pos_embedding_groups": 2, "classifier_proj_size": 16},
+        ("input_values", (EXAMPLES, 200)),
+    ),
+    "HuBERT": Architecture(
+        "HubertForSequenceClassification",
+        {"conv_dim": [16, 16], "conv_stride": [5, 2], "conv_kernel": [10, 3], "num_feat_extract_layers": 2, "num_conv_pos_embeddings": 4,
+         "num_conv_pos_embedding_groups": 2, "classifier_proj_size": 16},
+        ("input_values", (EXAMPLES, 200)),
+    ),
+}  # fmt: skip
+
+
+class Named(nn.Module):
+    """A model whose first argument is passed under a name, with further named arguments fixed."""
+
+    def __init__(self, model: nn.Module, name: str, extra: dict[str, Any]) -> None:
+        super().__init__()
+        self.model, self.name, self.extra = model, name, extra
+
+    def forward(self, value: Tensor) -> Any:
+        extra = {key: item[: value.shape[0]] if isinstance(item, Tensor) else item for key, item in self.extra.items()}
+        return self.model(**{self.name: value}, **extra)
+
+
+def pair_for(architecture: Architecture, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """An input and a reference of the architecture."""
+    generator = torch.Generator().manual_seed(1)
+    shape = architecture.inputs[1]
+    x, x_ref = (torch.randn(shape, generator=generator, dtype=torch.float64) for _ in range(2))
+    return x.to(dtype), (0.3 * x_ref).to(dtype)
+
+
+Select = Callable[[Tensor], Any]
+
+
+def target_for(output: Tensor) -> Any:
+    """Class 1, at the last place of a sequence."""
+    return 1 if output.dim() == 2 else (output.shape[1] - 1, 1)
