@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,7 +21,10 @@ _COMMON = {
 
 @dataclass(frozen=True)
 class Architecture:
-    """`model` is the transformers class' name, `inputs` the name and shape of what is attributed, `settings` of its config."""
+    """`model` is the transformers class' name, `inputs` the name and shape of what is attributed, `settings` those of its config.
+
+    `bare`: the config takes none of the common settings.
+    """
 
     model: str
     settings: dict[str, Any] = field(default_factory=dict)
@@ -30,11 +32,12 @@ class Architecture:
     extra: dict[str, Any] = field(default_factory=dict)
     attention: tuple[str, ...] = ("sdpa", "eager")
     tolerance: float = 1e-9
+    bare: bool = False
 
     def build(self, attention: str, dtype: torch.dtype, scale: float = 4.0) -> nn.Module:
         """The model with matrices `scale` times as large as at initialisation, other than the last one."""
         kind = getattr(transformers, self.model)
-        config = kind.config_class(**{**_COMMON, **self.settings})
+        config = kind.config_class(**{**({"num_labels": 3} if self.bare else _COMMON), **self.settings})
         config._attn_implementation = attention
         torch.manual_seed(0)
         model: nn.Module = kind(config)
@@ -82,14 +85,15 @@ ARCHITECTURES: dict[str, Architecture] = {
         attention=("eager",),
     ),
     "Longformer": Architecture(
-        "LongformerForSequenceClassification", {"attention_window": 4, "max_position_embeddings": 64}, attention=("eager",)
+        "LongformerForSequenceClassification", {"attention_window": 4, "max_position_embeddings": 64}, attention=("eager",),
+        extra={"global_attention_mask": torch.tensor([[1, *[0] * (LENGTH - 1)]] * EXAMPLES)},
     ),
     "BigBird": Architecture(
         "BigBirdForSequenceClassification", {"attention_type": "original_full", "block_size": 2}, attention=("eager",)
     ),
     "Funnel": Architecture(
-        "FunnelForSequenceClassification", {"d_model": WIDTH, "d_head": 8, "n_head": 4, "d_inner": 48, "block_sizes": [1, 1]},
-        attention=("eager",),
+        "FunnelForSequenceClassification", {"d_model": WIDTH, "d_head": 8, "n_head": 4, "d_inner": 48, "block_sizes": [1, 1], "vocab_size": 60},
+        attention=("eager",), bare=True,
     ),
     "GPT-2": Architecture("GPT2LMHeadModel", {"n_embd": WIDTH, "n_layer": 2, "n_head": 4}),
     "GPT-Neo": Architecture(
@@ -102,7 +106,7 @@ ARCHITECTURES: dict[str, Architecture] = {
     "BLOOM": Architecture("BloomForCausalLM", {"n_layer": 2, "n_head": 4}, attention=("eager",), **_CASTS),
     "Llama": Architecture("LlamaForCausalLM", _GQA, **_CASTS),
     "Mistral": Architecture("MistralForCausalLM", {**_GQA, "sliding_window": 4}, **_CASTS),
-    "Mixtral": Architecture("MixtralForCausalLM", {**_GQA, "num_local_experts": 2, "num_experts_per_tok": 2}, **_CASTS),
+    "Mixtral": Architecture("MixtralForCausalLM", {**_GQA, "num_local_experts": 2, "num_experts_per_tok": 2, "experts_implementation": "eager"}, **_CASTS),
     "Qwen2": Architecture("Qwen2ForCausalLM", _GQA, **_CASTS),
     "Qwen3": Architecture("Qwen3ForCausalLM", _GQA, **_CASTS),
     "Gemma": Architecture("GemmaForCausalLM", _GQA, **_CASTS),
@@ -127,7 +131,7 @@ ARCHITECTURES: dict[str, Architecture] = {
     "BEiT": Architecture("BeitForImageClassification", {"image_size": 32, "patch_size": 8, "use_relative_position_bias": True}, _PIXELS),
     "Swin": Architecture(
         "SwinForImageClassification", {"image_size": 32, "patch_size": 4, "embed_dim": 16, "depths": [2, 2], "num_heads": [2, 4], "window_size": 4},
-        _PIXELS, attention=("eager",),
+        _PIXELS, attention=("eager",), bare=True,
     ),
     "ConvNeXT": Architecture(
         "ConvNextForImageClassification", {"hidden_sizes": [8, 16], "depths": [1, 1], "num_stages": 2}, _PIXELS, attention=("eager",)
@@ -171,9 +175,9 @@ def pair_for(architecture: Architecture, dtype: torch.dtype) -> tuple[Tensor, Te
     return x.to(dtype), (0.3 * x_ref).to(dtype)
 
 
-Select = Callable[[Tensor], Any]
-
-
-def target_for(output: Tensor) -> Any:
-    """Class 1, at the last place of a sequence."""
-    return 1 if output.dim() == 2 else (output.shape[1] - 1, 1)
+def target_for(output: Tensor, reference: Tensor) -> Any:
+    """The class whose output changes most in the first example, at the last place of a sequence."""
+    change = (output - reference)[0]
+    if change.dim() == 1:
+        return int(change.abs().argmax())
+    return (change.shape[0] - 1, int(change[-1].abs().argmax()))

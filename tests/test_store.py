@@ -75,7 +75,8 @@ def runs(draw: st.DrawFn) -> Run:
     return Run(
         model=draw(text), method=draw(text), variant=draw(text), status="complete", message=draw(text), started="",
         seconds=draw(numbers), capture="tensors", rulebook=draw(text),
-        versions=draw(st.dictionaries(names, names, max_size=2)), target=draw(text), text=draw(text), reference=draw(text), tokens=draw(rows), reference_tokens=draw(rows),
+        versions=draw(st.dictionaries(names, names, max_size=2)), target=draw(text),
+        text=draw(text), reference=draw(text), tokens=draw(rows), reference_tokens=draw(rows),
         output=draw(arrays(examples)), output_reference=draw(arrays(examples)), delta=draw(arrays(examples)),
         panel=draw(panels),
     )  # fmt: skip

@@ -5,9 +5,9 @@ from __future__ import annotations
 import inspect
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -39,6 +39,24 @@ class Evaluation:
     layers: dict[str, list[Tensor]]
 
 
+class Observer(Protocol):
+    """What may look on while the runs take place: `tracer.methods` records traces this way."""
+
+    def reference_run(self, references: Tensors) -> AbstractContextManager[None]:
+        """Around the reference's own run; not entered where both runs share a batch."""
+
+    def input_run(self, engine: PairedEvaluation, inputs: int) -> AbstractContextManager[None]:
+        """Around the input's run, or that of the doubled batch; the model's first `inputs` arguments are attributed to."""
+
+
+class _Unobserved:
+    def reference_run(self, references: Tensors) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    def input_run(self, engine: PairedEvaluation, inputs: int) -> AbstractContextManager[None]:
+        return nullcontext()
+
+
 class DeepLift:
     """Attributions that sum to f(x) − f(x'), for any PyTorch model as it is.
 
@@ -67,6 +85,7 @@ class DeepLift:
         custom_attribution_func: Callable[..., Tensors] | None = None,
         *,
         baseline_forward_args: Any = None,
+        observer: Observer | None = None,
     ) -> Any:
         """Attributions of the shape of `inputs` (tensor or tuple), with `return_convergence_delta` a pair with (E,) deltas.
 
@@ -77,7 +96,9 @@ class DeepLift:
         baselines). Law: Σ attributions = f(x) − f(x') per example.
         """
         xs, refs = _formatted(inputs, baselines)
-        found = self.evaluate(xs, refs, target, additional_forward_args, baseline_forward_args)
+        found = self.evaluate(
+            xs, refs, target, additional_forward_args, baseline_forward_args, observer=observer
+        )
         attributions: Tensors
         if custom_attribution_func is not None:
             count = len(inspect.signature(custom_attribution_func).parameters)
@@ -124,8 +145,12 @@ class DeepLift:
         args: Any = None,
         baseline_args: Any = None,
         layers: Mapping[nn.Module, str] | None = None,
+        observer: Observer | None = None,
     ) -> Evaluation:
-        """Multipliers, both outputs and notes of one pair of runs. Model, inputs and random state stay as they were."""
+        """Multipliers, both outputs and notes of one pair of runs. Model, inputs and random state stay as they were.
+
+        `layers` asks for the contributions of these modules, `observer` is let into both runs.
+        """
         args = _as_tuple(args)
         baseline_args = args if baseline_args is None else _as_tuple(baseline_args)
         leaves = tuple(x.detach().clone().requires_grad_() for x in xs)
@@ -133,35 +158,46 @@ class DeepLift:
             if self.rulebook.doubled:
                 if layers is not None:
                     raise InputError("layer contributions need a rulebook without captum's rules")
-                found = self._doubled(leaves, refs, target, args)
+                found = self._doubled(leaves, refs, target, args, observer or _Unobserved())
             else:
-                found = self._paired(leaves, refs, target, args, baseline_args, layers or {})
+                found = self._paired(
+                    leaves, refs, target, args, baseline_args, layers or {}, observer or _Unobserved()
+                )
         self.notes = found.notes
         return found
 
     def _paired(
-        self, leaves: Tensors, refs: Tensors, target: Target, args: Any, baseline_args: Any, layers: Mapping[nn.Module, str]
+        self,
+        leaves: Tensors,
+        refs: Tensors,
+        target: Target,
+        args: Any,
+        baseline_args: Any,
+        layers: Mapping[nn.Module, str],
+        observer: Observer,
     ) -> Evaluation:
         engine = PairedEvaluation(self.model, self.rulebook)
         seen = _Layers(leaves[0].shape[0])
         random = torch.random.get_rng_state()
-        with engine.reference_pass(), listening(layers, seen):
+        with engine.reference_pass(), listening(layers, seen), observer.reference_run(refs):
             starts = tuple(ref.detach().clone().requires_grad_() for ref in refs)
             reference = select(output_tensor(self.model(*(t.clone() for t in starts), *baseline_args)), target).detach()
         # The same random numbers for both runs: with active dropout the runs then differ by their inputs alone.
         torch.random.set_rng_state(random)
         seen.second_run()
-        with engine.input_pass(), listening(layers, seen):
+        with engine.input_pass(), listening(layers, seen), observer.input_run(engine, len(leaves)):
             output = select(output_tensor(self.model(*(t.clone() for t in leaves), *args)), target)
         multipliers = _gradients(output, leaves)
         return Evaluation(multipliers, output.detach(), reference, tuple(engine.notes), seen.contributions)
 
-    def _doubled(self, leaves: Tensors, refs: Tensors, target: Target, args: Any) -> Evaluation:
+    def _doubled(
+        self, leaves: Tensors, refs: Tensors, target: Target, args: Any, observer: Observer
+    ) -> Evaluation:
         engine = DoubledEvaluation(self.model, self.rulebook)
         rows = 2 * leaves[0].shape[0]
         both = tuple(torch.cat([x.detach(), ref.detach()]).requires_grad_() for x, ref in zip(leaves, refs, strict=True))
         repeated = tuple(torch.cat([a, a]) if isinstance(a, Tensor) and a.dim() else a for a in args)
-        with engine.doubled_pass(rows):
+        with engine.doubled_pass(rows), observer.input_run(engine, len(leaves)):
             halves = output_tensor(self.model(*(t.clone() for t in both), *repeated)).chunk(2)
             output, reference = (select(half, target) for half in halves)
         gradients = _gradients(torch.stack([output, reference]), both)

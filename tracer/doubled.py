@@ -42,8 +42,8 @@ class DoubledEvaluation(PairedEvaluation):
     def doubled_pass(self, rows: int) -> Iterator[None]:
         """Run input and reference inside, as one batch of `rows` rows."""
         self._rows, self._position, self._recording = rows, 0, False
-        ruled = {module: path for module, path in self.names.items() if self._captum_rules(module, path)}
-        with listening(ruled, _Borders()), self._conditions():
+        self.ruled = {module: path for module, path in self.names.items() if self._captum_rules(module, path)}
+        with listening(self.ruled, _Borders()), self._conditions():
             yield
         self._by_storage.clear()
 

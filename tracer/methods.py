@@ -2,33 +2,42 @@
 
 from __future__ import annotations
 
+import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from os import PathLike
 from typing import Any, Literal
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.autograd.graph import Node
 
+from tracer.deeplift import DeepLift
 from tracer.errors import InputError, ObservationError, TracerError
+from tracer.hooks import listening, module_paths
 from tracer.logits import unwrapping
-from tracer.records import Floats, HookReport, Panel
+from tracer.observation import Attributed
+from tracer.paired import PairedEvaluation
+from tracer.recorder import Recorder
+from tracer.reference_log import ReferenceLog
+from tracer.rulebook import Rulebook
+from tracer.store import TraceWriter
 from tracer.trace import Trace
-from tracer.watching import Capture, Details, watch
+from tracer.watching import Capture, Details, Outcome, PanelMaker, finish_trace, refuse_unobservable, started_now, watch
 
 Method = Literal["captum", "exact", "gradient"]
-Tensors = torch.Tensor | tuple[torch.Tensor, ...]
-PanelMaker = Callable[[tuple[torch.Tensor, ...], Floats, HookReport | None], Panel]
 
 
 def record(
     model: nn.Module,
-    inputs: Tensors,
+    inputs: Tensor | tuple[Tensor, ...],
     baselines: Any = None,
     *,
     target: Any = None,
     method: Method = "captum",
+    rules: Sequence[str] = (),
     path: str | PathLike[str] | None = None,
     capture: Capture = "tensors",
     additional_forward_args: Any = None,
@@ -38,11 +47,14 @@ def record(
 ) -> Trace:
     """A trace of one attribution of `model` at `inputs` against `baselines` (None: zeros), by `method`.
 
-    `inputs` is a floating-point tensor (E, ...) or a tuple of them, `baselines` the same or anything that broadcasts to it (a number,
-    a tensor with one example); `target`, `additional_forward_args` are as in captum. `path` is the file to write (None: kept in
-    memory), `capture` "tensors" or "summary". The model is left as it was. Outputs that are no tensors are unwrapped to `logits`.
-    Raises `TracerError`s: `InputError` for inputs that do not fit, `ObservationError` where the method itself fails;
-    the calls up to the failure are then kept in `path`.
+    `method`: "captum" observes the installed captum's own DeepLift; "exact" and "gradient" run the rulebooks of that name.
+    `rules` ("PATTERN=RULE") override the rulebook for the calls that match; with "captum" the installed captum is then emulated,
+    since only its emulation can be told to differ. `inputs` is a floating-point tensor (E, ...) or a tuple of them, `baselines` the
+    same or anything that broadcasts to it (a number, a tensor with one example); `target` and `additional_forward_args` are as in
+    captum. `path` is the file to write (None: kept in memory), `capture` "tensors" or "summary".
+
+    The model is left as it was. Outputs that are no tensors are unwrapped to their logits. Raises `TracerError`s: `InputError` for
+    inputs that do not fit, `ObservationError` where the method itself fails; captum's calls up to the failure are kept in `path`.
     """
     details = details or Details(target="" if target is None else str(target))
     for tensor in inputs if isinstance(inputs, tuple) else (inputs,):
@@ -51,36 +63,32 @@ def record(
                 f"the input has dtype {str(tensor.dtype).removeprefix('torch.')}; DeepLIFT needs floating point: "
                 "attribute to the output of the embedding layer instead of to token ids"
             )
-    if method != "captum":
+    if method not in ("captum", "exact", "gradient"):
         raise InputError(f"unknown method {method!r}; expected 'captum', 'exact' or 'gradient'")
-    with unwrapping(model):
-        return _record_captum(
-            model, inputs, baselines, target, additional_forward_args, path, capture, force, details, panel
-        )
+    call = (inputs, baselines, target, additional_forward_args)
+    if method == "captum" and not rules:
+        return _record_captum(model, call, path, capture, force, details, panel)
+    rulebook = Rulebook.parse(method, rules)
+    return _record_rulebook(model, call, rulebook, method, path, capture, force, details, panel)
 
 
 def _record_captum(
     model: nn.Module,
-    inputs: Tensors,
-    baselines: Any,
-    target: Any,
-    additional_forward_args: Any,
+    call: tuple[Any, ...],
     path: str | PathLike[str] | None,
     capture: Capture,
     force: bool,
     details: Details,
     panel: PanelMaker | None,
 ) -> Trace:
-    from captum.attr import DeepLift
+    from captum.attr import DeepLift as CaptumDeepLift
 
     watching = watch(model, path, capture, force=force, details=details)
-    with watching:
+    with unwrapping(model), watching:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # captum announces its hooks and its gradients at every call
-                attributions, delta = DeepLift(model).attribute(
-                    inputs, baselines, target, additional_forward_args, return_convergence_delta=True
-                )
+                attributions, delta = CaptumDeepLift(model).attribute(*call, return_convergence_delta=True)
         except TracerError:
             raise
         except Exception as error:
@@ -93,3 +101,81 @@ def _record_captum(
         watching.outcome.delta = np.asarray(delta.detach().double().cpu().numpy(), dtype=np.float64)
         watching.outcome.panel_maker = panel
     return watching.trace
+
+
+def _record_rulebook(
+    model: nn.Module,
+    call: tuple[Any, ...],
+    rulebook: Rulebook,
+    method: Method,
+    path: str | PathLike[str] | None,
+    capture: Capture,
+    force: bool,
+    details: Details,
+    panel: PanelMaker | None,
+) -> Trace:
+    refuse_unobservable(model)
+    started, clock = started_now(), time.perf_counter()
+    with TraceWriter(path, force=force) as writer:
+        recording = _Recording(model, details, rulebook)
+        attributions, delta = DeepLift(model, rulebook=rulebook).attribute(
+            *call, return_convergence_delta=True, observer=recording
+        )
+        assert recording.recorder is not None
+        assert recording.recorder.observation is not None
+        outcome = Outcome(
+            delta=np.atleast_1d(delta.double().cpu().numpy()),
+            attributions=attributions if isinstance(attributions, tuple) else (attributions,),
+            panel_maker=panel,
+        )
+        return finish_trace(
+            recording.recorder.observation, writer, outcome, details, method, capture, started,
+            time.perf_counter() - clock, type(model).__name__, str(rulebook),
+        )  # fmt: skip
+
+
+class _Recording:
+    """Looks on at the runs of `tracer.DeepLift`: logs the reference's, records the input's."""
+
+    def __init__(self, model: nn.Module, details: Details, rulebook: Rulebook) -> None:
+        self.model = model
+        self.names = details.names or module_paths(model)
+        self.default = rulebook.default
+        self.log: ReferenceLog | None = None
+        self.recorder: Recorder | None = None
+        self._references: tuple[Tensor, ...] = ()
+
+    @contextmanager
+    def reference_run(self, references: tuple[Tensor, ...]) -> Iterator[None]:
+        """Keep what the reference's run computes."""
+        self._references = references
+        self.log = ReferenceLog(self.model)
+        with listening(self.names, self.log), self.log:
+            yield
+
+    @contextmanager
+    def input_run(self, engine: PairedEvaluation, inputs: int) -> Iterator[None]:
+        """Record the input's run, or that of the doubled batch."""
+
+        def attributed(args: tuple[Any, ...], _kwargs: dict[str, Any]) -> Attributed:
+            rows = args[0].shape[0]
+            if self.log is None:
+                return Attributed(list(args[:inputs]), None, rows // 2, doubled=True)
+            return Attributed(list(args[:inputs]), list(self._references), rows, doubled=False)
+
+        self.recorder = Recorder(
+            self.model,
+            attributed,
+            rule_of=lambda module: "captum" if module in engine.ruled else None,
+            rule_of_node=self._rule_of_node,
+            log=self.log,
+        )
+        with listening(self.names, self.recorder), self.recorder:
+            yield
+
+    def _rule_of_node(self, node: Node) -> str | None:
+        replacement = getattr(node, "replacement", None)
+        if replacement is None:
+            return None
+        inexact: str = replacement.call.inexact
+        return inexact or (self.default if self.default == "rescale" else "exact")

@@ -15,6 +15,21 @@ from tracer.axis import Place
 from tracer.records import Kind
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Attributed:
+    """What a call of the model attributes to. With `doubled`, input and reference share one batch, the input in its first half.
+
+    `joined_later`: captum's hook on the model is about to join `inputs` and `references`; otherwise `inputs` are what the model gets,
+    and `references` their values in the reference's own run (None where they are in the batch).
+    """
+
+    inputs: list[torch.Tensor]
+    references: list[torch.Tensor] | None
+    examples: int
+    doubled: bool
+    joined_later: bool = False
+
+
 @dataclass(eq=False, slots=True)
 class Wire:
     """A tensor value: `value` as observed, `place` of the examples in it, `reference` where a run of its own gave it.

@@ -11,7 +11,7 @@ from __future__ import annotations
 import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,7 +27,7 @@ from tracer.rulebook import EXACT, Rulebook
 from tracer.rules.call import Call
 from tracer.rules.table import approximate, bind_exact, rescale
 from tracer.source import source_line
-from tracer.treatment import Treatment, treatment
+from tracer.treatment import Treatment, custom_functions, treatment
 
 _MODULE_CALL = nn.Module._call_impl.__code__
 Held = list[Tensor | None]
@@ -81,6 +81,7 @@ class PairedEvaluation(TorchFunctionMode):
         self.rulebook = rulebook
         self.names = module_paths(model) if names is None else names
         self.notes: list[Note] = []
+        self.ruled: dict[nn.Module, str] = {}
         self._tape: list[_Step] = []
         self._position = 0
         self._recording = False
@@ -123,9 +124,7 @@ class PairedEvaluation(TorchFunctionMode):
             torch.backends.mha.set_fastpath_enabled(False)
             for parameter in frozen:
                 parameter.requires_grad_(False)
-            with ExitStack() as stack:
-                stack.enter_context(torch.enable_grad())
-                stack.enter_context(self)
+            with custom_functions(self._custom), torch.enable_grad(), self:
                 yield
         finally:
             for parameter in frozen:
@@ -162,6 +161,21 @@ class PairedEvaluation(TorchFunctionMode):
         if not stepped and _varies(value if written is None else written):
             self._step(how.name)
         return value
+
+    def _custom(self, name: str, apply: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+        """Run a custom `torch.autograd.Function`, which no function mode sees, as an op without a rule."""
+        how = Treatment(name, "unknown", False, None, apply)
+        with torch._C.DisableTorchFunction():
+            if not torch.is_grad_enabled():
+                self._note_cut(how, args, {})
+                return apply(*args)
+            stepped, replacement = self._replacement(how, apply, args, {}, False)
+            if replacement is not None:
+                return replace(replacement, replacement.call.operands)
+            value = apply(*args)
+            if not stepped and _varies(value):
+                self._step(name)
+            return value
 
     def _replacement(
         self, how: Treatment, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], in_place: bool

@@ -13,14 +13,14 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.autograd.graph import Node, get_gradient_edge
+from torch.autograd.graph import Node
 from torch.overrides import TorchFunctionMode
 
 from tracer import ops
 from tracer.axis import find_place
 from tracer.graph import GradientEdge, consumptions, gradient_edge
 from tracer.hooks import is_atomic, tensors_in
-from tracer.observation import Call, Observation, Use, Wire
+from tracer.observation import Attributed, Call, Observation, Use, Wire
 from tracer.reference_log import ReferenceLog
 from tracer.source import source_line
 
@@ -34,23 +34,25 @@ class Recorder(TorchFunctionMode):
     """Notes one forward pass of `model` and the backward pass through it, as an `Observation`.
 
     Use as the listener of `tracer.hooks.listening` and as a context manager. `on_root(args, kwargs)` is asked at each call of the
-    model for the (inputs, references) of an attribution, or None to let the call pass unrecorded. Without a `log` of the
-    reference run, input and reference are expected to be joined to one doubled batch.
-    Only the first attribution is recorded; `later_runs` counts the others.
+    model what is attributed to, and says None to let the call pass unrecorded. `rule_of` names the rule that replaces a module's
+    gradient, `rule_of_node` the one behind a graph node; None is autograd. `log` is the log of the reference run, where it is
+    not half of a doubled batch. Only the first attribution is recorded; `later_runs` counts the others.
     """
 
     def __init__(
         self,
         model: nn.Module,
-        on_root: Callable[[tuple[Any, ...], dict[str, Any]], tuple[list[torch.Tensor], list[torch.Tensor]] | None],
+        on_root: Callable[[tuple[Any, ...], dict[str, Any]], Attributed | None],
         *,
         rule_of: Callable[[nn.Module], str | None] = lambda module: None,
+        rule_of_node: Callable[[Node], str | None] = lambda node: None,
         log: ReferenceLog | None = None,
     ) -> None:
         super().__init__()
         self.model = model
         self.on_root = on_root
         self.rule_of = rule_of
+        self.rule_of_node = rule_of_node
         self.log = log
         self.observation: Observation | None = None
         self.later_runs = 0
@@ -59,12 +61,11 @@ class Recorder(TorchFunctionMode):
         self._leaf_depth = 0
         self._roots = 0
         self._edges: dict[GradientEdge, Wire] = {}
-        self._leaves: dict[int, Wire] = {}
         self._references: Mapping[str, torch.Tensor] = {}
         self._reduced: tuple[int, ...] = ()
         self._numbers: Counter[str] = Counter()
         self._by_storage: dict[int, list[Wire]] = defaultdict(list)
-        self._pair: tuple[list[torch.Tensor], list[torch.Tensor]] = ([], [])
+        self._attributed: Attributed | None = None
         self._doubling: list[tuple[torch.Tensor, torch.Tensor]] = []
 
     # --- module calls -------------------------------------------------------------------------------------------------
@@ -116,24 +117,25 @@ class Recorder(TorchFunctionMode):
                 self._finish(output)
 
     def _begin(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        pair = self.on_root(args, kwargs)
-        if pair is None:
+        attributed = self.on_root(args, kwargs)
+        if attributed is None:
             return
         if self.observation is not None:
             self.later_runs += 1
             return
-        self._pair = pair
-        self.observation = Observation(examples=pair[0][0].shape[0], doubled=self.log is None)
+        self._attributed = attributed
+        self.observation = Observation(attributed.examples, attributed.doubled)
         self._active = True
 
     def _take_inputs(self) -> None:
-        if self.log is None:
-            self._doubling = list(zip(*self._pair, strict=True))  # captum is about to join them: see `_note_doubling`
+        assert self._attributed is not None
+        if self._attributed.joined_later:
+            assert self._attributed.references is not None
+            self._doubling = list(zip(self._attributed.inputs, self._attributed.references, strict=True))
             return
-        for tensor, reference in zip(*self._pair, strict=True):
-            wire = self._add_input(tensor, reference)
-            self._leaves[id(tensor)] = wire
-            self._edges[get_gradient_edge(tensor)] = wire  # type: ignore[index]
+        references = self._attributed.references or [None] * len(self._attributed.inputs)
+        for tensor, reference in zip(self._attributed.inputs, references, strict=True):
+            self._add_input(tensor, reference)
 
     def _finish(self, output: Any) -> None:
         assert self.observation is not None
@@ -151,7 +153,6 @@ class Recorder(TorchFunctionMode):
         self._leaf_depth = 0
         self._stack.clear()
         self._edges.clear()
-        self._leaves.clear()
         self._by_storage.clear()
         self._references = {}
 
@@ -293,7 +294,7 @@ class Recorder(TorchFunctionMode):
         """The wire of a tensor that an op or module takes; what made it unseen becomes a call of its own."""
         edge = gradient_edge(tensor)
         if edge is None:
-            return self._leaves.get(id(tensor))
+            return None
         return self._edges.get(edge) or self._discover(name, tensor, edge)
 
     def _wires(self, tensors: Iterable[tuple[str, torch.Tensor]]) -> list[tuple[str, Wire]]:
@@ -342,7 +343,7 @@ class Recorder(TorchFunctionMode):
     def _record_results(self, call: Call, results: list[tuple[str, torch.Tensor]]) -> None:
         """Note what a leaf call made, and have every multiplier that passes through it noted."""
         uses = {wire: Use(wire, call.index, name, overrides=call.rule == "captum") for name, wire in call.arguments}
-        self._attach([tensor for _name, tensor in results if self._is_new(tensor)], uses)
+        self._attach([tensor for _name, tensor in results if self._is_new(tensor)], uses, call)
         source = next((wire for _name, wire in call.arguments if wire.place is not None), None)
         for name, tensor in results:
             edge = gradient_edge(tensor)
@@ -361,12 +362,6 @@ class Recorder(TorchFunctionMode):
         wire.watched = True
         edge = gradient_edge(tensor)
         if edge is None:
-            if tensor.requires_grad:  # a leaf: its gradient is captured, no node of its own runs
-
-                def capture(gradient: torch.Tensor) -> None:
-                    wire.multiplier = gradient
-
-                tensor.register_hook(capture)
             return
         number = edge.output
 
@@ -375,7 +370,7 @@ class Recorder(TorchFunctionMode):
 
         edge.node.register_prehook(arrive)
 
-    def _attach(self, results: list[torch.Tensor], uses: Mapping[Wire, Use]) -> None:
+    def _attach(self, results: list[torch.Tensor], uses: Mapping[Wire, Use], call: Call | None = None) -> None:
         """Have the gradient that each use sends back noted, at the graph nodes between `results` and the used wires."""
         assert self.observation is not None
         self.observation.uses.extend(uses.values())
@@ -386,6 +381,9 @@ class Recorder(TorchFunctionMode):
             wire = self._edges[edge]
             use = uses.get(wire) or captured.setdefault(wire, Use(wire, self._stack[-1].index, "captured"))
             slots.setdefault(node, []).append((slot, use))
+            rule = self.rule_of_node(node)
+            if rule is not None and call is not None:
+                call.rule = rule
         self.observation.uses.extend(captured.values())
         for node, taken in slots.items():
             node.register_hook(_noter(taken))

@@ -24,13 +24,14 @@ from tracer.errors import InputError, ModelError, ObservationError
 from tracer.hooks import listening, module_paths
 from tracer.ledger import Ledger
 from tracer.measure import Measure
-from tracer.observation import Observation
+from tracer.observation import Attributed, Observation
 from tracer.recorder import Recorder
 from tracer.records import Floats, HookReport, Panel, Run, Status
 from tracer.store import TraceWriter
 from tracer.trace import Trace
 
 Capture = Literal["summary", "tensors"]
+PanelMaker = Callable[[tuple[torch.Tensor, ...], Floats, HookReport | None], Panel]
 _PACKAGES = ("torch", "captum", "transformers", "numpy", "deeplift-tracer")
 
 
@@ -54,7 +55,7 @@ class Outcome:
 
     delta: Floats | None = None
     attributions: tuple[torch.Tensor, ...] | None = None
-    panel_maker: Callable[[tuple[torch.Tensor, ...], Floats, HookReport | None], Panel] | None = None
+    panel_maker: PanelMaker | None = None
     status: Status = "complete"
     message: str = ""
 
@@ -69,6 +70,11 @@ def installed_versions() -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             continue
     return versions
+
+
+def started_now() -> str:
+    """The time in UTC, ISO 8601, in seconds."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def refuse_unobservable(model: nn.Module) -> None:
@@ -91,10 +97,8 @@ def captum_rule(module: nn.Module) -> str | None:
     return None
 
 
-def captum_inputs(
-    args: tuple[Any, ...], _kwargs: dict[str, Any]
-) -> tuple[list[torch.Tensor], list[torch.Tensor]] | None:
-    """(inputs, baselines) where captum's DeepLift calls the model for its attribution: it passes both as tuples."""
+def captum_inputs(args: tuple[Any, ...], _kwargs: dict[str, Any]) -> Attributed | None:
+    """Inputs and baselines where captum's DeepLift calls the model for its attribution: it passes both as tuples."""
     if not torch.is_grad_enabled() or len(args) < 2:
         return None
     inputs, baselines = args[0], args[1]
@@ -102,7 +106,7 @@ def captum_inputs(
         return None
     if not all(isinstance(tensor, torch.Tensor) for tensor in (*inputs, *baselines)):
         return None
-    return list(inputs), list(baselines)
+    return Attributed(list(inputs), list(baselines), inputs[0].shape[0], doubled=True, joined_later=True)
 
 
 class Watching:
@@ -115,7 +119,7 @@ class Watching:
         self._capture: Capture = capture
         self._writer = writer
         self._trace: Trace | None = None
-        self._started = datetime.now(UTC).isoformat(timespec="seconds")
+        self._started = started_now()
         self._clock = time.perf_counter()
         self._recorder = Recorder(model, captum_inputs, rule_of=captum_rule)
         self._listening = listening(details.names or module_paths(model), self._recorder)

@@ -57,8 +57,8 @@ class Figures:
         return len(self.parent)
 
     def has_children(self, node: int) -> bool:
-        """Whether anything ran inside this call."""
-        return bool(self.end[node] > node + 1)
+        """Whether anything ran inside this call; no for −1, which is no call."""
+        return node >= 0 and bool(self.end[node] > node + 1)
 
 
 def derive(

@@ -89,6 +89,9 @@ def _packed(facts: Sequence[Fact], width: int) -> Line:
     while len(left) > 1 and sum(fact.width + len(_GAP) for fact in left) > width:
         highest = max(fact.rank for fact in left)
         left.remove([fact for fact in left if fact.rank == highest][-1])
+    if left and left[0].width + 2 > width:
+        text, role = left[0].cells[-1]
+        return [("  ", Role.TEXT), (shorten(text, width - 2), role)]
     line: list[Cell] = [("  ", Role.TEXT)]
     for index, fact in enumerate(left):
         line += [(_GAP, Role.TEXT), *fact.cells] if index else fact.cells

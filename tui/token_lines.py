@@ -10,7 +10,7 @@ from rich.cells import cell_len
 from tracer.plain import clean, multiple
 from tracer.records import Panel, Ranking, Run
 from tracer.verdict import ranking_warning
-from tui.format import bar, fit, number, wrap
+from tui.format import bar, fit, number, shorten, wrap
 from tui.theme import Cell, Line, Role
 
 _LEAST = 20
@@ -53,7 +53,7 @@ def _outputs(panel: Panel, width: int) -> list[Line]:
     references = (*panel.output_reference, *(math.nan,) * len(panel.output))
     facts: list[list[Cell]] = []
     for index, (value, reference) in enumerate(zip(panel.output, references, strict=False)):
-        name = names[index] if index < len(names) else f"class {index}"
+        name = shorten(names[index] if index < len(names) else f"class {index}", max(width - 24, 6))
         facts.append(
             [
                 (f"{name} ", Role.TEXT),
@@ -94,7 +94,7 @@ def _ranking(ranking: Ranking, tokens: Sequence[str], width: int) -> tuple[list[
     else:
         relative = "" if ranking.relative_delta is None else f"  {multiple(ranking.relative_delta)}"
         lines.append([(fit(f"delta {number(ranking.delta, signed=True)}{relative}", width), Role.MUTED)])
-    scores = ranking.normalised
+    scores = _normalised(ranking.scores)
     ranked: list[Line] = []
     largest = max((abs(score) for score in scores if math.isfinite(score)), default=0.0)
     order = sorted(range(len(scores)), key=lambda index: -scores[index] if math.isfinite(scores[index]) else math.inf)
@@ -102,6 +102,12 @@ def _ranking(ranking: Ranking, tokens: Sequence[str], width: int) -> tuple[list[
         name = clean(tokens[index], 200) if index < len(tokens) else f"token {index}"
         ranked.append(_token(name, scores[index], largest, width))
     return lines, ranked
+
+
+def _normalised(scores: Sequence[float]) -> list[float]:
+    """As `Ranking.normalised`, but a score that is no number leaves the others readable."""
+    norm = math.hypot(*(score for score in scores if math.isfinite(score))) or 1.0
+    return [score / norm for score in scores]
 
 
 def _token(name: str, score: float, largest: float, width: int) -> Line:

@@ -102,7 +102,7 @@ def test_no_name_reaches_the_terminal_raw() -> None:
 
 @pytest.mark.parametrize("width", [40, 80, 120])
 def test_children_stand_deeper_than_their_parents_and_siblings_level(width: int) -> None:
-    parents = [-1] + list(range(11)) + [10]
+    parents = [-1, *range(11), 10]
     deep = figures(parents, [0.0] * 13)
     starts = [
         cell_len(text_of(rows.row(deep, call, True, width)))

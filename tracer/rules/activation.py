@@ -70,10 +70,10 @@ def softplus(x: Tensor, x_ref: Tensor, beta: float = 1.0, threshold: float = 20.
     drop = torch.log1p(torch.sigmoid(high) * torch.expm1(-change))
     curve = torch.where(change == 0, torch.sigmoid(high), -drop / change)
     above, above_ref = scaled > threshold, scaled_ref > threshold
-    # Between curve and line the op jumps by e^−threshold; the quotient carries the jump where the way is long enough.
+    # On long ways the quotient is exact, and it carries the jump of e^−threshold between curve and line.
     values = F.softplus(x, beta, threshold) - F.softplus(x_ref, beta, threshold)
-    crossing = (above != above_ref) & (change > 1e-3)
-    return torch.where(above & above_ref, 1.0, torch.where(crossing, values / (x - x_ref), curve))
+    quotient = (change > 1) | ((above != above_ref) & (change > 1e-3))
+    return torch.where(above & above_ref, 1.0, torch.where(quotient, values / (x - x_ref), curve))
 
 
 def log_sigmoid(x: Tensor, x_ref: Tensor) -> Tensor:

@@ -56,7 +56,8 @@ def help_lines(width: int) -> list[Line]:
     lines: list[Line] = [[("Reading the screen", Role.STRONG)]]
     for label, text in _READING:
         lines += _entry(label, text, width, Role.MUTED)
-    lines += [[], [("Glyphs", Role.STRONG), ("   a closed call has the glyph of the worst inside it", Role.MUTED)]]
+    lines += [[], [("Glyphs", Role.STRONG)]]
+    lines += _entry("", "a closed call has the glyph of the worst inside it", width, Role.MUTED)
     for severity, text in _GLYPH_TEXTS.items():
         lines += _entry(f"     {GLYPHS[severity]}", text, width, SEVERITY_ROLES[severity])
     for title, scopes in _GROUPS:

@@ -19,7 +19,7 @@ class Detail(LinesView):
         super().__init__(id=id)
         self.trace = trace
         self.figures = figures
-        self.node = -1
+        self.node: int | None = None
         self._delta = float(trace.delta.sum())
 
     def show_call(self, node: int) -> None:

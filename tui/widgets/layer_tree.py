@@ -128,9 +128,9 @@ class LayerTree(ScrollView, can_focus=True):
     def action_close(self) -> None:
         """Close the selected call, or go to the call around it."""
         node = self.selected
-        if self.outline.expanded[node] and self.figures.has_children(node):
+        if self.figures.has_children(node) and self.outline.expanded[node]:
             self.action_toggle_call()
-        elif self.figures.parent[node] >= 0:
+        elif node >= 0 and self.figures.parent[node] >= 0:
             self.go_to(int(self.figures.parent[node]))
 
     def action_open(self) -> None:
