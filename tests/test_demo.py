@@ -15,7 +15,7 @@ import torch
 import tracer
 from tracer.cli import main
 from tracer.demo.model import TARGET, TEXT, demo_model
-from tracer.demo.run import VARIANTS, DemoResult, run_demo
+from tracer.demo.run import RUNS, DemoResult, run_demo
 from tracer.explicit import explicit
 from tracer.subject import make_subject
 from tracer.trace import Trace
@@ -36,7 +36,7 @@ def result(folder: Path) -> DemoResult:
 
 @pytest.fixture(scope="module")
 def traces(result: DemoResult, folder: Path) -> Iterator[dict[str, Trace]]:
-    opened = {name: tracer.open_trace(folder / f"{name}.dltrace") for name, _kinds in VARIANTS}
+    opened = {name: tracer.open_trace(folder / f"{name}.dltrace") for name, _method, _kinds in RUNS}
     yield opened
     for trace in opened.values():
         trace.close()
@@ -50,7 +50,7 @@ def test_the_delta_explodes_when_captum_rules_softmax(traces: dict[str, Trace]) 
     assert traces["softmax-gelu"].run.relative_delta > 100_000
 
 
-@pytest.mark.parametrize("name", [name for name, _kinds in VARIANTS])
+@pytest.mark.parametrize("name", [name for name, _method, _kinds in RUNS])
 def test_self_leaks_sum_to_captums_delta(traces: dict[str, Trace], name: str) -> None:
     trace = traces[name]
     total = trace.leaks()[1].sum()
@@ -61,6 +61,17 @@ def test_self_leaks_sum_to_captums_delta(traces: dict[str, Trace], name: str) ->
 @pytest.mark.parametrize("name", ["softmax", "softmax-gelu"])
 def test_the_worst_call_is_in_the_first_layer(traces: dict[str, Trace], name: str) -> None:
     assert traces[name].worst(1)[0].path.startswith("bert.encoder.layer.0.")
+
+
+def test_exact_rules_make_the_delta_vanish_on_the_model_as_shipped(traces: dict[str, Trace]) -> None:
+    run = traces["exact"].run
+    assert (run.method, run.variant) == ("exact", "as shipped")
+    assert abs(run.delta[0]) <= 1e-5
+    scores = dict(zip(run.tokens[0], run.panel.rankings[-1].scores, strict=True))
+    assert {token for token, _ in sorted(scores.items(), key=lambda item: -item[1])[:2]} == {"amazing", "great"}
+    assert max(abs(node.self_leak[0]) for node in traces["exact"].nodes) < 1e-4
+    rules = {node.rule for node in traces["exact"].nodes}
+    assert rules == {"autograd", "exact"}
 
 
 def test_multipliers_grow_towards_the_input(traces: dict[str, Trace]) -> None:
@@ -94,9 +105,16 @@ def test_the_table_says_it_all(result: DemoResult, folder: Path) -> None:
     lines = result.table.splitlines()
     assert TEXT in lines[0]
     assert "the attributions should add up to +" in lines[1]
-    for variant in ("as shipped", "softmax explicit", "softmax and GELU explicit"):
-        assert sum(line.startswith(variant) for line in lines) == 1
+    for run in (
+        "captum, as shipped",
+        "captum, softmax explicit",
+        "captum, softmax and GELU explicit",
+        "exact, as shipped",
+    ):
+        assert sum(line.startswith(run) for line in lines) == 1
     assert sum("worst call: bert.encoder.layer." in line for line in lines) == 3
+    assert lines[-5].strip() == "worst call: none: nothing leaks"
+    assert max(map(len, lines[:-3])) <= 120  # the last lines hold file names
     assert any("Integrated Gradients has not converged" in line for line in lines)
     assert result.worst == folder / "softmax-gelu.dltrace"
     assert str(result.worst) in lines[-1]
@@ -134,7 +152,24 @@ def test_in_double_precision_the_ledger_closes_and_captum_is_not_disturbed(
         attributions, delta = DeepLift(subject.model).attribute(*call, return_convergence_delta=True)
         with tracer.watch(subject.model, capture="summary", details=tracer.Details(names=subject.names)) as watching:
             watched = DeepLift(subject.model).attribute(*call)
+        emulated = tracer.record(
+            subject.model,
+            subject.inputs,
+            subject.baselines,
+            target=subject.target,
+            rules=["nothing at all=exact"],
+            capture="summary",
+            additional_forward_args=extras,
+            details=tracer.Details(names=subject.names),
+        )
     assert torch.equal(watched, attributions)
     total = watching.trace.leaks()[1].sum()
     assert total == pytest.approx(delta.item(), rel=1e-9)
     assert all(node.kind in ("module", "op") for node in watching.trace.nodes)
+    # captum's rulebook, emulated, is captum: attributions and every call's leak
+    assert emulated.run.rulebook == "captum nothing at all=exact"
+    assert np.allclose(emulated.attributions[0], attributions.detach().numpy(), rtol=1e-6, atol=1e-12)
+    scale = max(abs(node.leak[0]) for node in watching.trace.nodes)
+    for real, ours in zip(watching.trace.nodes, emulated.nodes, strict=True):
+        assert (real.path, real.call) == (ours.path, ours.call)
+        assert abs(real.leak[0] - ours.leak[0]) <= 1e-6 * max(abs(real.leak[0]), 1e-6 * scale), real.path

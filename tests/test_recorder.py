@@ -234,26 +234,29 @@ def test_summary_keeps_figures_and_no_tensors() -> None:
 
 def test_without_an_attribution_the_block_says_what_to_do() -> None:
     model, x, reference = make("plain", torch.float64)
-    with pytest.raises(ObservationError, match="no captum DeepLift attribution of this model was seen"):
-        with tracer.watch(model):
-            attribute(make("plain", torch.float64)[0], x, reference)
+    with (
+        pytest.raises(ObservationError, match="no captum DeepLift attribution of this model was seen"),
+        tracer.watch(model),
+    ):
+        attribute(make("plain", torch.float64)[0], x, reference)
 
 
 def test_the_first_of_several_attributions_is_kept_with_a_word() -> None:
     model, x, reference = make("plain", torch.float64)
-    with pytest.warns(UserWarning, match="2 attributions ran inside one `with` block: the trace is of the first"):
-        with tracer.watch(model) as watching:
-            expected, _ = attribute(model, x, reference)
-            attribute(model, 2 * x, reference)
+    with (
+        pytest.warns(UserWarning, match="2 attributions ran inside one `with` block: the trace is of the first"),
+        tracer.watch(model) as watching,
+    ):
+        expected, _ = attribute(model, x, reference)
+        attribute(model, 2 * x, reference)
     assert np.array_equal(watching.trace.attributions[0], expected.numpy())
 
 
 def test_an_exception_leaves_the_model_clean_and_the_calls_so_far(tmp_path: Path) -> None:
     model, before = Wrong(), state(Wrong())
     file = tmp_path / "wrong.dltrace"
-    with pytest.raises(RuntimeError, match="mat1 and mat2"):
-        with tracer.watch(model, file):
-            attribute(model, torch.ones(1, 4), torch.zeros(1, 4))
+    with pytest.raises(RuntimeError, match="mat1 and mat2"), tracer.watch(model, file):
+        attribute(model, torch.ones(1, 4), torch.zeros(1, 4))
     assert {k: v[1] for k, v in state(model).items()} == {k: v[1] for k, v in before.items()}
     trace = tracer.open_trace(file)
     assert trace.run.status == "failed"

@@ -10,8 +10,8 @@ import torch
 class Place(NamedTuple):
     """The examples lie on `axis`, `inner` neighbouring elements of it belonging to one example.
 
-    A plain example axis has `inner` 1. Merged with H heads behind it, `inner` is H. Merged with positions before it, the
-    pattern of all examples repeats along the axis.
+    A plain example axis has `inner` 1. Merged with H heads behind it, `inner` is H. Merged with positions before it,
+    the pattern of all examples repeats along the axis.
     """
 
     axis: int
@@ -25,8 +25,8 @@ def find_place(
 
     `reduced` are the axes that the op summed, averaged or picked from, should it have done so.
 
-    Views keep the examples' distance in memory, copies that reshape keep their distance in row-major order, and other ops keep
-    the axis; where none of this fits, it is the first axis that can be divided by `rows`.
+    Views keep the examples' distance in memory, copies that reshape keep their distance in row-major order, and other
+    ops keep the axis; where none of this fits, it is the first axis that can be divided by `rows`.
     """
     if source is not None:
         parent, place = source
@@ -49,7 +49,9 @@ def find_place(
                 found = Place(place.axis, size // rows)
         if found is not None and tensor.shape[found.axis] % rows == 0:
             return found
-    return next((Place(axis, size // rows) for axis, size in enumerate(tensor.shape) if size and size % rows == 0), None)
+    return next(
+        (Place(axis, size // rows) for axis, size in enumerate(tensor.shape) if size and size % rows == 0), None
+    )
 
 
 def halves(tensor: torch.Tensor, place: Place, rows: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -57,7 +59,7 @@ def halves(tensor: torch.Tensor, place: Place, rows: int) -> tuple[torch.Tensor,
     if tensor.shape[place.axis] == rows * place.inner:
         first, second = tensor.chunk(2, place.axis)
         return first, second
-    split = tensor.unflatten(place.axis, (-1, rows * place.inner))
+    split = _split(tensor, place.axis, -1, rows * place.inner)
     first, second = split.chunk(2, place.axis + 1)
     return first.flatten(place.axis, place.axis + 1), second.flatten(place.axis, place.axis + 1)
 
@@ -69,8 +71,12 @@ def per_example(tensor: torch.Tensor, place: Place | None, examples: int) -> tor
     if place is None:
         rest = tensor.reshape(1, -1)
         return torch.cat([rest, torch.zeros(examples - 1, rest.shape[1], dtype=rest.dtype, device=rest.device)])
-    split = tensor.unflatten(place.axis, (-1, examples, place.inner))
+    split = _split(tensor, place.axis, -1, examples, place.inner)
     return split.movedim(place.axis + 1, 0).reshape(examples, -1)
+
+
+def _split(tensor: torch.Tensor, axis: int, *sizes: int) -> torch.Tensor:
+    return tensor.reshape(*tensor.shape[:axis], *sizes, *tensor.shape[axis + 1 :])
 
 
 def _row_major(shape: torch.Size) -> list[int]:

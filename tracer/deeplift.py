@@ -46,7 +46,8 @@ class Observer(Protocol):
         """Around the reference's own run; not entered where both runs share a batch."""
 
     def input_run(self, engine: PairedEvaluation, inputs: int) -> AbstractContextManager[None]:
-        """Around the input's run, or that of the doubled batch; the model's first `inputs` arguments are attributed to."""
+        """Around the input's run, or that of the doubled batch; the model's first `inputs` arguments are attributed
+        to."""
 
 
 class _Unobserved:
@@ -87,7 +88,8 @@ class DeepLift:
         baseline_forward_args: Any = None,
         observer: Observer | None = None,
     ) -> Any:
-        """Attributions of the shape of `inputs` (tensor or tuple), with `return_convergence_delta` a pair with (E,) deltas.
+        """Attributions of the shape of `inputs` (tensor or tuple), with `return_convergence_delta` a pair with (E,)
+        deltas.
 
         `baselines`: tensor, number or tuple of these; None is zero; one example serves all. `target` selects one number
         an example (`tracer.target.select`). `additional_forward_args` follow the inputs in the call and are not
@@ -96,9 +98,7 @@ class DeepLift:
         baselines). Law: Σ attributions = f(x) − f(x') per example.
         """
         xs, refs = _formatted(inputs, baselines)
-        found = self.evaluate(
-            xs, refs, target, additional_forward_args, baseline_forward_args, observer=observer
-        )
+        found = self.evaluate(xs, refs, target, additional_forward_args, baseline_forward_args, observer=observer)
         attributions: Tensors
         if custom_attribution_func is not None:
             count = len(inspect.signature(custom_attribution_func).parameters)
@@ -160,9 +160,7 @@ class DeepLift:
                     raise InputError("layer contributions need a rulebook without captum's rules")
                 found = self._doubled(leaves, refs, target, args, observer or _Unobserved())
             else:
-                found = self._paired(
-                    leaves, refs, target, args, baseline_args, layers or {}, observer or _Unobserved()
-                )
+                found = self._paired(leaves, refs, target, args, baseline_args, layers or {}, observer or _Unobserved())
         self.notes = found.notes
         return found
 
@@ -190,12 +188,12 @@ class DeepLift:
         multipliers = _gradients(output, leaves)
         return Evaluation(multipliers, output.detach(), reference, tuple(engine.notes), seen.contributions)
 
-    def _doubled(
-        self, leaves: Tensors, refs: Tensors, target: Target, args: Any, observer: Observer
-    ) -> Evaluation:
+    def _doubled(self, leaves: Tensors, refs: Tensors, target: Target, args: Any, observer: Observer) -> Evaluation:
         engine = DoubledEvaluation(self.model, self.rulebook)
         rows = 2 * leaves[0].shape[0]
-        both = tuple(torch.cat([x.detach(), ref.detach()]).requires_grad_() for x, ref in zip(leaves, refs, strict=True))
+        both = tuple(
+            torch.cat([x.detach(), ref.detach()]).requires_grad_() for x, ref in zip(leaves, refs, strict=True)
+        )
         repeated = tuple(torch.cat([a, a]) if isinstance(a, Tensor) and a.dim() else a for a in args)
         with engine.doubled_pass(rows), observer.input_run(engine, len(leaves)):
             halves = output_tensor(self.model(*(t.clone() for t in both), *repeated)).chunk(2)
@@ -206,7 +204,8 @@ class DeepLift:
 
 
 class _Layers:
-    """Σ m·Δ at the output of each call of the modules listened to: values in the first run, multipliers in the second."""
+    """Σ m·Δ at the output of each call of the modules listened to: values in the first run, multipliers in the
+    second."""
 
     def __init__(self, examples: int) -> None:
         self.contributions: dict[str, list[Tensor]] = {}

@@ -1,4 +1,5 @@
-"""Evaluation on a doubled batch, as captum runs it: what captum's own rules do, call by call, with other rules beside them.
+"""Evaluation on a doubled batch, as captum runs it: what captum's own rules do, call by call, with other rules beside
+them.
 
 captum puts input and reference into one batch, and two of its rules mix the halves (softmax subtracts the mean over
 both, max-pool adds both), so its multipliers are only defined there. Its formulas are taken from the installed captum.

@@ -1,8 +1,8 @@
 """Where a computation took its gradients from, read off the autograd graph without adding anything to it.
 
-A tensor's *gradient edge* is the pair (node, output number) that autograd itself uses for it; aliases of a tensor share it, an
-in-place operation replaces it. Hooks on nodes watch multipliers pass without an extra op in the user's graph, so the
-observed run computes bit for bit what the unobserved run does, hooks of other libraries included.
+A tensor's *gradient edge* is the pair (node, output number) that autograd itself uses for it; aliases of a tensor
+share it, an in-place operation replaces it. Hooks on nodes watch multipliers pass without an extra op in the user's
+graph, so the observed run computes bit for bit what the unobserved run does, hooks of other libraries included.
 """
 
 from __future__ import annotations

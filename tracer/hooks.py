@@ -26,7 +26,8 @@ def module_paths(model: nn.Module) -> dict[nn.Module, str]:
 
 
 def is_atomic(module: nn.Module) -> bool:
-    """Whether a module is one op to the reader: a childless `torch.nn` module, such as `nn.Linear` or `nn.LayerNorm`."""
+    """Whether a module is one op to the reader: a childless `torch.nn` module, such as `nn.Linear` or
+    `nn.LayerNorm`."""
     return type(module).__module__.startswith("torch.nn.modules") and next(module.children(), None) is None
 
 

@@ -6,9 +6,9 @@ A wire's flow leaves its producer once and enters its consumers in parts, so it 
 
     Σ leak(leaf calls) + Σ lost(wires) = Σ m_x·Δx − (f(x) − f(x')) = the convergence delta
 
-for any multipliers, right or wrong. lost(w) = flow at the producer − Σ flows at the consumers is not zero where a hook overwrote the
-gradient of a tensor that several calls consume; each such wire gets a row of its own. What then remains (rounding, and
-calls that could not be observed) is the self leak of the model's own row.
+for any multipliers, right or wrong. lost(w) = flow at the producer − Σ flows at the consumers is not zero where a hook
+overwrote the gradient of a tensor that several calls consume; each such wire gets a row of its own. What then remains
+(rounding, and calls that could not be observed) is the self leak of the model's own row.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -90,13 +91,15 @@ class Ledger:
         found = []
         for wire in self.observation.inputs:
             multiplier, difference = self.measure.multiplier(wire, wire.multiplier), self.measure.difference(wire)
-            value = self.measure.value(wire)
-            known = multiplier is not None and difference is not None
-            found.append(multiplier * difference if known else torch.zeros_like(value))
+            if multiplier is None or difference is None:
+                found.append(torch.zeros_like(self.measure.value(wire)))
+            else:
+                found.append(multiplier * difference)
         return tuple(found)
 
     def rows(self) -> Iterable[tuple[Node, tuple[Edge, ...]]]:
-        """Every call as a node with its edges, in preorder; lost flows as rows after the call whose result they left."""
+        """Every call as a node with its edges, in preorder; lost flows as rows after the call whose result they
+        left."""
         rows = [_Row(call, None, self._own_leak(call)) for call in self.observation.calls]
         children: dict[int | None, list[_Row]] = defaultdict(list)
         lost = self._lost()
@@ -110,7 +113,9 @@ class Ledger:
             assert row.call is not None
             row.children = children[row.call.index]
         root = rows[0]
-        root.children = [_Row(None, wire, lost[wire]) for wire in self.observation.inputs if wire in lost] + root.children
+        root.children = [
+            _Row(None, wire, lost[wire]) for wire in self.observation.inputs if wire in lost
+        ] + root.children
         root.own = root.own + self.delta - root.add_up()
         root.leak = self.delta
         return self._number(root)
@@ -122,7 +127,8 @@ class Ledger:
 
     @staticmethod
     def _settle_overrides(uses: list[Use]) -> None:
-        """A rule that rewrites its input tensor's gradient: the last one to do so decides, what earlier ones sent is gone."""
+        """A rule that rewrites its input tensor's gradient: the last one to do so decides, what earlier ones sent is
+        gone."""
         rewriting = [use for use in uses if use.overrides]
         for use in rewriting:
             use.multiplier = None
@@ -172,7 +178,13 @@ class Ledger:
         losses: dict[str, int] = defaultdict(int)
         for number, (row, parent, depth) in enumerate(order):
             children = tuple(numbers[id(child)] for child in row.children)
-            place = {"id": number, "parent": parent, "end": ends[number], "depth": depth, "children": children}
+            place: dict[str, Any] = {
+                "id": number,
+                "parent": parent,
+                "end": ends[number],
+                "depth": depth,
+                "children": children,
+            }
             if row.call is not None:
                 yield self._node(row, row.call, place)
             else:
@@ -180,7 +192,7 @@ class Ledger:
                 yield self._lost_node(row, row.lost, place, losses)
 
     def _lost_node(
-        self, row: _Row, wire: Wire, place: dict[str, object], losses: dict[str, int]
+        self, row: _Row, wire: Wire, place: dict[str, Any], losses: dict[str, int]
     ) -> tuple[Node, tuple[Edge, ...]]:
         maker = self.observation.calls[wire.producer] if wire.producer is not None else None
         path = f"{maker.path if maker else ''}/lost path"
@@ -190,11 +202,11 @@ class Ledger:
             path=path, call=number, kind="lost", type=f"{uses} consumers, gradient overwritten", source=None, rule="none",
             leak=row.own, self_leak=row.own, gain=float("nan"), relative_leak=float("nan"),
             largest_secant=float("nan"), small_differences=0, dropped_differences=0, nonfinite=0, seconds=0.0,
-            **place,  # type: ignore[arg-type]
+            **place,
         )  # fmt: skip
         return node, (self._edge("out", 0, "output", wire, wire.multiplier),)
 
-    def _node(self, row: _Row, call: Call, place: dict[str, object]) -> tuple[Node, tuple[Edge, ...]]:
+    def _node(self, row: _Row, call: Call, place: dict[str, Any]) -> tuple[Node, tuple[Edge, ...]]:
         into, out = self._into(call), self._out_of(call)
         edges = (
             *(self._edge("in", slot, *entry) for slot, entry in enumerate(into)),
@@ -210,7 +222,7 @@ class Ledger:
             largest_secant=secant, small_differences=small, dropped_differences=dropped,
             nonfinite=sum(edge.multiplier_statistics.nonfinite for edge in edges if edge.multiplier_statistics),
             seconds=call.seconds,
-            **place,  # type: ignore[arg-type]
+            **place,
         )  # fmt: skip
         return node, edges
 
@@ -263,7 +275,8 @@ class Ledger:
         )
 
     def _elementwise(self, into: Multipliers, out: Multipliers) -> tuple[float, int, int]:
-        """(largest |secant|, elements with small Δin, those of them with a Δout that is not small), where shapes agree."""
+        """(largest |secant|, elements with small Δin, those of them with a Δout that is not small), where shapes
+        agree."""
         if len(into) != 1 or len(out) != 1:
             return float("nan"), 0, 0
         (_, source, sent), (_, result, arrived) = into[0], out[0]

@@ -83,8 +83,8 @@ class Measure:
         """Δ = value − reference; None where the reference is not known or has another shape."""
         if wire not in self._differences:
             value, reference = self.value(wire), self.reference(wire)
-            known = reference is not None and reference.shape == value.shape
-            self._differences[wire] = value - reference if known and value.is_floating_point() else None
+            known = reference is not None and reference.shape == value.shape and value.is_floating_point()
+            self._differences[wire] = value - reference if reference is not None and known else None
         return self._differences[wire]
 
     def flow(self, wire: Wire, gradient: torch.Tensor | None) -> Floats:
@@ -126,8 +126,10 @@ class Measure:
             self._kept.append(tensor)
             plain = tensor.detach().cpu().contiguous().reshape(-1)
             if plain.numel() == 1:
-                plain = plain.clone(memory_format=torch.contiguous_format)  # one element counts as contiguous with any stride, but cannot be seen as bytes
-            raw = memoryview(plain.view(torch.uint8).numpy()) if plain.numel() else b""
+                plain = plain.clone(
+                    memory_format=torch.contiguous_format
+                )  # one element counts as contiguous with any stride, but cannot be seen as bytes
+            raw = memoryview(plain.view(torch.uint8).numpy().data) if plain.numel() else b""
             self._references[id(tensor)] = self.sink.put_tensor(raw, dtype_name(tensor), tuple(tensor.shape))
         return self._references[id(tensor)]
 

@@ -10,7 +10,6 @@ from os import PathLike
 from typing import Any, Literal
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 from torch.autograd.graph import Node
 
@@ -47,14 +46,16 @@ def record(
 ) -> Trace:
     """A trace of one attribution of `model` at `inputs` against `baselines` (None: zeros), by `method`.
 
-    `method`: "captum" observes the installed captum's own DeepLift; "exact" and "gradient" run the rulebooks of that name.
-    `rules` ("PATTERN=RULE") override the rulebook for the calls that match; with "captum" the installed captum is then emulated,
-    since only its emulation can be told to differ. `inputs` is a floating-point tensor (E, ...) or a tuple of them, `baselines` the
-    same or anything that broadcasts to it (a number, a tensor with one example); `target` and `additional_forward_args` are as in
-    captum. `path` is the file to write (None: kept in memory), `capture` "tensors" or "summary".
+    `method`: "captum" observes the installed captum's own DeepLift; "exact" and "gradient" run the rulebooks of that
+    name. `rules` ("PATTERN=RULE") override the rulebook for the calls that match; with "captum" the installed captum
+    is then emulated, since only its emulation can be told to differ. `inputs` is a floating-point tensor (E, ...) or a
+    tuple of them, `baselines` the same or anything that broadcasts to it (a number, a tensor with one example);
+    `target` and `additional_forward_args` are as in captum. `path` is the file to write (None: kept in memory),
+    `capture` "tensors" or "summary".
 
-    The model is left as it was. Outputs that are no tensors are unwrapped to their logits. Raises `TracerError`s: `InputError` for
-    inputs that do not fit, `ObservationError` where the method itself fails; captum's calls up to the failure are kept in `path`.
+    The model is left as it was. Outputs that are no tensors are unwrapped to their logits. Raises `TracerError`s:
+    `InputError` for inputs that do not fit, `ObservationError` where the method itself fails; captum's calls up to the
+    failure are kept in `path`.
     """
     details = details or Details(target="" if target is None else str(target))
     for tensor in inputs if isinstance(inputs, tuple) else (inputs,):
@@ -118,8 +119,9 @@ def _record_rulebook(
     started, clock = started_now(), time.perf_counter()
     with TraceWriter(path, force=force) as writer:
         recording = _Recording(model, details, rulebook)
+        inputs, baselines, target, extras = call
         attributions, delta = DeepLift(model, rulebook=rulebook).attribute(
-            *call, return_convergence_delta=True, observer=recording
+            inputs, baselines, target, extras, return_convergence_delta=True, observer=recording
         )
         assert recording.recorder is not None
         assert recording.recorder.observation is not None

@@ -17,10 +17,11 @@ from tracer.records import Kind
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Attributed:
-    """What a call of the model attributes to. With `doubled`, input and reference share one batch, the input in its first half.
+    """What a call of the model attributes to. With `doubled`, input and reference share one batch, the input in its
+    first half.
 
-    `joined_later`: captum's hook on the model is about to join `inputs` and `references`; otherwise `inputs` are what the model gets,
-    and `references` their values in the reference's own run (None where they are in the batch).
+    `joined_later`: captum's hook on the model is about to join `inputs` and `references`; otherwise `inputs` are what
+    the model gets, and `references` their values in the reference's own run (None where they are in the batch).
     """
 
     inputs: list[torch.Tensor]

@@ -1,4 +1,5 @@
-"""What a torch function is: its common name, and whether it computes, only reshapes, or is none of the ledger's business.
+"""What a torch function is: its common name, and whether it computes, only reshapes, or is none of the ledger's
+business.
 
 One op has many doors (`torch.softmax`, `F.softmax`, `Tensor.softmax`, `x @ y`, `x += y`); all lead to one name.
 """
@@ -18,37 +19,38 @@ Role = Literal["compute", "shape", "composite", "ignore"]
 _OPERATORS = {
     "radd": "add", "iadd": "add", "subtract": "sub", "isub": "sub", "rmul": "mul", "multiply": "mul", "imul": "mul",
     "truediv": "div", "rtruediv": "rdiv", "rdiv": "rdiv", "itruediv": "div", "idiv": "div", "divide": "div",
-    "true_divide": "div", "rpow": "rpow", "ipow": "pow", "rmatmul": "rmatmul", "imatmul": "matmul",
-    "negative": "neg", "absolute": "abs", "concat": "cat", "concatenate": "cat", "arctan": "atan", "swapdims": "transpose",
-    "swapaxes": "transpose", "special_expit": "sigmoid", "special_erf": "erf", "special_softmax": "softmax",
+    "true_divide": "div", "rpow": "rpow", "ipow": "pow", "rmatmul": "rmatmul", "imatmul": "matmul", "negative": "neg",
+    "absolute": "abs", "concat": "cat", "concatenate": "cat", "arctan": "atan", "swapdims": "transpose", "swapaxes":
+    "transpose", "special_expit": "sigmoid", "special_erf": "erf", "special_softmax": "softmax",
     "special_log_softmax": "log_softmax", "special_logsumexp": "logsumexp", "clip": "clamp", "rsub": "rsub",
     "_softmax": "softmax", "_log_softmax": "log_softmax", "conj": "ignore",
 }  # fmt: skip
 
 _SHAPE = {
-    "view", "reshape", "view_as", "reshape_as", "transpose", "permute", "t", "T", "mT", "H", "mH", "movedim", "moveaxis",
-    "flatten", "unflatten", "squeeze", "unsqueeze", "contiguous", "clone", "alias", "narrow", "select", "getitem",
-    "chunk", "split", "unbind", "tensor_split", "expand", "expand_as", "broadcast_to", "unfold_view", "diagonal", "flip",
-    "roll", "adjoint", "unsafe_chunk", "unsafe_split", "split_with_sizes", "hsplit", "vsplit", "dsplit", "atleast_1d",
-    "atleast_2d", "atleast_3d", "ravel", "as_strided", "repeat_interleave", "tile", "repeat", "index_select", "real",
-    "pixel_shuffle", "pixel_unshuffle", "swapaxes",
+    "view", "reshape", "view_as", "reshape_as", "transpose", "permute", "t", "T", "mT", "H", "mH", "movedim",
+    "moveaxis", "flatten", "unflatten", "squeeze", "unsqueeze", "contiguous", "clone", "alias", "narrow", "select",
+    "getitem", "chunk", "split", "unbind", "tensor_split", "expand", "expand_as", "broadcast_to", "unfold_view",
+    "diagonal", "flip", "roll", "adjoint", "unsafe_chunk", "unsafe_split", "split_with_sizes", "hsplit", "vsplit",
+    "dsplit", "atleast_1d", "atleast_2d", "atleast_3d", "ravel", "as_strided", "repeat_interleave", "tile", "repeat",
+    "index_select", "real", "pixel_shuffle", "pixel_unshuffle", "swapaxes",
 }  # fmt: skip
 
 # Python functions of torch that hold several ops; a reader wants to see into them.
 _COMPOSITES = {"multi_head_attention_forward", "normalize", "tensordot", "cosine_embedding_loss"}
 
 _IGNORED = {
-    "detach", "detach_", "requires_grad_", "register_hook", "register_post_accumulate_grad_hook", "retain_grad", "backward",
-    "size", "dim", "numel", "stride", "storage_offset", "data_ptr", "is_contiguous", "is_floating_point", "is_complex",
-    "is_same_size", "element_size", "get_device", "item", "tolist", "numpy", "len", "bool", "hash", "repr", "format",
-    "storage", "untyped_storage", "type", "nelement", "ndimension", "int", "float_", "index", "contains", "iter", "array",
-    "_set_grad_enabled", "set_grad_enabled", "is_inference", "ignore", "allclose", "equal", "result_type", "can_cast",
-    "zeros_like", "ones_like", "empty_like", "full_like", "rand_like", "randn_like", "new_zeros", "new_ones", "new_empty",
-    "new_full", "new_tensor", "argmax", "argmin", "argsort", "eq", "ne", "lt", "le", "gt", "ge", "isnan", "isinf", "isfinite",
-    "any", "all", "logical_and", "logical_or", "logical_not", "logical_xor", "bitwise_and", "bitwise_or", "bitwise_not",
-    "bitwise_xor", "nonzero", "count_nonzero", "searchsorted", "bucketize", "sign", "has_names", "is_nonzero", "deepcopy",
-    "reduce_ex", "setstate", "dlpack", "share_memory_", "cpu", "cuda", "pin_memory", "is_shared", "record_stream",
-    "get", "set", "delete", "isin", "dtype", "shape", "device",
+    "detach", "detach_", "requires_grad_", "register_hook", "register_post_accumulate_grad_hook", "retain_grad",
+    "backward", "size", "dim", "numel", "stride", "storage_offset", "data_ptr", "is_contiguous", "is_floating_point",
+    "is_complex", "is_same_size", "element_size", "get_device", "item", "tolist", "numpy", "len", "bool", "hash",
+    "repr", "format", "storage", "untyped_storage", "type", "nelement", "ndimension", "int", "float_", "index",
+    "contains", "iter", "array", "_set_grad_enabled", "set_grad_enabled", "is_inference", "ignore", "allclose",
+    "equal", "result_type", "can_cast", "zeros_like", "ones_like", "empty_like", "full_like", "rand_like",
+    "randn_like", "new_zeros", "new_ones", "new_empty", "new_full", "new_tensor", "argmax", "argmin", "argsort", "eq",
+    "ne", "lt", "le", "gt", "ge", "isnan", "isinf", "isfinite", "any", "all", "logical_and", "logical_or",
+    "logical_not", "logical_xor", "bitwise_and", "bitwise_or", "bitwise_not", "bitwise_xor", "nonzero",
+    "count_nonzero", "searchsorted", "bucketize", "sign", "has_names", "is_nonzero", "deepcopy", "reduce_ex",
+    "setstate", "dlpack", "share_memory_", "cpu", "cuda", "pin_memory", "is_shared", "record_stream", "get", "set",
+    "delete", "isin", "dtype", "shape", "device",
 }  # fmt: skip
 
 
@@ -130,7 +132,11 @@ def body(function: types.FunctionType) -> types.FunctionType:
     """
     no = {name: lambda *_tensors: False for name in function.__globals__ if name.startswith("has_torch_function")}
     copy = types.FunctionType(
-        function.__code__, {**function.__globals__, **no}, function.__name__, function.__defaults__, function.__closure__
+        function.__code__,
+        {**function.__globals__, **no},
+        function.__name__,
+        function.__defaults__,
+        function.__closure__,
     )
     copy.__kwdefaults__ = function.__kwdefaults__
     return copy

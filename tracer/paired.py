@@ -218,7 +218,9 @@ class PairedEvaluation(TorchFunctionMode):
             differing = self._differing(held, references)
             if not differing:
                 return None
-            self._note(name, rule, "discrete choice" if call.linear == "same choice" else "differing constant", differing)
+            self._note(
+                name, rule, "discrete choice" if call.linear == "same choice" else "differing constant", differing
+            )
         xs: list[Tensor] = [t.detach() for t in operands]
         x_refs = [x if r is None else r for x, r in zip(xs, references, strict=True)]
         for x, x_ref in zip(xs, x_refs, strict=True):
@@ -363,4 +365,3 @@ def _out_of_place(
     position = how.inplace_position
     assert position is not None
     return func, (*args[:position], False, *args[position + 1 :]), kwargs
-

@@ -1,7 +1,7 @@
 """The recorder: notes every module call, every functional op and every multiplier of one attribution.
 
-Nothing is inserted into the user's computation and nothing is written on the user's modules: module hooks tell of calls, a
-`TorchFunctionMode` tells of ops, and hooks on autograd's own nodes tell of multipliers (see `tracer.graph`).
+Nothing is inserted into the user's computation and nothing is written on the user's modules: module hooks tell of
+calls, a `TorchFunctionMode` tells of ops, and hooks on autograd's own nodes tell of multipliers (see `tracer.graph`).
 """
 
 from __future__ import annotations
@@ -33,10 +33,11 @@ _RESHAPING_NODES = (
 class Recorder(TorchFunctionMode):
     """Notes one forward pass of `model` and the backward pass through it, as an `Observation`.
 
-    Use as the listener of `tracer.hooks.listening` and as a context manager. `on_root(args, kwargs)` is asked at each call of the
-    model what is attributed to, and says None to let the call pass unrecorded. `rule_of` names the rule that replaces a module's
-    gradient, `rule_of_node` the one behind a graph node; None is autograd. `log` is the log of the reference run, where it is
-    not half of a doubled batch. Only the first attribution is recorded; `later_runs` counts the others.
+    Use as the listener of `tracer.hooks.listening` and as a context manager. `on_root(args, kwargs)` is asked at each
+    call of the model what is attributed to, and says None to let the call pass unrecorded. `rule_of` names the rule
+    that replaces a module's gradient, `rule_of_node` the one behind a graph node; None is autograd. `log` is the log
+    of the reference run, where it is not half of a doubled batch. Only the first attribution is recorded; `later_runs`
+    counts the others.
     """
 
     def __init__(
@@ -133,9 +134,9 @@ class Recorder(TorchFunctionMode):
             assert self._attributed.references is not None
             self._doubling = list(zip(self._attributed.inputs, self._attributed.references, strict=True))
             return
-        references = self._attributed.references or [None] * len(self._attributed.inputs)
-        for tensor, reference in zip(self._attributed.inputs, references, strict=True):
-            self._add_input(tensor, reference)
+        references = self._attributed.references
+        for index, tensor in enumerate(self._attributed.inputs):
+            self._add_input(tensor, None if references is None else references[index])
 
     def _finish(self, output: Any) -> None:
         assert self.observation is not None
@@ -207,9 +208,7 @@ class Recorder(TorchFunctionMode):
             self._reduced = ()
         return output
 
-    def _run_composite(
-        self, name: str, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Any:
+    def _run_composite(self, name: str, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         self._references = {}
         inputs = self._wires(ops.arguments(args, kwargs))
         call = self._open(f"{self._stack[-1].path}/{name}", "op", name, source_line(), "autograd", leaf=False)
@@ -322,9 +321,7 @@ class Recorder(TorchFunctionMode):
 
     # --- multipliers --------------------------------------------------------------------------------------------------
 
-    def _take_arguments(
-        self, args: tuple[Any, ...], kwargs: dict[str, Any], watched: bool
-    ) -> list[tuple[str, Wire]]:
+    def _take_arguments(self, args: tuple[Any, ...], kwargs: dict[str, Any], watched: bool) -> list[tuple[str, Wire]]:
         self._references = self.log.next() if self.log else {}
         tensors = [*tensors_in(args), *tensors_in(kwargs)]
         if watched:

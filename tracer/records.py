@@ -69,16 +69,17 @@ class Edge:
 class Node:
     """One call of a module or functional op, with its place in the tree and its row of the ledger.
 
-    `id` is the preorder number and the order of starting; the subtree is `id … end − 1`. `(path, call)` is unique: `call`
-    counts the calls of that path, from 0. An op's path is its module's path, "/", and the op's name. The model itself
-    has the path "". Kind "unobserved" is what ran unseen between observed calls, "lost" is a flow that was sent
+    `id` is the preorder number and the order of starting; the subtree is `id … end − 1`. `(path, call)` is unique:
+    `call` counts the calls of that path, from 0. An op's path is its module's path, "/", and the op's name. The model
+    itself has the path "". Kind "unobserved" is what ran unseen between observed calls, "lost" is a flow that was sent
     back to a tensor and overwritten on the way (`type` says what is known about it).
 
     `leak` = Σ flow in − Σ flow out of the subtree, `self_leak` what its children do not explain, both (E,);
     the self leaks of all nodes sum to the convergence delta. `gain` = ‖m_in‖₂ / ‖m_out‖₂. `relative_leak` =
     |leak| / Σ|m_out·Δout|. `largest_secant` = the largest |m_in / m_out| where both have one shape, NaN elsewhere;
     `small_differences` counts elements with |Δin| < 1e-10, `dropped_differences` those of them whose Δout is not
-    small; `nonfinite` counts non-finite multipliers. `rule` names the rule that made the multipliers ("autograd", "captum", ...).
+    small; `nonfinite` counts non-finite multipliers. `rule` names the rule that made the multipliers ("autograd",
+    "captum", ...).
     """
 
     id: int
@@ -190,7 +191,8 @@ class Run:
 
     @property
     def relative_delta(self) -> float:
-        """|Σ delta| / |Σ f(x) − f(x')| over the examples; infinite where the output does not change but delta is not 0."""
+        """|Σ delta| / |Σ f(x) − f(x')| over the examples; infinite where the output does not change but delta is not
+        0."""
         change = abs(float(np.sum(self.output - self.output_reference)))
         delta = abs(float(np.sum(self.delta)))
         return delta / change if change else (0.0 if delta == 0 else float("inf"))

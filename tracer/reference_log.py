@@ -15,10 +15,11 @@ from tracer.hooks import is_atomic, tensors_in
 
 
 class ReferenceLog(TorchFunctionMode):
-    """Logs the tensors of each call of a run; `next()` hands them out again, call by call, to the recorder of the input run.
+    """Logs the tensors of each call of a run; `next()` hands them out again, call by call, to the recorder of the
+    input run.
 
-    Listener of `tracer.hooks.listening` and context manager, as `tracer.recorder.Recorder`, and with the same idea of what a call is:
-    both see the same sequence as long as the model takes the same way through its code.
+    Listener of `tracer.hooks.listening` and context manager, as `tracer.recorder.Recorder`, and with the same idea of
+    what a call is: both see the same sequence as long as the model takes the same way through its code.
     """
 
     def __init__(self, model: nn.Module) -> None:

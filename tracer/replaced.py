@@ -73,7 +73,8 @@ class _Replaced(torch.autograd.Function):
         ctx.set_materialize_grads(False)
         value = replacement.call.forward(*operands)
         if isinstance(value, Tensor):
-            return value
+            # A view (einsum ends in one) could not be written to in place once it left a custom function.
+            return value.clone() if value._is_view() else value  # type: ignore[no-untyped-call]
         replacement.result_type = type(value)
         flat = tuple(value)
         ctx.mark_non_differentiable(*(t for t in flat if not t.is_floating_point()))

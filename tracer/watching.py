@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
-import sys
 import time
 import warnings
-from collections import Counter
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
@@ -21,6 +20,7 @@ import torch
 from torch import nn
 
 from tracer.errors import InputError, ModelError, ObservationError
+from tracer.hooked import hook_report
 from tracer.hooks import listening, module_paths
 from tracer.ledger import Ledger
 from tracer.measure import Measure
@@ -122,7 +122,7 @@ class Watching:
         self._started = started_now()
         self._clock = time.perf_counter()
         self._recorder = Recorder(model, captum_inputs, rule_of=captum_rule)
-        self._listening = listening(details.names or module_paths(model), self._recorder)
+        self._paths = details.names or module_paths(model)
         self._model = model
 
     @property
@@ -133,15 +133,15 @@ class Watching:
         return self._trace
 
     def __enter__(self) -> Self:
-        self._listening.__enter__()
-        self._recorder.__enter__()
+        self._contexts = ExitStack()
+        self._contexts.enter_context(listening(self._paths, self._recorder))
+        self._contexts.enter_context(self._recorder)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._recorder.__exit__(kind, error, traceback)
-        self._listening.__exit__(None, None, None)
+        self._contexts.close()
         observation = self._recorder.observation
         if observation is None or not observation.calls:
             self._writer.close()
@@ -175,41 +175,17 @@ def watch(
     force: bool = False,
     details: Details | None = None,
 ) -> Watching:
-    """A context in which one `captum.attr.DeepLift(model).attribute(...)` call is observed; its `.trace` has the result.
+    """A context in which one `captum.attr.DeepLift(model).attribute(...)` call is observed; its `.trace` has the
+    result.
 
-    `path` is the trace file to write (None: kept in memory), `capture` "tensors" or "summary" (figures only). An existing
-    file is refused unless `force`. The attribution itself comes out bit for bit as without observation. If it raises, the
-    calls so far are kept in a trace of status "failed" and the exception goes on.
+    `path` is the trace file to write (None: kept in memory), `capture` "tensors" or "summary" (figures only). An
+    existing file is refused unless `force`. The attribution itself comes out bit for bit as without observation. If it
+    raises, the calls so far are kept in a trace of status "failed" and the exception goes on.
     """
     if capture not in ("summary", "tensors"):
         raise InputError(f"capture is {capture!r}; expected 'summary' or 'tensors'")
     refuse_unobservable(model)
     return Watching(model, TraceWriter(path, force=force), capture, details or Details())
-
-
-def hook_report(observation: Observation) -> HookReport:
-    """Which non-linear calls captum ruled and which it took for linear, counted by type."""
-    captum = sys.modules.get("captum")
-    hooked: Counter[str] = Counter()
-    unhooked: Counter[str] = Counter()
-    for call in observation.calls:
-        if call.rule == "captum":
-            hooked[call.type] += 1
-        elif call.leaf and call.type not in _LINEAR:
-            unhooked[call.type] += 1
-    place = str(next(iter(captum.__path__), "")) if captum is not None else ""
-    return HookReport(installed_versions().get("captum", ""), place, dict(hooked), dict(unhooked))
-
-
-_LINEAR = {
-    "Linear", "Conv1d", "Conv2d", "Conv3d", "ConvTranspose1d", "ConvTranspose2d", "ConvTranspose3d", "Dropout", "Dropout1d",
-    "Dropout2d", "Dropout3d", "AlphaDropout", "Identity", "Flatten", "Unflatten", "Embedding", "AvgPool1d", "AvgPool2d",
-    "AvgPool3d", "AdaptiveAvgPool1d", "AdaptiveAvgPool2d", "AdaptiveAvgPool3d", "BatchNorm1d", "BatchNorm2d", "BatchNorm3d",
-    "ZeroPad2d", "ConstantPad1d", "ConstantPad2d", "ConstantPad3d", "Upsample", "PixelShuffle",
-    "linear", "add", "sub", "rsub", "neg", "cat", "stack", "hstack", "vstack", "sum", "mean", "cumsum", "pad", "to", "float",
-    "half", "double", "bfloat16", "type_as", "dropout", "embedding", "setitem", "add_", "conv1d", "conv2d", "conv3d", "addmm",
-    "baddbmm", "index_add", "index_copy", "scatter", "gather", "masked_fill", "where", "tril", "triu", "fill", "zero", "copy",
-}  # fmt: skip
 
 
 def finish_trace(
@@ -228,7 +204,7 @@ def finish_trace(
     ledger = Ledger(observation, writer if capture == "tensors" else None)
     output, output_reference = ledger.output
     delta = ledger.delta if outcome.delta is None else outcome.delta
-    hooks = hook_report(observation) if method == "captum" else None
+    hooks = hook_report(observation, installed_versions().get("captum", "")) if method == "captum" else None
     attributions = outcome.attributions or ledger.attributions
     if outcome.panel_maker is not None and outcome.status == "complete":
         panel = outcome.panel_maker(attributions, delta, hooks)

@@ -12,10 +12,10 @@ import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 import torch
 from captum.attr import DeepLift
-from torch import nn
 from transformers import BertConfig, BertForSequenceClassification
 
 import tracer
@@ -28,12 +28,51 @@ SHAPES = {
 }
 
 
-def subject(config: BertConfig, tokens: int) -> tuple[nn.Module, tuple[torch.Tensor, ...], torch.Tensor, torch.Tensor]:
+def subject(
+    config: BertConfig, tokens: int
+) -> tuple[EmbeddingClassifier, tuple[torch.Tensor, ...], torch.Tensor, torch.Tensor]:
     """(model, extras, input, reference) of a random model of that shape."""
     torch.manual_seed(0)
     model = EmbeddingClassifier(BertForSequenceClassification(config).eval(), ("attention_mask",), True)
     mask = torch.ones(1, tokens, dtype=torch.long)
     return model, (mask,), torch.randn(1, tokens, config.hidden_size), torch.zeros(1, tokens, config.hidden_size)
+
+
+def seconds(work: Callable[[], None]) -> float:
+    """Wall time of one call."""
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def measure(config: BertConfig, tokens: int, rounds: int, folder: Path) -> tuple[float, float, dict[str, float]]:
+    """(seconds of captum alone, extra seconds of the first watched call, ratio of medians for each way of watching)."""
+    model, extras, x, reference = subject(config, tokens)
+
+    def plain() -> None:
+        DeepLift(model).attribute(x, reference, 1, extras)
+
+    def watched(capture: Literal["summary", "tensors"], path: Path | None) -> None:
+        details = tracer.Details(names=model.paths())
+        with tracer.watch(model, path, capture, force=True, details=details) as watching:
+            plain()
+        watching.trace.close()
+
+    runs: dict[str, Callable[[], None]] = {
+        "captum alone": plain,
+        "summary": lambda: watched("summary", None),
+        "tensors, in memory": lambda: watched("tensors", None),
+        "tensors, to a file": lambda: watched("tensors", folder / "run.dltrace"),
+    }
+    with explicit(model, {"softmax", "gelu"}, (x, *extras)):
+        plain()
+        first = seconds(runs["summary"]) - seconds(plain)
+        times: dict[str, list[float]] = {label: [] for label in runs}
+        for _ in range(rounds):
+            for label, work in runs.items():
+                times[label].append(seconds(work))
+    base = statistics.median(times.pop("captum alone"))
+    return base, first, {label: statistics.median(found) / base for label, found in times.items()}
 
 
 def main() -> None:
@@ -44,42 +83,11 @@ def main() -> None:
     warnings.simplefilter("ignore")
     print(f"{torch.get_num_threads()} threads, medians of {rounds} rounds")
     for name, (config, tokens) in SHAPES.items():
-        model, extras, x, reference = subject(config, tokens)
-        with explicit(model, {"softmax", "gelu"}, (x, *extras)), tempfile.TemporaryDirectory() as folder:
-            paths = model.paths()
-
-            def plain() -> None:
-                DeepLift(model).attribute(x, reference, 1, extras)
-
-            def watched(capture: str, path: Path | None) -> Callable[[], None]:
-                def run() -> None:
-                    details = tracer.Details(names=paths)
-                    with tracer.watch(model, path, capture, force=True, details=details) as watching:
-                        DeepLift(model).attribute(x, reference, 1, extras)
-                    watching.trace.close()
-
-                return run
-
-            def seconds(work: Callable[[], None]) -> float:
-                start = time.perf_counter()
-                work()
-                return time.perf_counter() - start
-
-            runs = {
-                "captum alone": plain,
-                "summary": watched("summary", None),
-                "tensors, in memory": watched("tensors", None),
-                "tensors, to a file": watched("tensors", Path(folder) / "run.dltrace"),
-            }
-            first = seconds(runs["summary"]) - seconds(plain)
-            times = {label: [] for label in runs}
-            for _ in range(rounds):
-                for label, work in runs.items():
-                    times[label].append(seconds(work))
-            base = statistics.median(times["captum alone"])
-            print(f"{name}: captum alone {base * 1000:.0f} ms; the first watched call {first * 1000:+.0f} ms")
-            for label in list(runs)[1:]:
-                print(f"  {label:<22} {statistics.median(times[label]) / base:.2f} x")
+        with tempfile.TemporaryDirectory() as folder:
+            base, first, ratios = measure(config, tokens, rounds, Path(folder))
+        print(f"{name}: captum alone {base * 1000:.0f} ms; the first watched call {first * 1000:+.0f} ms")
+        for label, ratio in ratios.items():
+            print(f"  {label:<22} {ratio:.2f} x")
 
 
 if __name__ == "__main__":

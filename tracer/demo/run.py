@@ -1,11 +1,11 @@
-"""The demo: captum issue #519 told on the bundled model, in three variants."""
+"""The demo: captum issue #519 told on the bundled model, in three variants of captum's run and one with exact rules."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
 
-from tracer.columns import worst_first
+from tracer.agreement import cosine, spearman
 from tracer.commands.progress import Report
 from tracer.commands.trace import trace_subject
 from tracer.demo.model import TARGET, TEXT, demo_model
@@ -15,9 +15,15 @@ from tracer.records import Panel
 from tracer.report import ranked
 from tracer.subject import make_subject
 from tracer.trace import Trace
-from tracer.verdict import call_name, ranking_warning
+from tracer.verdict import call_name, ranking_warning, verdict
 
-VARIANTS = (("shipped", ()), ("softmax", ("softmax",)), ("softmax-gelu", ("softmax", "gelu")))
+# File name, method, and which functional ops are made modules.
+RUNS = (
+    ("shipped", "captum", ()),
+    ("softmax", "captum", ("softmax",)),
+    ("softmax-gelu", "captum", ("softmax", "gelu")),
+    ("exact", "exact", ()),
+)
 _TOP_TOKENS = 3
 
 
@@ -31,16 +37,18 @@ class DemoResult:
 
 @dataclass(frozen=True, slots=True)
 class _Row:
-    variant: str
+    what: str
     delta: float
     relative: float
+    cosine: float
+    spearman: float
     worst: str
     tokens: str
     path: Path
 
 
 def run_demo(folder: Path, report: Report) -> DemoResult:
-    """Record the sentence of captum issue #519 in each variant into `folder`; traces of an earlier demo are replaced."""
+    """Record the sentence of captum issue #519 in each way into `folder`; traces of an earlier demo are replaced."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -50,9 +58,9 @@ def run_demo(folder: Path, report: Report) -> DemoResult:
     subject = make_subject(model, tokenizer, TEXT, target=TARGET, reference="pad", reference_positions="zero")
     rows: list[_Row] = []
     panel: Panel | None = None
-    for name, kinds in VARIANTS:
+    for name, method, kinds in RUNS:
         path = folder / f"{name}.dltrace"
-        with trace_subject(subject, kinds, path, report, force=True, like=panel) as trace:
+        with trace_subject(subject, kinds, path, report, method, force=True, like=panel) as trace:
             panel = trace.run.panel
             rows.append(_row(trace, path))
     assert panel is not None
@@ -62,31 +70,41 @@ def run_demo(folder: Path, report: Report) -> DemoResult:
 
 def _row(trace: Trace, path: Path) -> _Row:
     run = trace.run
-    worst = trace.nodes[int(worst_first(trace.leaks()[1])[0])]
-    top = ranked(run.panel.rankings[-1], run.tokens[0])[:_TOP_TOKENS]
-    tokens = " ".join(clean(token) for token, _score, _normalised in top)
-    return _Row(run.variant, float(run.delta.sum()), run.relative_delta, call_name(worst), tokens, path)
+    judged = verdict(trace)
+    worst = "none: nothing leaks" if judged.level == "holds" or judged.worst is None else call_name(judged.worst)
+    own = run.panel.rankings[-1]
+    gradients = next(ranking for ranking in run.panel.rankings if ranking.name.startswith("Integrated Gradients"))
+    return _Row(
+        what=f"{run.method}, {run.variant}",
+        delta=float(run.delta.sum()),
+        relative=run.relative_delta,
+        cosine=cosine(own.scores, gradients.scores),
+        spearman=spearman(own.scores, gradients.scores),
+        worst=worst,
+        tokens=" ".join(clean(token) for token, _score, _normalised in ranked(own, run.tokens[0])[:_TOP_TOKENS]),
+        path=path,
+    )
 
 
 def _table(rows: list[_Row], panel: Panel, target: int) -> list[str]:
-    """Lines of at most 100 columns: a headline, a row a variant, what to trust, and where the traces are."""
+    """Lines of at most 120 columns: a headline, two lines a run, what to trust, and how to look closer."""
     output, reference = panel.output[target], panel.output_reference[target]
     lines = [
-        f'captum\'s DeepLift on "{TEXT}"',
+        f'DeepLIFT on "{TEXT}"',
         f"f(x) = {figure(output)}, f(x') = {figure(reference)}: the attributions should add up to "
-        f"{figure(output - reference, signed=True)}.",
+        f"{figure(output - reference, signed=True)}. IG: Integrated Gradients, 100 steps.",
         "",
-        f"{'model':<26}{'delta':>12}{'of the change':>16}   {'top tokens':<27}trace",
+        f"{'run':<34}{'delta':>11}{'of the change':>17}{'cosine IG':>11}{'Spearman IG':>13}   top tokens",
     ]
     for row in rows:
-        relative = multiple(row.relative)
         lines.append(
-            f"{row.variant:<26}{figure(row.delta, signed=True):>12}{relative:>16}   {shorten(row.tokens, 25):<27}{row.path}"
+            f"{row.what:<34}{figure(row.delta, signed=True):>11}{multiple(row.relative):>17}{row.cosine:>11.2f}"
+            f"{row.spearman:>13.2f}   {shorten(row.tokens, 30)}"
         )
-        lines.append(f"{'':<26}worst call: {row.worst}")
+        lines.append(f"    worst call: {row.worst}")
     lines.append("")
-    for ranking in panel.rankings[:-1]:
-        if warning := ranking_warning(ranking):
-            lines.append(f"Note: {clean(warning)}.")
-    lines.append(f"Look at one again: deeplift-tracer view {max(rows, key=lambda row: abs(row.delta)).path}")
+    lines += [f"Note: {clean(warning)}." for ranking in panel.rankings[:-1] if (warning := ranking_warning(ranking))]
+    worst = max(rows, key=lambda row: abs(row.delta))
+    lines.append(f"Traces: {', '.join(str(row.path) for row in rows)}")
+    lines.append(f"Look at one again: deeplift-tracer view {worst.path}")
     return lines

@@ -100,7 +100,7 @@ def main() -> None:
         return dict(tokenizer(texts, padding=True, truncation=True, max_length=128, return_tensors="pt"))
 
     def accuracy() -> float:
-        model.eval()
+        model.eval()  # type: ignore[no-untyped-call]
         right = 0
         by_length = sorted(held_out, key=lambda review: len(review.text))
         with torch.no_grad():
@@ -112,7 +112,7 @@ def main() -> None:
 
     optimizer = torch.optim.AdamW(trained.values(), lr=LEARNING_RATE)
     steps = EPOCHS * (len(training) // BATCH)
-    schedule = get_linear_schedule_with_warmup(optimizer, WARM_UP, steps)
+    schedule = get_linear_schedule_with_warmup(optimizer, WARM_UP, steps)  # type: ignore[no-untyped-call]
     shuffle = random.Random(SEED)
     step = 0
     for epoch in range(EPOCHS):
