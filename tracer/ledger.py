@@ -199,7 +199,8 @@ class Ledger:
         number, losses[path] = losses[path], losses[path] + 1
         uses = len([use for use in self._uses[wire] if not use.reshaping])
         node = Node(
-            path=path, call=number, kind="lost", type=f"{uses} consumers, gradient overwritten", source=None, rule="none",
+            path=path, call=number, kind="lost", type=f"{uses} consumers, gradient overwritten",
+            source=None, rule="none",
             leak=row.own, self_leak=row.own, gain=float("nan"), relative_leak=float("nan"),
             largest_secant=float("nan"), small_differences=0, dropped_differences=0, nonfinite=0, seconds=0.0,
             **place,

@@ -1,0 +1,1 @@
+"""Pictures of the terminal UI for the README, drawn by Textual from a real trace."""
