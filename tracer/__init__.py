@@ -11,14 +11,16 @@ from typing import TYPE_CHECKING, Any
 from tracer import errors
 
 if TYPE_CHECKING:
+    from tracer.deeplift import DeepLift
     from tracer.methods import record
     from tracer.trace import Trace, open_trace
     from tracer.watching import Details, watch
 
 __version__ = "0.1.0"
-__all__ = ["Details", "Trace", "errors", "open_trace", "record", "watch"]
+__all__ = ["DeepLift", "Details", "Trace", "errors", "open_trace", "record", "watch"]
 
 _HOMES = {
+    "DeepLift": "tracer.deeplift",
     "Trace": "tracer.trace",
     "open_trace": "tracer.trace",
     "record": "tracer.methods",

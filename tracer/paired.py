@@ -181,7 +181,7 @@ class PairedEvaluation(TorchFunctionMode):
         self, how: Treatment, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], in_place: bool
     ) -> tuple[bool, Replacement | None]:
         """Whether the call was put on (or found on) the tape, and what replaces it; None: autograd is exact as it is."""
-        varying = [t for _name, t in ops.arguments(args, kwargs) if t.requires_grad]
+        varying = [t for _name, t in ops.arguments(args, kwargs) if _is_varying(t)]
         if not varying:
             return False, None
         rule = self._rule(how.name)
@@ -302,7 +302,7 @@ class PairedEvaluation(TorchFunctionMode):
         return note
 
     def _note_cut(self, how: Treatment, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        if not self._recording and any(t.requires_grad for _name, t in ops.arguments(args, kwargs)):
+        if not self._recording and any(_is_varying(t) for _name, t in ops.arguments(args, kwargs)):
             self._note(how.name, "gradient", "cut", float("nan"))
 
     def _hold(self, tensors: list[Any]) -> None:
@@ -319,6 +319,11 @@ class PairedEvaluation(TorchFunctionMode):
 
 def _never(_packed: object) -> Tensor:
     raise ObservationError("the reference run cannot be differentiated; attribute through the input run")
+
+
+def _is_varying(tensor: Tensor) -> bool:
+    """Whether a tensor may differ between the runs; parameters do not, whoever owns them."""
+    return tensor.requires_grad and not isinstance(tensor, nn.Parameter)
 
 
 def _varies(value: Any) -> bool:
@@ -349,7 +354,7 @@ def _needed(call: Call) -> list[bool]:
     if call.linear == "same choice":
         return [i == 0 for i in range(len(operands))]
     if call.linear == "one varying":
-        varying = [t.requires_grad for t in operands]
+        varying = [_is_varying(t) for t in operands]
         if sum(varying) == 1:
             return [not v and not isinstance(t, nn.Parameter) for v, t in zip(varying, operands, strict=True)]
     return [True] * len(operands)

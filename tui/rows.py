@@ -113,11 +113,12 @@ def _tree_cells(figures: Figures, node: int, expanded: bool, width: int, hit: bo
 
 def _column_cells(figures: Figures, node: int, column: Column, severity: Severity) -> Sequence[Cell]:
     leak = float(figures.leak[node])
+    inside = Severity(int(figures.subtree_severity[node]))
     if column.name == "bar":
         left, right = signed_bar(leak, figures.largest_leak, column.width, thin=figures.has_children(node))
         return [(" " + left, Role.NEGATIVE), ("│", Role.FAINT), (right, Role.POSITIVE)]
     if column.name == "leak":
-        return [(_figure(leak, column, severity), Role.TEXT if severity else Role.MUTED)]
+        return [(_figure(leak, column, inside), Role.TEXT if severity else Role.MUTED)]
     if column.name == "self":
         own = Severity(int(figures.severity[node]))
         return [(_figure(float(figures.self_leak[node]), column, own), SEVERITY_ROLES[own] if own else Role.FAINT)]

@@ -204,7 +204,7 @@ def test_help_tokens_panes_and_quitting(trace: Trace) -> None:
             await pilot.press("question_mark")
             assert isinstance(pilot.app.screen, HelpScreen) and "Reading the screen" in text_of(pilot)
             await pilot.press("escape")
-            assert pilot.app.screen is screen
+            assert screen_of(pilot) is screen
             assert not screen.tokens.display
             await pilot.press("t")
             assert screen.tokens.display and not screen.detail.display and "amazing" in text_of(pilot)

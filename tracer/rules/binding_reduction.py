@@ -201,7 +201,7 @@ def _getitem(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[s
 
 
 def _step(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call | None:
-    """Rounding and its kin: the derivative as PyTorch has it; the jumps between the runs are discrete choices."""
+    """Remainders: the derivative as PyTorch has it; the jumps between the runs are discrete choices."""
     call = bound(
         function, args, kwargs, [place(args, kwargs, 0, "input", "self")], lambda *_: (), inexact="discrete choice"
     )
@@ -209,6 +209,18 @@ def _step(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str,
         forward = call.forward
         call.multipliers = lambda gs, xs, x_refs, needs: choice.both_choices([forward], gs[0], xs, needs)  # type: ignore
     return call
+
+
+def _flat(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call | None:
+    """Rounding to whole numbers: nothing goes back; the jumps between the runs are discrete choices."""
+    return bound(
+        function,
+        args,
+        kwargs,
+        [place(args, kwargs, 0, "input", "self")],
+        lambda gs, xs, x_refs, needs: [torch.zeros_like(xs[0])],
+        inexact="discrete choice",
+    )
 
 
 REDUCTIONS: dict[str, Binder] = {
@@ -242,5 +254,6 @@ REDUCTIONS: dict[str, Binder] = {
     "index_copy": _chooses((2, "index"), (0, "input"), (3, "source")),
     "masked_scatter": _chooses((1, "mask"), (0, "input"), (2, "source")),
     "getitem": _getitem,
-    **dict.fromkeys(["floor", "ceil", "round", "trunc", "frac", "remainder", "fmod", "floor_divide"], _step),
+    **dict.fromkeys(["floor", "ceil", "round", "trunc", "floor_divide"], _flat),
+    **dict.fromkeys(["frac", "remainder", "fmod"], _step),
 }

@@ -1,9 +1,21 @@
-"""A Hugging Face text classifier, loaded and made ready for attribution on its embeddings."""
+"""What is attributed: a Hugging Face text model on its embeddings, or any PyTorch model on tensors of a file."""
 
 from __future__ import annotations
 
-from tracer.subject.classifier import EmbeddingClassifier
+from tracer.subject.classifier import EmbeddingClassifier, EmbeddingLanguageModel
 from tracer.subject.loading import load_subject, quiet
-from tracer.subject.text import ReferencePositions, Subject, make_subject
+from tracer.subject.positions import ReferencePositions
+from tracer.subject.task import TASKS, Task
+from tracer.subject.text import Subject, make_subject
 
-__all__ = ["EmbeddingClassifier", "ReferencePositions", "Subject", "load_subject", "make_subject", "quiet"]
+__all__ = [
+    "TASKS",
+    "EmbeddingClassifier",
+    "EmbeddingLanguageModel",
+    "ReferencePositions",
+    "Subject",
+    "Task",
+    "load_subject",
+    "make_subject",
+    "quiet",
+]

@@ -1,4 +1,4 @@
-"""A text classifier as a function of its embeddings, the form in which captum can differentiate it."""
+"""A text model as a function of its embeddings, the form in which captum can differentiate it."""
 
 from __future__ import annotations
 
@@ -114,3 +114,27 @@ class EmbeddingClassifier(nn.Module):
         """The inner model's modules with their paths in it; this wrapper stands for the inner model itself, as ""."""
         inner = {module: path for path, module in self.inner.named_modules() if path}
         return {self: "", **inner}
+
+
+class EmbeddingLanguageModel(EmbeddingClassifier):
+    """`module(embeddings, *extras)` -> logits (E, vocabulary) at one position, counted from 0, of a language model."""
+
+    def __init__(
+        self, inner: nn.Module, extra_names: tuple[str, ...], from_embedding_module: bool, position: int
+    ) -> None:
+        super().__init__(inner, extra_names, from_embedding_module)
+        self.position = position
+        self._keeps = "logits_to_keep" in inspect.signature(inner.forward).parameters
+
+    def forward(self, embeddings: torch.Tensor, *extras: torch.Tensor) -> torch.Tensor:
+        """The logits (E, vocabulary) at the position."""
+        # Counted from the end, the position is the same whether the model gives all logits or the last ones only.
+        from_end = self.position - embeddings.shape[1]
+        options = {"logits_to_keep": -from_end} if self._keeps else {}
+        logits = logits_of(self.run(embeddings, *extras, **options))
+        if logits.dim() != 3:
+            raise ModelError(
+                f"the model gives logits of shape {tuple(logits.shape)}, not (examples, tokens, vocabulary): "
+                "give a language model"
+            )
+        return logits[:, from_end]

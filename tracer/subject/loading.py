@@ -1,4 +1,4 @@
-"""Loading a Hugging Face sequence classifier and its tokenizer, with one clear line when that fails."""
+"""Loading a Hugging Face text model and its tokenizer, with one clear line when that fails."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Any
 from torch import nn
 
 from tracer.errors import ModelError
+from tracer.subject.task import MODEL_KINDS, TASKS, Task, auto_class, task_of
 
 
 @contextmanager
@@ -31,10 +32,10 @@ def quiet(progress_bars: bool = False) -> Iterator[None]:
             settings.enable_progress_bar()  # type: ignore[no-untyped-call]
 
 
-def load_subject(name: str) -> tuple[nn.Module, Any]:
-    """(classifier in eval mode, tokenizer) of a hub id or of a local directory that `save_pretrained` wrote.
+def load_subject(name: str, task: Task | None = None) -> tuple[nn.Module, Any]:
+    """(model in eval mode, tokenizer) of a hub id or of a local directory that `save_pretrained` wrote.
 
-    A model in the local cache is used as it lies there; only one that is not is looked for on the hub.
+    The model has the head for `task`; with None the task is that of the architecture its config names. A model in the local cache is used as it lies there; only one that is not is looked for on the hub.
     """
     if not name.strip():
         raise ModelError("the model's name is empty: give a local directory or a hub id such as 'owner/name'")
@@ -42,7 +43,7 @@ def load_subject(name: str) -> tuple[nn.Module, Any]:
     if local.is_dir():
         if not (local / "config.json").is_file():
             raise ModelError(f"{name} holds no config.json: give a directory that save_pretrained wrote")
-        return _load(str(local), name)
+        return _load(str(local), name, task)
     if local.is_file():
         raise ModelError(f"{name} is a file: give the directory that holds config.json, or a hub id")
     if name.startswith((".", "/", "~")) or name.count("/") > 1:
@@ -50,7 +51,7 @@ def load_subject(name: str) -> tuple[nn.Module, Any]:
     cached = _is_cached(name)
     if not cached:
         _ask_hub(name)
-    return _load(name, name, local_files_only=cached)
+    return _load(name, name, task, local_files_only=cached)
 
 
 def _is_cached(name: str) -> bool:
@@ -92,16 +93,15 @@ def _ask_hub(name: str) -> None:
         ) from error
 
 
-def _load(source: str, name: str, **options: Any) -> tuple[nn.Module, Any]:
-    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+def _load(source: str, name: str, task: Task | None, **options: Any) -> tuple[nn.Module, Any]:
+    from transformers import AutoTokenizer
 
     with quiet(progress_bars=source == name and not Path(source).is_dir()):
+        wanted = task or _task_in_config(source, name, **options)
         try:
-            model, report = AutoModelForSequenceClassification.from_pretrained(
-                source, output_loading_info=True, **options
-            )
+            model, report = auto_class(wanted).from_pretrained(source, output_loading_info=True, **options)
         except Exception as error:  # anything a damaged or foreign file can cause; said in one line
-            raise ModelError(f"{name} does not load as a sequence classifier: {_first_line(error)}") from error
+            raise ModelError(f"{name} does not load as a {MODEL_KINDS[wanted]}: {_first_line(error)}") from error
         try:
             tokenizer = AutoTokenizer.from_pretrained(source, **options)
         except Exception as error:
@@ -114,6 +114,24 @@ def _load(source: str, name: str, **options: Any) -> tuple[nn.Module, Any]:
         missing = ", ".join(sorted(report["missing_keys"])[:3])
         warnings.warn(f"{name} lacks trained weights, random ones stand in for them: {missing}", stacklevel=3)
     return model.eval(), tokenizer
+
+
+def _task_in_config(source: str, name: str, **options: Any) -> Task:
+    """The task of the first architecture in a model's config whose name tells one."""
+    from transformers import AutoConfig
+
+    try:
+        config = AutoConfig.from_pretrained(source, **options)
+    except Exception as error:  # a damaged file, or a model type that this transformers does not know
+        raise ModelError(f"the config of {name} does not load: {_first_line(error)}") from error
+    architectures = [str(architecture) for architecture in getattr(config, "architectures", None) or ()]
+    found = next((task for architecture in architectures if (task := task_of(architecture)) is not None), None)
+    if found is None:
+        raise ModelError(
+            f"{name} is {' or '.join(architectures) or 'of no named architecture'}, which is no sequence classifier and no "
+            f"causal or masked language model by its name: say how to load it with --task {', '.join(TASKS)}"
+        )
+    return found
 
 
 def _first_line(error: BaseException) -> str:
