@@ -30,13 +30,14 @@ def hook_report(observation: Observation, version: str) -> HookReport:
     for call in observation.calls:
         if call.rule == "captum":
             hooked[call.type] += 1
-        elif call.leaf and not _is_linear(call):
+        elif call.leaf and not is_linear(call):
             unhooked[call.type] += 1
     captum = sys.modules.get("captum")
     place = "" if captum is None else str(next(iter(captum.__path__), ""))
     return HookReport(version, place, dict(hooked), dict(unhooked))
 
 
-def _is_linear(call: Call) -> bool:
+def is_linear(call: Call) -> bool:
+    """Whether a call is linear in what comes from the input: known types, and products with a constant."""
     operands = {wire for _name, wire in call.arguments}
     return call.type in _LINEAR or (call.type in _PRODUCTS and len(operands) <= 1)

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from tracer.hooked import is_linear
 from tracer.measure import SMALL_DIFFERENCE, Measure, TensorSink
 from tracer.observation import Call, Observation, Use, Wire
 from tracer.records import Direction, Edge, Floats, Node
@@ -213,7 +214,7 @@ class Ledger:
             *(self._edge("in", slot, *entry) for slot, entry in enumerate(into)),
             *(self._edge("out", slot, *entry) for slot, entry in enumerate(out)),
         )
-        secant, small, dropped = self._elementwise(into, out) if call.leaf else (float("nan"), 0, 0)
+        secant, small, dropped = self._elementwise(into, out) if call.leaf and not is_linear(call) else (float("nan"), 0, 0)
         magnitude = sum(self.measure.magnitude(wire, multiplier) for _name, wire, multiplier in out)
         total = abs(float(row.leak.sum()))
         node = Node(

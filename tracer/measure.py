@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from tracer.axis import Place, halves, per_example
@@ -28,21 +29,27 @@ def dtype_name(tensor: torch.Tensor) -> str:
 
 def statistics(tensor: torch.Tensor) -> Statistics:
     """Count, non-finite count, minimum, maximum, mean and 2-norm (over the finite elements)."""
-    count = tensor.numel()
-    if count == 0:
-        return Statistics(0, 0, 0.0, 0.0, 0.0, 0.0)
-    tensor = tensor.double() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
-    total = tensor.sum(dtype=torch.float64)
-    nonfinite = 0
-    if not bool(torch.isfinite(total)):
-        finite = tensor[torch.isfinite(tensor)]
-        nonfinite = count - finite.numel()
-        if finite.numel() == 0:
-            return Statistics(count, nonfinite, 0.0, 0.0, 0.0, 0.0)
-        tensor, total = finite, finite.sum(dtype=torch.float64)
-    low, high = torch.aminmax(tensor)
-    norm = torch.linalg.vector_norm(tensor.flatten(), dtype=torch.float64)
-    return Statistics(count, nonfinite, low.item(), high.item(), total.item() / tensor.numel(), norm.item())
+    array = _as_numpy(tensor)
+    count = array.size
+    total = float(array.sum(dtype=np.float64))
+    if not np.isfinite(total):
+        array = array[np.isfinite(array)]
+        total = float(array.sum(dtype=np.float64))
+    if array.size == 0:
+        return Statistics(count, count, 0.0, 0.0, 0.0, 0.0)
+    square = float(np.dot(array, array))
+    if not np.isfinite(square):  # too large to be squared in its own precision
+        square = float(np.sum(np.square(array, dtype=np.float64)))
+    return Statistics(
+        count, count - array.size, float(array.min()), float(array.max()), total / array.size, float(np.sqrt(square))
+    )
+
+
+def _as_numpy(tensor: torch.Tensor) -> npt.NDArray[np.float32] | Floats:
+    """The elements, flat; of half precisions in float32. numpy starts a computation in a tenth of the time that torch takes."""
+    tensor = tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
+    flat: npt.NDArray[np.float32] | Floats = tensor.detach().cpu().reshape(-1).numpy()
+    return flat
 
 
 class Measure:
