@@ -37,7 +37,8 @@ def statistics(tensor: torch.Tensor) -> Statistics:
         total = float(array.sum(dtype=np.float64))
     if array.size == 0:
         return Statistics(count, count, 0.0, 0.0, 0.0, 0.0)
-    square = float(np.dot(array, array))
+    with np.errstate(over="ignore"):
+        square = float(np.dot(array, array))
     if not np.isfinite(square):  # too large to be squared in its own precision
         square = float(np.sum(np.square(array, dtype=np.float64)))
     return Statistics(

@@ -49,7 +49,7 @@ def percentage(value: float) -> str:
     hundredths = value * 100
     if not math.isfinite(hundredths):
         return figure(hundredths)
-    return f"{hundredths:.0f} %" if hundredths >= 9.5 else f"{hundredths:.2g} %"
+    return f"{hundredths:.0f} %" if abs(hundredths) >= 9.5 else f"{hundredths:.2g} %"
 
 
 def multiple(value: float) -> str:

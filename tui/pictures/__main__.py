@@ -1,4 +1,4 @@
-"""`python -m tui.pictures TRACE OUT.svg [--size 120x40] [--keys w,t]`: what the UI shows after these keys, as an SVG."""
+"""What the UI shows after some keys, as an SVG: `python -m tui.pictures TRACE OUT.svg [--size 120x40] [--keys w,t]`."""
 
 from __future__ import annotations
 

@@ -1,0 +1,86 @@
+"""Where the examples lie in an inner tensor: followed through what models do to their tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from tracer.axis import Place, find_place, halves, per_example
+
+T, B, H, D = 4, 4, 2, 6  # positions, doubled examples, heads, width: as confusable as they come
+# one torch function a step, as the recorder sees them
+
+Steps = list[Callable[[torch.Tensor], torch.Tensor]]
+STEPS: dict[str, Steps] = {
+    "sequence first": [lambda t: t.transpose(0, 1), lambda t: t.contiguous()],
+    "merged with heads": [lambda t: t.transpose(0, 1), lambda t: t.contiguous(), lambda t: t.view(T, B * H, D // H)],
+    "heads in front": [
+        lambda t: t.transpose(0, 1),
+        lambda t: t.contiguous(),
+        lambda t: t.view(T, B * H, D // H),
+        lambda t: t.transpose(0, 1),
+        lambda t: t.contiguous(),
+    ],
+    "positions times examples": [lambda t: t.transpose(0, 1), lambda t: t.reshape(T * B, D)],
+    "and apart again": [lambda t: t.transpose(0, 1), lambda t: t.reshape(T * B, D), lambda t: t.view(T, B, D)],
+    "examples times positions": [
+        lambda t: t.reshape(B * T, D),
+        lambda t: t.view(B, T, D),
+        lambda t: t.permute(2, 1, 0),
+    ],
+    "a middle axis added": [
+        lambda t: t.unsqueeze(0),
+        lambda t: t.transpose(0, 1),
+        lambda t: t.contiguous(),
+        lambda t: t + 1,
+    ],
+    "narrowed": [lambda t: t.transpose(0, 1), lambda t: t[1:3], lambda t: t.clone()],
+}
+
+
+def follow(steps: Steps, rows: int) -> tuple[torch.Tensor, Place]:
+    """The tensor after the steps, whose entries still say which example they belong to, and the place found."""
+    tensor = torch.arange(rows, dtype=torch.float64).reshape(rows, 1, 1).expand(rows, T, D).contiguous()
+    place = find_place(tensor, rows, None)
+    for step in steps:
+        assert place is not None
+        after = step(tensor)
+        place = find_place(after, rows, (tensor, place))
+        tensor = after
+    assert place is not None
+    return tensor, place
+
+
+@pytest.mark.parametrize("name", STEPS)
+def test_halves_are_the_examples_of_each_run(name: str) -> None:
+    steps = STEPS[name]
+    tensor, place = follow(steps, B)
+    shift = float(tensor.min())
+    first, second = halves(tensor, place, B)
+    assert first.shape == second.shape
+    assert set((first - shift).unique().tolist()) == {0.0, 1.0}
+    assert set((second - shift).unique().tolist()) == {2.0, 3.0}
+
+
+@pytest.mark.parametrize("name", STEPS)
+def test_each_row_is_one_example(name: str) -> None:
+    tensor, place = follow(STEPS[name], B)
+    rows = per_example(tensor, place, B)
+    assert rows.shape[0] == B
+    assert (rows == rows[:, :1]).all()
+    assert (rows[:, 0] - rows[0, 0]).tolist() == [0.0, 1.0, 2.0, 3.0]
+
+
+def test_a_reduction_takes_the_axes_before_it_away() -> None:
+    parent = torch.arange(float(B)).reshape(1, B, 1).expand(T, B, D).contiguous()
+    assert find_place(parent.mean(0), B, (parent, Place(1, 1)), (0,)) == Place(0, 1)
+    assert find_place(parent.mean(-1), B, (parent, Place(1, 1)), (-1,)) == Place(1, 1)
+    # without knowing what was reduced, sizes alone would have said axis 1
+    assert parent.mean(0).shape == (B, D)
+
+
+def test_without_a_place_all_counts_for_the_first_example() -> None:
+    assert find_place(torch.ones(5, 3), 4, None) is None
+    assert per_example(torch.ones(2, 3), None, 4).sum(1).tolist() == [6.0, 0.0, 0.0, 0.0]
