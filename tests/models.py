@@ -111,6 +111,32 @@ class InPlace(nn.Module):
         return self.last(F.relu_(out))
 
 
+class WrittenView(nn.Module):
+    """DeBERTa's habit: what a linear layer gives, itself a view of a matrix product, is reshaped and divided in place."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.query, self.last = nn.Linear(2, 4), nn.Linear(8, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        query = self.query(x.view(-1, 2, 2)).view(-1, 2, 2, 2).transpose(1, 2)
+        query /= 3
+        query *= query.detach().new_ones(1) * 2
+        return self.last((query.exp() + query).flatten(1))
+
+
+class EncoderDecoder(nn.Module):
+    """Returns, beside its logits, a state that it also uses itself."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder, self.decoder, self.cross = nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 3)
+
+    def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+        state = torch.tanh(self.encoder(x))
+        return {"logits": self.cross(self.decoder(state) * state), "state": state}
+
+
 class Attention(nn.Module):
     """`nn.MultiheadAttention` and an encoder layer, sequence first, behind a view."""
 
@@ -197,6 +223,7 @@ MODELS: dict[str, tuple[type[nn.Module], int]] = {
     "reused": (Reused, 4),
     "keywords": (Keywords, 4),
     "in place": (InPlace, 4),
+    "written view": (WrittenView, 4),
     "attention": (Attention, 8),
     "unseen": (Unseen, 4),
     "dense": (Dense, 4),

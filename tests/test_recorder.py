@@ -15,7 +15,7 @@ from captum.attr import DeepLift
 from torch import nn
 
 import tracer
-from tests.models import MODELS, Attention, Cube, Plain, Residual, Stale, Unseen, Wrong
+from tests.models import MODELS, Attention, Cube, EncoderDecoder, Plain, Residual, Stale, Unseen, Wrong
 from tracer.errors import InputError, ModelError, ObservationError
 from tracer.records import Node
 from tracer.trace import Trace
@@ -316,6 +316,46 @@ def test_outputs_that_are_no_tensors_are_unwrapped() -> None:
     trace = tracer.record(model, x, target=2)
     assert np.allclose(trace.delta, 0, atol=1e-9)
     assert not model._forward_hooks
+
+
+@pytest.mark.parametrize("method", ["captum", "gradient", "exact"])
+def test_a_state_that_is_returned_and_used_counts_once(method: Any) -> None:
+    torch.manual_seed(0)
+    model = EncoderDecoder().double()
+    x, reference = torch.randn(2, 3, 4, dtype=torch.float64).unbind()
+    trace = tracer.record(model, x, reference, target=0, method=method)
+    output, output_reference = model(x)["logits"][:, 0], model(reference)["logits"][:, 0]
+    assert np.allclose(trace.run.output, output.detach().numpy(), rtol=1e-12)
+    assert np.allclose(trace.run.output_reference, output_reference.detach().numpy(), rtol=1e-12)
+    assert np.allclose(self_leak(trace), trace.delta, atol=1e-12)
+    assert np.allclose(trace.delta, 0, atol=1e-12) == (method == "exact")
+
+
+@pytest.mark.parametrize("method", ["gradient", "exact"])
+@pytest.mark.parametrize("name", MODELS)
+def test_the_ledger_closes_for_runs_of_their_own(name: str, method: Any) -> None:
+    model, x, reference = make(name, torch.float64)
+    trace = tracer.record(model, x, reference, target=1, method=method)
+    assert np.allclose(self_leak(trace), trace.delta, rtol=1e-9, atol=1e-12)
+    assert np.allclose(trace.nodes[0].self_leak, 0, atol=1e-12)
+    assert all(node.kind != "lost" for node in trace.nodes)
+    if method == "exact":
+        assert np.allclose(trace.delta, 0, atol=1e-9)
+    observed = observe(model, x, reference)
+    assert [node.path for node in observed.nodes if node.kind == "module"] == [
+        node.path for node in trace.nodes if node.kind == "module"
+    ]
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_captums_rulebook_emulated_is_captum(name: str) -> None:
+    model, x, reference = make(name, torch.float64)
+    emulated = tracer.record(model, x, reference, target=1, rules=["no such call=exact"])
+    observed = observe(model, x, reference)
+    assert np.allclose(emulated.attributions[0], observed.attributions[0], rtol=1e-9, atol=1e-12)
+    for ours, real in zip(emulated.nodes, observed.nodes, strict=True):
+        assert (ours.path, ours.call, ours.kind) == (real.path, real.call, real.kind)
+        assert np.allclose(ours.leak, real.leak, rtol=1e-6, atol=1e-12), ours.path
 
 
 def test_token_ids_are_refused_with_advice() -> None:

@@ -59,24 +59,25 @@ def halves(tensor: torch.Tensor, place: Place, rows: int) -> tuple[torch.Tensor,
     if tensor.shape[place.axis] == rows * place.inner:
         first, second = tensor.chunk(2, place.axis)
         return first, second
-    split = _split(tensor, place.axis, -1, rows * place.inner)
+    split = _split(tensor, place, rows)
     first, second = split.chunk(2, place.axis + 1)
-    return first.flatten(place.axis, place.axis + 1), second.flatten(place.axis, place.axis + 1)
+    return first.flatten(place.axis, place.axis + 2), second.flatten(place.axis, place.axis + 2)
 
 
 def per_example(tensor: torch.Tensor, place: Place | None, examples: int) -> torch.Tensor:
     """`tensor` as a matrix (examples, rest); without a place all of it counts for the first example."""
     if examples == 1:
-        return tensor.reshape(1, -1)
+        return tensor.flatten()[None]
     if place is None:
-        rest = tensor.reshape(1, -1)
+        rest = tensor.flatten()[None]
         return torch.cat([rest, torch.zeros(examples - 1, rest.shape[1], dtype=rest.dtype, device=rest.device)])
-    split = _split(tensor, place.axis, -1, examples, place.inner)
-    return split.movedim(place.axis + 1, 0).reshape(examples, -1)
+    return _split(tensor, place, examples).movedim(place.axis + 1, 0).flatten(1)
 
 
-def _split(tensor: torch.Tensor, axis: int, *sizes: int) -> torch.Tensor:
-    return tensor.reshape(*tensor.shape[:axis], *sizes, *tensor.shape[axis + 1 :])
+def _split(tensor: torch.Tensor, place: Place, rows: int) -> torch.Tensor:
+    """The axis of the examples taken apart into (repeats, rows, inner)."""
+    before, size, after = tensor.shape[: place.axis], tensor.shape[place.axis], tensor.shape[place.axis + 1 :]
+    return tensor.reshape(*before, size // (rows * place.inner), rows, place.inner, *after)
 
 
 def _row_major(shape: torch.Size) -> list[int]:

@@ -65,18 +65,20 @@ class Ledger:
                 self._made[wire.producer].append(wire)
         for uses in self._uses.values():
             self._settle_overrides(uses)
+        self._outside = self._sent_from_outside()
 
     @property
     def delta(self) -> Floats:
         """Σ m_x·Δx − (f(x) − f(x')) per example, float64 (E,), from the observed run alone."""
-        return self._flow_of(self.observation.inputs) - self._flow_of(self.observation.outputs)
+        left = sum((self.measure.flow(wire, self._outside[wire]) for wire in self._outside), self.measure.no_flow)
+        return self._flow_of(self.observation.inputs) - left
 
     @property
     def output(self) -> tuple[Floats, Floats]:
         """(f(x), f(x')) at the target, float64 (E,): what the multiplier at the model's output selects."""
         value, reference = self.measure.no_flow.copy(), self.measure.no_flow.copy()
-        for wire in self.observation.outputs:
-            multiplier = self.measure.multiplier(wire, wire.multiplier)
+        for wire, gradient in self._outside.items():
+            multiplier = self.measure.multiplier(wire, gradient)
             other = self.measure.reference(wire)
             if multiplier is None or other is None:
                 continue
@@ -136,6 +138,21 @@ class Ledger:
         if rewriting:
             rewriting[-1].multiplier = rewriting[-1].wire.multiplier
 
+    def _sent_from_outside(self) -> dict[Wire, torch.Tensor]:
+        """The multipliers that reach the model's results from outside: from what the attribution explains.
+
+        A model may return what it also uses itself, as an encoder's states; what comes from inside is taken off.
+        """
+        found = {}
+        for wire in dict.fromkeys(self.observation.outputs):
+            within = [use.multiplier for use in self._uses[wire] if use.multiplier is not None]
+            if wire.multiplier is None:
+                continue
+            outside = wire.multiplier - torch.stack(within).sum(0) if within else wire.multiplier
+            if not within or bool(outside.norm() > 1e-5 * wire.multiplier.norm()):
+                found[wire] = outside
+        return found
+
     def _own_leak(self, call: Call) -> Floats:
         into = sum(
             (self.measure.flow(u.wire, u.multiplier) for u in self._uses_of_call[call.index] if not u.reshaping),
@@ -156,7 +173,7 @@ class Ledger:
         """For each wire whose gradient was overwritten on the way to its producer: the flow that this added."""
         lost = {}
         for wire in self.observation.wires:
-            if not wire.watched or wire.multiplier is None or wire in self.observation.outputs:
+            if not wire.watched or wire.multiplier is None or wire in self._outside:
                 continue
             sent = [use.multiplier for use in self._uses[wire] if use.multiplier is not None]
             if len(sent) == 1 and sent[0] is wire.multiplier:

@@ -193,9 +193,11 @@ class Recorder(TorchFunctionMode):
         if op.role == "composite":
             return self._run_composite(op.name, func, args, kwargs)
         written = ops.written_tensor(op, args, kwargs)
-        if written is not None:
-            self._keep_value(written)
         self._references = self.log.next() if self.log else {}
+        if written is not None:
+            if written is not args[0]:
+                self._adopt_base(args[0], written)
+            self._keep_value(written)
         inputs = self._wires(ops.arguments(args if written is None else (written, *args[1:]), kwargs))
         started = time.perf_counter()
         output = func(*args, **kwargs)
@@ -313,6 +315,31 @@ class Recorder(TorchFunctionMode):
         self._record_results(call, [(argument, tensor)])
         self._close(call)
         return self._edges[edge]
+
+    def _adopt_base(self, view: torch.Tensor, base: torch.Tensor) -> None:
+        """Make the base of a view that is about to be written to a wire, where only its view came out of the call.
+
+        `nn.Linear` on three axes gives a view of the matrix product; `y /= 2` then moves the history to the product itself.
+        """
+        edge = gradient_edge(base)
+        origin = self._wire("0", view)
+        if edge is None or edge in self._edges or origin is None:
+            return
+        while origin.parent is not None:
+            origin = origin.parent
+        if origin.producer is None:
+            return
+        assert self.observation is not None
+        wire = self._add(base, origin.producer, "0", source=origin)
+        self._watch(base, wire)
+        producer = self.observation.calls[origin.producer]
+        producer.results = [(name, wire if result is origin else result) for name, result in producer.results]
+        origin.parent, origin.producer = wire, None
+        use = Use(wire, producer.parent or 0, "", reshaping=True)
+        self.observation.uses.append(use)
+        view_edge = next(known for known, known_wire in self._edges.items() if known_wire is origin)
+        for node, slot, _edge in consumptions([view_edge], {edge}):
+            node.register_hook(_noter([(slot, use)]))
 
     def _keep_value(self, tensor: torch.Tensor) -> None:
         """Copy the values that lie in this tensor's memory, which an in-place op is about to overwrite."""
