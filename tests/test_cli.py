@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -72,7 +73,9 @@ def test_report_prints_json(file: Path, capsys: pytest.CaptureFixture[str]) -> N
             ("trace", "m", "--text", "t", "-o", "FOLDER/text"),
             "FOLDER/text already exists: give another file with -o, or over",
         ),
-        (("trace", "m"), "the following arguments are required: --text"),
+        (("trace", "m"), "deeplift-tracer: --text is missing: give the text to explain m for"),
+        (("trace", "m", "--text", "t", "--task", "guess"), "argument --task: invalid choice: 'guess'"),
+        (("trace", "m", "--text", "t", "--position", "first"), "argument --position: invalid int value: 'first'"),
         (("dance",), "invalid choice: 'dance'"),
         ((), "the following arguments are required: COMMAND"),
     ],
@@ -115,6 +118,16 @@ def test_version_and_help(capsys: pytest.CaptureFixture[str]) -> None:
     assert call("--help") == 0
     out = capsys.readouterr().out
     assert all(name in out for name in ("demo", "trace", "view", "report"))
+
+
+def test_the_help_of_trace_shows_each_kind_of_model(capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("trace", "--help") == 0
+    out = capsys.readouterr().out
+    lines = [line.strip() for line in out.splitlines()]
+    examples = [line for line in lines if line.startswith("deeplift-tracer trace ")]
+    assert all(any(word in line for line in examples) for word in (" Paris", "[MASK]", "models:net", "--rule"))
+    for line in examples:  # as a shell would split them, they are options that there are
+        assert cli.parser().parse_args(shlex.split(line)[1:]).command == "trace"
 
 
 def test_view_without_a_terminal_prints_the_report(file: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -92,7 +92,7 @@ def test_captum_hooked_what_was_made_explicit(traces: dict[str, Trace]) -> None:
 
 def test_the_panel_warns_of_integrated_gradients_itself(traces: dict[str, Trace]) -> None:
     names = [ranking.name for ranking in traces["shipped"].run.panel.rankings]
-    assert names == ["attention", "Integrated Gradients, 100 steps", "DeepLIFT"]
+    assert names == ["attention", "Integrated Gradients, 100 steps", "DeepLIFT (captum)"]
     gradients = traces["shipped"].run.panel.rankings[1]
     assert gradients.delta is not None
     assert gradients.relative_delta is not None

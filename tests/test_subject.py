@@ -240,7 +240,7 @@ def test_incomplete_directories(tiny_bert_folder: Path, tmp_path: Path) -> None:
     }
     (tmp_path / "j").mkdir()
     (tmp_path / "j" / "config.json").write_text("{")
-    broken[str(tmp_path / "j")] = "does not load as a sequence classifier"
+    broken[str(tmp_path / "j")] = "does not load: "
     for name, message in broken.items():
         with pytest.raises(ModelError) as caught:
             load_subject(name)
@@ -251,6 +251,8 @@ def test_untrained_head_is_told(tmp_path: Path, tiny: Tiny, tiny_tokenizer: Any)
     tiny("bert").bert.save_pretrained(tmp_path)  # type: ignore[operator, union-attr]
     tiny_tokenizer.save_pretrained(tmp_path)
     with pytest.warns(UserWarning, match="lacks trained weights, random ones stand in for them: classifier.bias"):
+        load_subject(str(tmp_path), "classify")
+    with pytest.raises(ModelError, match="is BertModel, by its name no sequence classifier and no causal or masked"):
         load_subject(str(tmp_path))
 
 

@@ -32,7 +32,7 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
     "gpt2": {"n_embd": 16, "n_layer": 2, "n_head": 2, "n_inner": 32, "n_positions": 40, "pad_token_id": None},
     "llama": {"num_key_value_heads": 1},
 }
-_TINY_SIZES = {
+TINY_SIZES = {
     "vocab_size": 24,
     "hidden_size": 16,
     "num_hidden_layers": 2,
@@ -52,7 +52,7 @@ def make_tiny(architecture: str, **settings: Any) -> nn.Module:
     """A random classifier with three classes, its weights scaled up so that its attention is not flat."""
     from transformers import AutoConfig, AutoModelForSequenceClassification
 
-    config = AutoConfig.for_model(architecture, **(_TINY_SIZES | ARCHITECTURES[architecture] | settings))
+    config = AutoConfig.for_model(architecture, **(TINY_SIZES | ARCHITECTURES[architecture] | settings))
     torch.manual_seed(0)
     model: nn.Module = AutoModelForSequenceClassification.from_config(config).eval()
     with torch.no_grad():

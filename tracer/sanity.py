@@ -15,8 +15,9 @@ from captum.attr._core import deep_lift
 from torch import nn
 
 from tracer.explicit import eager_attention
+from tracer.logits import logits_of
 from tracer.records import HookReport, Panel, Ranking
-from tracer.subject import Subject, quiet
+from tracer.subject import Subject, TensorSubject, quiet
 
 Progress = Callable[[str, int, int], None]
 ATTENTION_LAYERS = 4
@@ -47,7 +48,7 @@ def sanity_panel(
     told ("Integrated Gradients", steps done, steps in all).
     """
     shared = like or _shared_panel(subject, steps, progress)
-    change = shared.output[subject.target] - shared.output_reference[subject.target]
+    change = shared.output[subject.row] - shared.output_reference[subject.row]
     first = attributions[0] if isinstance(attributions, tuple) else attributions
     note = _doubt(method_name, "does not add up", delta, change)
     own = Ranking(method_name, _token_scores(first), float(delta), _relative(delta, change), note)
@@ -58,12 +59,52 @@ def sanity_panel(
 def _shared_panel(subject: Subject, steps: int, progress: Progress | None) -> Panel:
     """What does not depend on the method: outputs, attention, Integrated Gradients."""
     output, output_reference = _logits(subject, subject.inputs), _logits(subject, subject.baselines)
-    change = output[subject.target] - output_reference[subject.target]
-    rankings = [_integrated_gradients(subject, change, steps, progress)]
+    change = output[subject.row] - output_reference[subject.row]
+    gradients = _integrated_gradients(
+        subject.model,
+        (subject.inputs,),
+        (subject.baselines,),
+        subject.additional_forward_args,
+        subject.target,
+        change,
+        steps,
+        progress,
+    )
+    rankings = [gradients]
     attention = attention_by_token(subject)
     if attention is not None:
         rankings.insert(0, Ranking("attention", attention))
     return Panel(output, output_reference, subject.labels, tuple(rankings))
+
+
+def tensor_panel(
+    subject: TensorSubject,
+    attributions: tuple[Any, ...],
+    delta: float,
+    method_name: str,
+    hooks: HookReport | None,
+    *,
+    steps: int = 100,
+    progress: Progress | None = None,
+) -> Panel:
+    """The panel for tensors of any model: the first example's outputs and, where it has tokens or features, rankings.
+
+    `delta` is the first example's. Integrated Gradients runs on that example alone; where the model does not take it
+    alone, or not many steps at once, the ranking is empty and its note says why.
+    """
+    output, reference = subject.first_outputs
+    if not subject.ranked:
+        return Panel(output, reference, subject.labels, (), hooks)
+    change = output[subject.row] - reference[subject.row]
+    inputs, baselines, extras, target = subject.first_example()
+    try:
+        gradients = _integrated_gradients(subject.model, inputs, baselines, extras, target, change, steps, progress)
+    except Exception as error:  # whatever the model raises; the trace of the method itself is whole
+        why = f"Integrated Gradients does not run on this model: {type(error).__name__}: {' '.join(str(error).split())}"
+        gradients = Ranking(f"Integrated Gradients, {steps} steps", (), note=why[:300])
+    note = _doubt(method_name, "does not add up", delta, change)
+    own = Ranking(method_name, _token_scores(attributions[0]), float(delta), _relative(delta, change), note)
+    return Panel(output, reference, subject.labels, (gradients, own), hooks)
 
 
 def attention_by_token(subject: Subject) -> tuple[float, ...] | None:
@@ -117,44 +158,56 @@ def is_non_linear(module: nn.Module) -> bool:
     )
 
 
-def _integrated_gradients(subject: Subject, change: float, steps: int, progress: Progress | None) -> Ranking:
-    """captum's Integrated Gradients (Gauss–Legendre); the note says so where it has not converged itself."""
+def _integrated_gradients(
+    model: Callable[..., Any],
+    inputs: tuple[torch.Tensor, ...],
+    baselines: tuple[torch.Tensor, ...],
+    extras: tuple[Any, ...],
+    target: Any,
+    change: float,
+    steps: int,
+    progress: Progress | None,
+) -> Ranking:
+    """captum's Integrated Gradients (Gauss–Legendre) of one example; the note says if it has not converged itself."""
     name = "Integrated Gradients"
     done = 0
 
-    def forward(embeddings: torch.Tensor, *extras: torch.Tensor) -> torch.Tensor:
+    def forward(*args: Any) -> torch.Tensor:
         nonlocal done
-        logits: torch.Tensor = subject.model(embeddings, *extras)
+        output = logits_of(model(*args))
         if done < steps:  # past that come the two ends, for the delta
-            done = min(done + embeddings.shape[0], steps)
+            done = min(done + args[0].shape[0], steps)
             if progress is not None:
                 progress(name, done, steps)
-        return logits
+        return output
 
     attributions, delta = IntegratedGradients(forward).attribute(
-        subject.inputs,
-        subject.baselines,
-        target=subject.target,
-        additional_forward_args=subject.additional_forward_args or None,
+        inputs,
+        baselines,
+        target=target,
+        additional_forward_args=extras or None,
         n_steps=steps,
         internal_batch_size=_ROWS_AT_ONCE,
         return_convergence_delta=True,
     )
     own = float(delta.sum())
     note = _doubt(name, "has not converged", own, change)
-    return Ranking(f"{name}, {steps} steps", _token_scores(attributions), own, _relative(own, change), note)
+    return Ranking(f"{name}, {steps} steps", _token_scores(attributions[0]), own, _relative(own, change), note)
 
 
 @torch.no_grad()
 def _logits(subject: Subject, embeddings: torch.Tensor) -> tuple[float, ...]:
-    return tuple(subject.model(embeddings, *subject.additional_forward_args)[0].double().tolist())
+    """The logits that the panel shows."""
+    logits = subject.model(embeddings, *subject.additional_forward_args)[0].double()
+    return tuple((logits[list(subject.shown)] if subject.shown else logits).tolist())
 
 
 def _token_scores(attributions: Any) -> tuple[float, ...]:
-    """Σ over the hidden axis of (1, T, H), float64: one score a token of the first example."""
+    """Σ over all axes past the second of (E, T, ...), float64: one score a token of the first example."""
     if isinstance(attributions, torch.Tensor):
         attributions = attributions.detach().double().cpu().numpy()
-    scores: list[float] = np.asarray(attributions, dtype=np.float64)[0].sum(axis=-1).tolist()
+    first = np.asarray(attributions, dtype=np.float64)[0]
+    scores: list[float] = first.reshape(first.shape[0], -1).sum(axis=-1).tolist()
     return tuple(scores)
 
 

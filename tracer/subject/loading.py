@@ -35,7 +35,8 @@ def quiet(progress_bars: bool = False) -> Iterator[None]:
 def load_subject(name: str, task: Task | None = None) -> tuple[nn.Module, Any]:
     """(model in eval mode, tokenizer) of a hub id or of a local directory that `save_pretrained` wrote.
 
-    The model has the head for `task`; with None the task is that of the architecture its config names. A model in the local cache is used as it lies there; only one that is not is looked for on the hub.
+    The model has the head for `task`; with None the task is that of the architecture its config names. A model in the
+    local cache is used as it lies there; only one that is not is looked for on the hub.
     """
     if not name.strip():
         raise ModelError("the model's name is empty: give a local directory or a hub id such as 'owner/name'")
@@ -127,9 +128,10 @@ def _task_in_config(source: str, name: str, **options: Any) -> Task:
     architectures = [str(architecture) for architecture in getattr(config, "architectures", None) or ()]
     found = next((task for architecture in architectures if (task := task_of(architecture)) is not None), None)
     if found is None:
+        seen = " or ".join(architectures) or "of no named architecture"
         raise ModelError(
-            f"{name} is {' or '.join(architectures) or 'of no named architecture'}, which is no sequence classifier and no "
-            f"causal or masked language model by its name: say how to load it with --task {', '.join(TASKS)}"
+            f"{name} is {seen}, by its name no sequence classifier and no causal or masked language model: "
+            f"say how to load it with --task {', '.join(TASKS)}"
         )
     return found
 

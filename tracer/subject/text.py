@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +13,6 @@ from tracer.errors import InputError, ModelError
 from tracer.subject.classifier import EmbeddingClassifier, EmbeddingLanguageModel, embedding_module
 from tracer.subject.encoding import (
     ZERO_TOKEN,
-    Encoded,
     encode,
     reference_ids,
     token_text,
@@ -22,6 +20,7 @@ from tracer.subject.encoding import (
 )
 from tracer.subject.loading import quiet
 from tracer.subject.outputs import class_labels, class_target, shown_outputs, token_target
+from tracer.subject.place import place_in_words, predicted_at
 from tracer.subject.positions import Positions, ReferencePositions, embed
 from tracer.subject.task import Task, task_of
 
@@ -57,6 +56,16 @@ class Subject:
         return self.model.paths()
 
     @property
+    def token_rows(self) -> tuple[tuple[str, ...], ...]:
+        """The tokens of each example: there is one."""
+        return (self.tokens,)
+
+    @property
+    def reference_token_rows(self) -> tuple[tuple[str, ...], ...]:
+        """The reference's tokens of each example."""
+        return (self.reference_tokens,)
+
+    @property
     def row(self) -> int:
         """The target's place in `labels`."""
         return self.shown.index(self.target) if self.shown else self.target
@@ -81,7 +90,7 @@ def make_subject(
     """The subject for one text; what the model itself predicts is the target unless one is given.
 
     `task` None is that of the model's class, by its name ("classify" if that tells nothing). For "causal" the target is
-    the token that follows the one at `position` (default: the last; negative ones count from the end), for "masked" the
+    the token that follows the one at `position` (default: the text's last; negative: from the end), for "masked" the
     token behind the mask at `position` (default: where the text's only mask is; any other token is masked out). A
     `target` is a class or token id, a class's label, or a text that is one token.
 
@@ -95,7 +104,7 @@ def make_subject(
     device = _device(model)
     positions = Positions(embeddings, encoded.ids[:1], device)
     _check_length(len(encoded.ids), _length_limit(model, tokenizer, positions))
-    at = _predicted_at(tokenizer, encoded, task, position)
+    at = predicted_at(tokenizer, encoded, task, position)
     if task == "masked":
         assert at is not None
         encoded = with_mask(encoded, at, tokenizer.mask_token_id)
@@ -155,57 +164,8 @@ def make_subject(
         text=text,
         reference=named if positions.first is None else f"{named}, positions {reference_positions}",
         shown=shown,
-        place=_place(task, at, tokens),
+        place=place_in_words(task, at, tokens),
     )
-
-
-def _predicted_at(tokenizer: Any, encoded: Encoded, task: Task, position: int | None) -> int | None:
-    """The position, from 0, at which a token is predicted; None for a classifier, which has none."""
-    count = len(encoded.ids)
-    if task == "classify":
-        if position is not None:
-            raise InputError("a classifier answers to the whole text: leave the position out")
-        return None
-    if position is not None and not -count <= position < count:
-        raise InputError(
-            f"position {position} is out of range: the text has {count} tokens, at 0 to {count - 1} or, from the end, "
-            f"-{count} to -1"
-        )
-    if task == "causal":
-        return count - 1 if position is None else position % count
-    mask = getattr(tokenizer, "mask_token_id", None)
-    if mask is None:
-        raise InputError("the tokenizer has no mask token: this is no masked language model's tokenizer")
-    masks = [index for index, token in enumerate(encoded.ids) if token == mask]
-    if position is None:
-        if len(masks) == 1:
-            return masks[0]
-        if masks:
-            raise InputError(
-                f"the text holds {len(masks)} masks, at positions {', '.join(map(str, masks))}: name one with a position"
-            )
-        words = ", ".join(
-            f"{index} = {token_text(tokenizer, token)}"
-            for index, (token, special) in enumerate(zip(encoded.ids, encoded.special, strict=True))
-            if not special
-        )
-        raise InputError(
-            f"the text holds no {tokenizer.mask_token}: put one where a token is to be predicted, or name the position of "
-            f"the token to mask out ({words[:200]})"
-        )
-    at = position % count
-    if encoded.special[at]:
-        raise InputError(
-            f"position {position} is {token_text(tokenizer, encoded.ids[at])}, which the tokenizer added: name a token of "
-            "the text"
-        )
-    return at
-
-
-def _place(task: Task, at: int | None, tokens: Sequence[str]) -> str:
-    if at is None:
-        return ""
-    return f" after token {at} ({tokens[at]})" if task == "causal" else f" at token {at}"
 
 
 def _length_limit(model: nn.Module, tokenizer: Any, positions: Positions) -> int | None:
