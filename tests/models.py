@@ -112,7 +112,7 @@ class InPlace(nn.Module):
 
 
 class WrittenView(nn.Module):
-    """DeBERTa's habit: what a linear layer gives, itself a view of a matrix product, is reshaped and divided in place."""
+    """DeBERTa's habit: what a linear layer gives, a view of a matrix product, is reshaped and divided in place."""
 
     def __init__(self) -> None:
         super().__init__()

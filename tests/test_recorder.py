@@ -350,12 +350,25 @@ def test_the_ledger_closes_for_runs_of_their_own(name: str, method: Any) -> None
 @pytest.mark.parametrize("name", MODELS)
 def test_captums_rulebook_emulated_is_captum(name: str) -> None:
     model, x, reference = make(name, torch.float64)
-    emulated = tracer.record(model, x, reference, target=1, rules=["no such call=exact"])
+    emulated = tracer.record(model, x, reference, target=1, rules=["*=captum"])
     observed = observe(model, x, reference)
     assert np.allclose(emulated.attributions[0], observed.attributions[0], rtol=1e-9, atol=1e-12)
     for ours, real in zip(emulated.nodes, observed.nodes, strict=True):
         assert (ours.path, ours.call, ours.kind) == (real.path, real.call, real.kind)
         assert np.allclose(ours.leak, real.leak, rtol=1e-6, atol=1e-12), ours.path
+
+
+def test_rules_are_named_by_the_paths_that_the_trace_shows() -> None:
+    model, x, reference = make("plain", torch.float64)
+    names = {model: "", model.relu: "shown.relu"}  # type: ignore[dict-item]
+    options: dict[str, Any] = {"target": 1, "method": "exact", "details": tracer.Details(names=names)}
+    trace = tracer.record(model, x, reference, rules=["shown.relu=gradient"], **options)
+    assert not np.allclose(trace.delta, 0)
+    assert trace.run.rulebook == "exact shown.relu=gradient"
+    with pytest.raises(InputError, match=r"no call that needs a rule matches 'no\.such': patterns are held against"):
+        tracer.record(
+            model, x, reference, rules=["no.such=gradient"], **{**options, "details": tracer.Details(names={model: ""})}
+        )
 
 
 def test_token_ids_are_refused_with_advice() -> None:

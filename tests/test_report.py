@@ -211,7 +211,13 @@ def test_numbers_in_words() -> None:
         "0", "-770.1", "5 040 900", "2.4e-07", "nan", "-inf",
     ]  # fmt: skip
     assert [figure(x, signed=True) for x in (1.5, 96505.4)] == ["+1.5", "+96 505"]
-    assert [percentage(x) for x in (0.00041, 0.051, 0.51, 0.998, -3.1)] == ["0.041 %", "5.1 %", "51 %", "100 %", "-310 %"]
+    assert [percentage(x) for x in (0.00041, 0.051, 0.51, 0.998, -3.1)] == [
+        "0.041 %",
+        "5.1 %",
+        "51 %",
+        "100 %",
+        "-310 %",
+    ]
     assert (multiple(9.9), multiple(43021.0), times(0.5), times(300.0)) == (
         "990 %",
         "43 000 times",

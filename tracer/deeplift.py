@@ -12,7 +12,6 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from tracer.doubled import DoubledEvaluation
 from tracer.errors import InputError
 from tracer.hooks import listening, module_paths, tensors_in
 from tracer.paired import Note, PairedEvaluation
@@ -42,6 +41,9 @@ class Evaluation:
 class Observer(Protocol):
     """What may look on while the runs take place: `tracer.methods` records traces this way."""
 
+    names: Mapping[nn.Module, str] | None
+    """The modules' paths, for patterns of the rulebook; None: as in `named_modules()`."""
+
     def reference_run(self, references: Tensors) -> AbstractContextManager[None]:
         """Around the reference's own run; not entered where both runs share a batch."""
 
@@ -51,6 +53,8 @@ class Observer(Protocol):
 
 
 class _Unobserved:
+    names: Mapping[nn.Module, str] | None = None
+
     def reference_run(self, references: Tensors) -> AbstractContextManager[None]:
         return nullcontext()
 
@@ -153,7 +157,7 @@ class DeepLift:
         """
         args = _as_tuple(args)
         baseline_args = args if baseline_args is None else _as_tuple(baseline_args)
-        leaves = tuple(x.detach().clone().requires_grad_() for x in xs)
+        leaves = tuple(x.detach().requires_grad_() for x in xs)
         with _undisturbed(self.model):
             if self.rulebook.doubled:
                 if layers is not None:
@@ -174,22 +178,25 @@ class DeepLift:
         layers: Mapping[nn.Module, str],
         observer: Observer,
     ) -> Evaluation:
-        engine = PairedEvaluation(self.model, self.rulebook)
+        engine = PairedEvaluation(self.model, self.rulebook, observer.names)
         seen = _Layers(leaves[0].shape[0])
         random = torch.random.get_rng_state()
         with engine.reference_pass(), listening(layers, seen), observer.reference_run(refs):
-            starts = tuple(ref.detach().clone().requires_grad_() for ref in refs)
+            starts = tuple(ref.detach().requires_grad_() for ref in refs)
             reference = select(output_tensor(self.model(*(t.clone() for t in starts), *baseline_args)), target).detach()
         # The same random numbers for both runs: with active dropout the runs then differ by their inputs alone.
         torch.random.set_rng_state(random)
         seen.second_run()
         with engine.input_pass(), listening(layers, seen), observer.input_run(engine, len(leaves)):
             output = select(output_tensor(self.model(*(t.clone() for t in leaves), *args)), target)
-        multipliers = _gradients(output, leaves)
+        _refuse_unused(engine)
+        multipliers = _gradients(output, leaves, leaves[0].shape[0])
         return Evaluation(multipliers, output.detach(), reference, tuple(engine.notes), seen.contributions)
 
     def _doubled(self, leaves: Tensors, refs: Tensors, target: Target, args: Any, observer: Observer) -> Evaluation:
-        engine = DoubledEvaluation(self.model, self.rulebook)
+        from tracer.doubled import DoubledEvaluation  # loads captum, which no exact attribution needs
+
+        engine = DoubledEvaluation(self.model, self.rulebook, observer.names)
         rows = 2 * leaves[0].shape[0]
         both = tuple(
             torch.cat([x.detach(), ref.detach()]).requires_grad_() for x, ref in zip(leaves, refs, strict=True)
@@ -198,7 +205,8 @@ class DeepLift:
         with engine.doubled_pass(rows), observer.input_run(engine, len(leaves)):
             halves = output_tensor(self.model(*(t.clone() for t in both), *repeated)).chunk(2)
             output, reference = (select(half, target) for half in halves)
-        gradients = _gradients(torch.stack([output, reference]), both)
+        _refuse_unused(engine)
+        gradients = _gradients(torch.stack([output, reference]), both, rows)
         multipliers = tuple(g.chunk(2)[0] for g in gradients)
         return Evaluation(multipliers, output.detach(), reference.detach(), tuple(engine.notes), {})
 
@@ -237,7 +245,7 @@ class _Layers:
                 whole = flow.dim() > 0 and flow.shape[0] % self._examples == 0
                 total += flow.reshape(self._examples, -1).sum(1) if whole else flow.sum() / self._examples
 
-            tensor.register_hook(add)
+            tensor.register_hook(add)  # type: ignore[no-untyped-call]
 
 
 @contextmanager
@@ -249,7 +257,8 @@ def _undisturbed(model: nn.Module) -> Iterator[None]:
         yield
         return
     warnings.warn(
-        f"the model is in training mode ({', '.join(active)} active); attributions explain that mode. Call model.eval() first",
+        f"the model is in training mode ({', '.join(active)} active); "
+        "attributions explain that mode. Call model.eval() first",
         stacklevel=4,
     )
     buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
@@ -269,8 +278,8 @@ def _formatted(inputs: Tensor | Tensors, baselines: Baselines) -> tuple[Tensors,
             raise InputError(f"an input is {type(x).__name__}, not a tensor")
         if not x.is_floating_point():
             raise InputError(
-                f"an input has dtype {str(x.dtype).removeprefix('torch.')}, which has no differences to share out; attribute "
-                "to the embedding's output (inputs_embeds) instead of token ids"
+                f"an input has dtype {str(x.dtype).removeprefix('torch.')}, which has no differences to share "
+                "out; attribute to the embedding's output (inputs_embeds) instead of token ids"
             )
     given = (0.0,) * len(xs) if baselines is None else baselines if isinstance(baselines, tuple) else (baselines,)
     if len(given) != len(xs):
@@ -288,11 +297,26 @@ def _formatted(inputs: Tensor | Tensors, baselines: Baselines) -> tuple[Tensors,
     return tuple(xs), tuple(refs)
 
 
+def _refuse_unused(engine: PairedEvaluation) -> None:
+    """A pattern that fits nothing is a slip of the pen: say so rather than run something else than was asked for."""
+    if engine.unused:
+        patterns = ", ".join(sorted(repr(override.pattern) for override in engine.unused))
+        raise InputError(
+            f"no call that needs a rule matches {patterns}: patterns are held against a call's path (as in "
+            "'encoder.layer.0.attention.self/softmax'), its module's path and type, and the op's name"
+        )
+
+
 def _as_tuple(args: Any) -> tuple[Any, ...]:
     return () if args is None else args if isinstance(args, tuple) else (args,)
 
 
-def _gradients(output: Tensor, inputs: Tensors) -> Tensors:
+def _gradients(output: Tensor, inputs: Tensors, examples: int) -> Tensors:
+    if output.numel() > examples:
+        raise InputError(
+            f"the output has {output.numel() // examples} numbers an example; name one with target (an index for each "
+            "axis after the first)"
+        )
     if not output.requires_grad:
         return tuple(torch.zeros_like(x) for x in inputs)
     found = torch.autograd.grad(output.sum(), inputs, allow_unused=True)

@@ -52,7 +52,7 @@ class DoubledEvaluation(PairedEvaluation):
         if type(module) not in SUPPORTED_NON_LINEAR or module._backward_hooks:
             return False
         op = _OPS.get(type(module), type(module).__name__.lower())
-        return self.rulebook.rule(op, path, type(module).__name__) == "captum"
+        return self._chosen(op, path, type(module).__name__) == "captum"
 
     def _step(self, name: str, held: Held | None = None) -> Held:
         """The same operands with the halves exchanged: each half is the other's reference."""
@@ -100,6 +100,7 @@ def _rule_of(kind: type[nn.Module], module: Any, seen: dict[str, Tensor]) -> Cal
         if "output" not in seen:
             return None
         formula = SUPPORTED_NON_LINEAR[kind]
-        return formula(module, module.input, module.output, gradient, seen["output"], eps=1e-10)
+        found: Tensor = formula(module, module.input, module.output, gradient, seen["output"], eps=1e-10)
+        return found
 
     return rule

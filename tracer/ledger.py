@@ -231,7 +231,9 @@ class Ledger:
             *(self._edge("in", slot, *entry) for slot, entry in enumerate(into)),
             *(self._edge("out", slot, *entry) for slot, entry in enumerate(out)),
         )
-        secant, small, dropped = self._elementwise(into, out) if call.leaf and not is_linear(call) else (float("nan"), 0, 0)
+        secant, small, dropped = (
+            self._elementwise(into, out) if call.leaf and not is_linear(call) else (float("nan"), 0, 0)
+        )
         magnitude = sum(self.measure.magnitude(wire, multiplier) for _name, wire, multiplier in out)
         total = abs(float(row.leak.sum()))
         node = Node(

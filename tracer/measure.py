@@ -55,7 +55,7 @@ def _subtract(value: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
 
 
 def _as_numpy(tensor: torch.Tensor) -> npt.NDArray[np.float32] | Floats:
-    """The elements, flat; of half precisions in float32. numpy starts a computation in a tenth of the time that torch takes."""
+    """The elements, flat; of half precisions in float32. numpy starts a small computation sooner than torch."""
     tensor = tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
     flat: npt.NDArray[np.float32] | Floats = tensor.detach().cpu().reshape(-1).numpy()
     return flat

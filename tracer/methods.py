@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from os import PathLike
 from typing import Any, Literal
@@ -141,7 +141,7 @@ class _Recording:
 
     def __init__(self, model: nn.Module, details: Details, rulebook: Rulebook) -> None:
         self.model = model
-        self.names = details.names or module_paths(model)
+        self.names: Mapping[nn.Module, str] | None = details.names or module_paths(model)
         self.default = rulebook.default
         self.log: ReferenceLog | None = None
         self.recorder: Recorder | None = None
@@ -152,7 +152,7 @@ class _Recording:
         """Keep what the reference's run computes."""
         self._references = references
         self.log = ReferenceLog(self.model)
-        with listening(self.names, self.log), self.log:
+        with listening(self.names or {}, self.log), self.log:
             yield
 
     @contextmanager
@@ -172,7 +172,7 @@ class _Recording:
             rule_of_node=self._rule_of_node,
             log=self.log,
         )
-        with listening(self.names, self.recorder), self.recorder:
+        with listening(self.names or {}, self.recorder), self.recorder:
             yield
 
     def _rule_of_node(self, node: Node) -> str | None:

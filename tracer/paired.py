@@ -11,7 +11,7 @@ from __future__ import annotations
 import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,8 +39,8 @@ class Note:
 
     `what`: "approximated" (no rule: average Jacobian), "discrete choice" (mask, index or order differs between the
     runs), "differing constant" (an operand that is not attributed to differs between the runs), "cut" (the value goes
-    on without a gradient). `amount` is the leak Σ m·Δx − Σ g·Δy where the operands of both runs are at hand, else the
-    number of elements that differ.
+    on without a gradient), "unseen" (a TorchScript module, into which nothing looks). `amount` is the leak
+    Σ m·Δx − Σ g·Δy where the operands of both runs are at hand, else the number of elements that differ.
     """
 
     path: str
@@ -71,6 +71,7 @@ class PairedEvaluation(TorchFunctionMode):
         torch.autograd.grad(output_selected, args)
 
     `notes` lists what is not exact; leaks in it are known after the backward pass. `names` maps modules to paths.
+    `unused` are the rulebook's overrides that no call has matched, `ruled` the modules whose gradient a rule replaces.
     """
 
     def __init__(
@@ -82,6 +83,7 @@ class PairedEvaluation(TorchFunctionMode):
         self.names = module_paths(model) if names is None else names
         self.notes: list[Note] = []
         self.ruled: dict[nn.Module, str] = {}
+        self.unused = set(rulebook.overrides)
         self._tape: list[_Step] = []
         self._position = 0
         self._recording = False
@@ -105,6 +107,11 @@ class PairedEvaluation(TorchFunctionMode):
         """Run the input inside; the graph of its output carries the multipliers."""
         self._position = 0
         self._recording = False
+        self.notes.extend(
+            Note(path, type(module).__name__, "?", "gradient", "unseen", float("nan"))
+            for module, path in self.names.items()
+            if isinstance(module, torch.jit.ScriptModule)
+        )
         with self._conditions():
             yield
         self._by_storage.clear()
@@ -124,7 +131,7 @@ class PairedEvaluation(TorchFunctionMode):
             torch.backends.mha.set_fastpath_enabled(False)
             for parameter in frozen:
                 parameter.requires_grad_(False)
-            with custom_functions(self._custom), torch.enable_grad(), self:
+            with _eager(), custom_functions(self._custom), torch.enable_grad(), self:
                 yield
         finally:
             for parameter in frozen:
@@ -141,7 +148,7 @@ class PairedEvaluation(TorchFunctionMode):
             return func(*args, **kwargs)
         if how.kind == "enter":
             with self:
-                return ops.body(func)(*args, **kwargs)  # type: ignore[arg-type]
+                return ops.body(func)(*args, **kwargs)
         if not torch.is_grad_enabled() or how.kind == "cut":
             self._note_cut(how, args, kwargs)
             return func(*args, **kwargs)
@@ -180,7 +187,7 @@ class PairedEvaluation(TorchFunctionMode):
     def _replacement(
         self, how: Treatment, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], in_place: bool
     ) -> tuple[bool, Replacement | None]:
-        """Whether the call was put on (or found on) the tape, and what replaces it; None: autograd is exact as it is."""
+        """Whether the call took a step on the tape, and what replaces it; None: autograd is exact as it is."""
         varying = [t for _name, t in ops.arguments(args, kwargs) if _is_varying(t)]
         if not varying:
             return False, None
@@ -263,7 +270,7 @@ class PairedEvaluation(TorchFunctionMode):
         """How many elements of the constants that both passes held differ between them."""
         count = 0
         for ours, theirs in zip(held, references, strict=True):
-            if ours is None or theirs is None or ours.data_ptr() == theirs.data_ptr() and ours.shape == theirs.shape:
+            if ours is None or theirs is None or (ours.data_ptr() == theirs.data_ptr() and ours.shape == theirs.shape):
                 continue
             if ours.shape != theirs.shape:
                 count += max(ours.numel(), theirs.numel())
@@ -281,7 +288,14 @@ class PairedEvaluation(TorchFunctionMode):
         if not self.rulebook.overrides:
             return self.rulebook.default
         module, path = self._module()
-        return self.rulebook.rule(name, path, "" if module is None else type(module).__name__)
+        return self._chosen(name, path, "" if module is None else type(module).__name__)
+
+    def _chosen(self, op: str, path: str, module_type: str) -> str:
+        override = self.rulebook.override(op, path, module_type)
+        if override is None:
+            return self.rulebook.default
+        self.unused.discard(override)
+        return override.rule
 
     def _module(self) -> tuple[nn.Module | None, str]:
         """The innermost module of the model that is being called, read off the Python stack, and its path."""
@@ -317,6 +331,12 @@ class PairedEvaluation(TorchFunctionMode):
                 tensors[i] = tensors[i].clone()
 
 
+def _eager() -> AbstractContextManager[object]:
+    """Compiled modules run uncompiled meanwhile: no function mode sees into a compiled graph."""
+    # Where nobody has loaded the compiler there is nothing compiled, and loading it takes seconds.
+    return torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else nullcontext()
+
+
 def _never(_packed: object) -> Tensor:
     raise ObservationError("the reference run cannot be differentiated; attribute through the input run")
 
@@ -349,7 +369,7 @@ def _is_real(value: Any) -> bool:
 
 
 def _needed(call: Call) -> list[bool]:
-    """Which operands the rule needs of the reference run: all, or only those that must be equal for autograd to be exact."""
+    """Which operands the rule needs of the reference run: all, or those that must be equal for autograd to be exact."""
     operands = call.operands
     if call.linear == "same choice":
         return [i == 0 for i in range(len(operands))]

@@ -319,7 +319,7 @@ class Recorder(TorchFunctionMode):
     def _adopt_base(self, view: torch.Tensor, base: torch.Tensor) -> None:
         """Make the base of a view that is about to be written to a wire, where only its view came out of the call.
 
-        `nn.Linear` on three axes gives a view of the matrix product; `y /= 2` then moves the history to the product itself.
+        `nn.Linear` on three axes gives a view of the matrix product; `y /= 2` then moves the history to the product.
         """
         edge = gradient_edge(base)
         origin = self._wire("0", view)

@@ -74,7 +74,7 @@ class _Replaced(torch.autograd.Function):
         value = replacement.call.forward(*operands)
         if isinstance(value, Tensor):
             # A view (einsum ends in one) could not be written to in place once it left a custom function.
-            return value.clone() if value._is_view() else value  # type: ignore[no-untyped-call]
+            return value.clone() if value._is_view() else value
         replacement.result_type = type(value)
         flat = tuple(value)
         ctx.mark_non_differentiable(*(t for t in flat if not t.is_floating_point()))

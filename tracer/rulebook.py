@@ -53,16 +53,13 @@ class Rulebook:
         """Whether a rule of captum's takes part, which is defined on input and reference as one doubled batch."""
         return "captum" in (self.default, *(override.rule for override in self.overrides))
 
-    def rule(self, op: str, path: str, module_type: str) -> Rule:
-        """The rule of op `op` inside the module at `path` of type `module_type`.
+    def override(self, op: str, path: str, module_type: str) -> Override | None:
+        """The override that holds for `op` in the module at `path` of type `module_type`; None: the default does.
 
         A pattern is held against "<path>/<op>", the module's path, its type's name and the op's name.
         """
         names = (f"{path}/{op}", path, module_type, op)
-        for override in reversed(self.overrides):
-            if override.matches(names):
-                return override.rule
-        return self.default
+        return next((override for override in reversed(self.overrides) if override.matches(names)), None)
 
     def __str__(self) -> str:
         return " ".join([self.default, *(f"{override.pattern}={override.rule}" for override in self.overrides)])

@@ -14,7 +14,7 @@ Target = int | tuple[int, ...] | Tensor | list[int] | list[tuple[int, ...]] | No
 
 
 def output_tensor(output: Any) -> Tensor:
-    """The tensor to attribute in what a model returned: the tensor itself, the logits of a mapping, else its first tensor."""
+    """The tensor to attribute in a model's output: the tensor itself, a mapping's logits, else the first tensor."""
     if isinstance(output, Tensor):
         return output
     values = dict(output) if isinstance(output, Mapping) else {}
@@ -41,7 +41,10 @@ def select(output: Tensor, target: Target) -> Tensor:
         if isinstance(target, int):
             return output[(slice(None), target)] if output.dim() > 1 else _refuse(output, target)
         if isinstance(target, tuple):
-            return output[(slice(None), *target)] if len(target) < output.dim() else _refuse(output, target)
+            if len(target) >= output.dim():
+                return _refuse(output, target)
+            place: tuple[Any, ...] = (slice(None), *target)
+            return output[place]
         if isinstance(target, Tensor):
             target = target.tolist()
         if isinstance(target, list) and len(target) == examples:
@@ -61,6 +64,6 @@ def select(output: Tensor, target: Target) -> Tensor:
 
 def _refuse(output: Tensor, target: Any) -> Tensor:
     raise InputError(
-        f"target {target!r} does not fit an output of shape {tuple(output.shape)}; give an index within each axis after the "
-        "first, or a list of one a row"
+        f"target {target!r} does not fit an output of shape {tuple(output.shape)}; give an index within each axis "
+        "after the first, or a list of one a row"
     )

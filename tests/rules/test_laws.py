@@ -13,7 +13,6 @@ from torch import Tensor
 from tests.rules.cases import CASES, CHOICES, SHAPE, Case
 from tests.rules.pairs import pair
 from tracer.rules.table import LINEAR, RULES
-from tracer.treatment import treatment
 
 warnings.filterwarnings("ignore", message=".*adaptive_max_pool.*")
 
@@ -33,7 +32,9 @@ def weighted(case: Case, weights: Tensor):
         y = case.function(x)
         lead = y.shape[0] if case.rowwise else 1
         flat = y.reshape(lead, -1)
-        return flat @ weights[0].reshape(-1)[:1].expand(flat.shape[1]) + (flat @ torch.linspace(-1, 1, flat.shape[1]).to(flat))
+        return flat @ weights[0].reshape(-1)[:1].expand(flat.shape[1]) + (
+            flat @ torch.linspace(-1, 1, flat.shape[1]).to(flat)
+        )
 
     return function
 
@@ -121,5 +122,3 @@ def test_input_and_reference_may_be_exchanged(name: str) -> None:
     function = weighted(CASES[name], weights)
     there, back = pair(function, x, x_ref).multipliers, pair(function, x_ref, x).multipliers
     assert torch.allclose(there, back, rtol=1e-8, atol=1e-10 * float(there.abs().max()))
-
-

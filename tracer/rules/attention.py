@@ -31,12 +31,9 @@ def _log_probabilities(q: Tensor, k: Tensor, mask: Tensor | None, settings: Atte
         keep = torch.ones(logits.shape[-2:], dtype=torch.bool, device=logits.device).tril_()
         logits.masked_fill_(~keep, -math.inf)
     if mask is not None:
-        if mask.dtype == torch.bool:
-            logits = logits.masked_fill(~mask, -math.inf)
-        else:
-            logits = logits + mask
-    # A row without any key has NaN here; its probabilities are 0, as in the op itself.
-    return torch.log_softmax(logits, -1)
+        logits = logits.masked_fill(~mask, -math.inf) if mask.dtype == torch.bool else logits + mask
+    # A row without any key comes out as NaN; its probabilities are 0, as in the op itself.
+    return torch.log_softmax(logits, -1).nan_to_num_(nan=-math.inf, neginf=-math.inf)
 
 
 def _grouped(t: Tensor, heads: int) -> Tensor:
@@ -46,7 +43,7 @@ def _grouped(t: Tensor, heads: int) -> Tensor:
 def _ungrouped(m: Tensor, shape: torch.Size) -> Tensor:
     """Sum over the query heads that shared a key or value head, and over broadcast axes."""
     if m.dim() >= 3 and len(shape) >= 3 and m.shape[-3] != shape[-3] and shape[-3] != 1:
-        m = m.unflatten(-3, (shape[-3], -1)).sum(-3)
+        m = m.unflatten(-3, (shape[-3], -1)).sum(-3)  # type: ignore[no-untyped-call]
     return m.sum_to_size(shape)
 
 
@@ -58,9 +55,10 @@ def attention(
     settings: Attention,
     needs: Sequence[bool],
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None]:
-    """Multipliers of query, key, value and (a varying float) mask; `operands` and `references` hold q, k, v of each run.
+    """Multipliers of query, key, value and (a varying float) mask.
 
-    Shapes as the op takes them: (..., heads, queries, width), (..., heads, keys, width), (..., heads, keys, out).
+    `operands` and `references` hold q, k, v of each run, of shapes (..., heads, queries, width),
+    (..., heads, keys, width) and (..., heads, keys, out).
     """
     q, k, v = operands
     q_ref, k_ref, v_ref = references
@@ -74,7 +72,7 @@ def attention(
     log_p_ref = _log_probabilities(q_ref, k_all_ref, masks[1], settings, scale)
     of_v = None
     if needs[2]:
-        p = torch.exp(log_p).add_(torch.exp(log_p_ref)).mul_(0.5).nan_to_num_(nan=0.0)
+        p = torch.exp(log_p).add_(torch.exp(log_p_ref)).mul_(0.5)
         of_v = _ungrouped(torch.matmul(p.transpose(-1, -2), g), v.shape)
     if not (needs[0] or needs[1] or needs[3]):
         return None, None, of_v, None

@@ -60,7 +60,7 @@ def matmul(
 def at_the_mean(
     function: Callable[..., Tensor], g: Tensor, xs: Sequence[Tensor], x_refs: Sequence[Tensor], needs: Sequence[bool]
 ) -> list[Tensor | None]:
-    """Multipliers of all `xs` in a `function` of degree two at most (convolution, einsum, addmm): its derivative at the mean.
+    """Multipliers of all `xs` in a `function` of degree two at most: its derivative at the mean (convolution, addmm).
 
     A polynomial of degree two has a derivative that is linear on the way, so its mean is its value halfway.
     """
@@ -92,6 +92,4 @@ def multiply_along(g: Tensor, x: Tensor, x_ref: Tensor, dim: int) -> Tensor:
     low_ref, high_ref = x_ref.narrow(dim, 0, half), x_ref.narrow(dim, half, size - half)
     of_low = g * mean(high.prod(dim, keepdim=True), high_ref.prod(dim, keepdim=True))
     of_high = g * mean(low.prod(dim, keepdim=True), low_ref.prod(dim, keepdim=True))
-    return torch.cat(
-        [multiply_along(of_low, low, low_ref, dim), multiply_along(of_high, high, high_ref, dim)], dim
-    )
+    return torch.cat([multiply_along(of_low, low, low_ref, dim), multiply_along(of_high, high, high_ref, dim)], dim)

@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from tracer.rules import activation, bilinear, elementwise
-from tracer.rules.call import Binder, Call, Gs, bound, place, value
+from tracer.rules.call import Binder, Call, Gs, arrived, bound, place, value
 
 Slope = Callable[..., Tensor]
 
@@ -21,7 +21,7 @@ def _binder(slope: Slope, *parameters: tuple[int, str, Any]) -> Binder:
         values = [value(args, kwargs, *parameter) for parameter in parameters]
 
         def multipliers(gs: Gs, xs: Any, x_refs: Any, needs: Any) -> tuple[Tensor | None, ...]:
-            return (slope(xs[0], x_refs[0], *values) * gs[0],)
+            return (slope(xs[0], x_refs[0], *values) * arrived(gs),)
 
         return bound(function, args, kwargs, [place(args, kwargs, 0, "input", "self")], multipliers)
 
@@ -33,7 +33,7 @@ def _generic(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[s
     call = bound(function, args, kwargs, [place(args, kwargs, 0, "input", "self")], lambda *_: ())
     if call is not None:
         forward = call.forward
-        call.multipliers = lambda gs, xs, x_refs, needs: (elementwise.secant(forward, xs[0], x_refs[0]) * gs[0],)
+        call.multipliers = lambda gs, xs, x_refs, needs: (elementwise.secant(forward, xs[0], x_refs[0]) * arrived(gs),)
     return call
 
 
@@ -55,7 +55,7 @@ def _prelu(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str
 
     def multipliers(gs: Gs, xs: Any, x_refs: Any, needs: Any) -> tuple[Tensor | None, ...]:
         negative = _channels(weight.detach(), xs[0].dim()).to(xs[0].dtype)
-        return (gs[0] * elementwise.leaky_relu(xs[0], x_refs[0], negative),)
+        return (arrived(gs) * elementwise.leaky_relu(xs[0], x_refs[0], negative),)
 
     return bound(function, args, kwargs, [place(args, kwargs, 0, "input", "self")], multipliers)
 
@@ -64,7 +64,12 @@ def _pow(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, 
     base, exponent = value(args, kwargs, 0, "input"), value(args, kwargs, 1, "exponent")
     if isinstance(base, Tensor) and isinstance(exponent, (int, float)):
         return _binder(elementwise.power, (1, "exponent", None))(function, args, kwargs)
-    if isinstance(base, Tensor) and isinstance(exponent, Tensor) and not exponent.requires_grad and exponent.numel() == 1:
+    if (
+        isinstance(base, Tensor)
+        and isinstance(exponent, Tensor)
+        and not exponent.requires_grad
+        and exponent.numel() == 1
+    ):
         return _binder(lambda x, x_ref: elementwise.power(x, x_ref, exponent.item()))(function, args, kwargs)
     if isinstance(base, (int, float)) and base > 0:
         return _exponential(function, args, kwargs, 1, base)
@@ -81,7 +86,7 @@ def _exponential(
     function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], position: int, base: float
 ) -> Call | None:
     def multipliers(gs: Gs, xs: Any, x_refs: Any, needs: Any) -> tuple[Tensor | None, ...]:
-        return (gs[0] * elementwise.exponential(xs[0], x_refs[0], base),)
+        return (arrived(gs) * elementwise.exponential(xs[0], x_refs[0], base),)
 
     return bound(function, args, kwargs, [place(args, kwargs, position, "exponent")], multipliers)
 
@@ -93,7 +98,7 @@ def _reverse_divide(function: Callable[..., Any], args: tuple[Any, ...], kwargs:
         raise NotImplementedError
 
     def multipliers(gs: Gs, xs: Any, x_refs: Any, needs: Any) -> tuple[Tensor | None, ...]:
-        return ((gs[0] * factor * elementwise.reciprocal(xs[0], x_refs[0])).sum_to_size(xs[0].shape),)
+        return ((arrived(gs) * factor * elementwise.reciprocal(xs[0], x_refs[0])).sum_to_size(xs[0].shape),)
 
     return bound(function, args, kwargs, [0], multipliers)
 
@@ -102,8 +107,7 @@ def _glu(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, 
     dim = value(args, kwargs, 1, "dim", -1)
 
     def multipliers(gs: Gs, xs: Any, x_refs: Any, needs: Any) -> tuple[Tensor | None, ...]:
-        assert gs[0] is not None
-        return (bilinear.gated_linear_unit(gs[0], xs[0], x_refs[0], dim),)
+        return (bilinear.gated_linear_unit(arrived(gs), xs[0], x_refs[0], dim),)
 
     return bound(function, args, kwargs, [place(args, kwargs, 0, "input")], multipliers)
 
@@ -152,7 +156,8 @@ ELEMENTWISE: dict[str, Binder] = {
     "rpow": _rpow,
     **dict.fromkeys(
         [
-            "tan", "sinh", "cosh", "asin", "acos", "atan", "asinh", "acosh", "atanh", "arcsin", "arccos", "arctanh", "arcsinh",
+            "tan", "sinh", "cosh", "asin", "acos", "atan", "asinh", "acosh", "atanh", "arcsin", "arccos", "arctanh",
+            "arcsinh",
             "arccosh", "erfc", "erfinv", "special_erfinv", "special_erfc", "special_ndtr", "lgamma", "digamma", "logit",
             "special_logit", "sinc", "special_sinc", "i0", "tanhshrink", "softsign", "hardshrink", "threshold", "rrelu",
             "special_expm1", "special_log1p", "special_exp2",
@@ -160,4 +165,3 @@ ELEMENTWISE: dict[str, Binder] = {
         _generic,
     ),
 }  # fmt: skip
-

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tracer.rules import attention, bilinear, norm, softmax
-from tracer.rules.call import Binder, Call, Gs, bound, place, value
+from tracer.rules.call import Binder, Call, Gs, arrived, bound, place, value
 
 Found = Sequence[Tensor | None]
 Pairwise = Callable[..., tuple[Tensor | None, Tensor | None]]
@@ -20,7 +20,7 @@ def _pair(rule: Pairwise, first: str = "input", second: str = "other") -> Binder
     """Binder of an op on two tensors, linear in each."""
 
     def multipliers(gs: Gs, xs: Any, x_refs: Any, needs: Any) -> Found:
-        return rule(gs[0], xs[0], x_refs[0], xs[1], x_refs[1], needs)
+        return rule(arrived(gs), xs[0], x_refs[0], xs[1], x_refs[1], needs)
 
     def bind(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call | None:
         places = [place(args, kwargs, 0, first, "self"), place(args, kwargs, 1, second)]
@@ -61,14 +61,13 @@ def _lerp(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str,
 def _bilinear_call(
     function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], places: Sequence[Any]
 ) -> Call | None:
-    """A call of degree two at most in what varies: its own derivative at the mean of both runs is the exact multiplier."""
+    """A call of degree two at most in what varies: its own derivative at the mean of both runs is exact."""
     call = bound(function, args, kwargs, places, lambda *_: (), linear="one varying")
     if call is not None:
         forward = call.forward
 
         def multipliers(gs: Gs, xs: Any, x_refs: Any, needs: Any) -> Found:
-            g = gs[0]
-            assert g is not None
+            g = arrived(gs)
             return bilinear.at_the_mean(forward, g, xs, x_refs, needs)
 
         call.multipliers = multipliers
@@ -94,11 +93,12 @@ def _quotient(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[
         raise NotImplementedError
 
     def multipliers(gs: Gs, xs: Any, x_refs: Any, needs: Any) -> Found:
-        return bilinear.quotient(gs[0], xs[0], x_refs[0], xs[1], x_refs[1], needs)  # type: ignore[arg-type]
+        return bilinear.quotient(arrived(gs), xs[0], x_refs[0], xs[1], x_refs[1], needs)
 
     places = [place(args, kwargs, 0, "input", "self"), place(args, kwargs, 1, "other")]
-    linear = "never" if denominator.requires_grad else "one varying"
-    return bound(function, args, kwargs, places, multipliers, linear=linear)  # type: ignore[arg-type]
+    if denominator.requires_grad:
+        return bound(function, args, kwargs, places, multipliers)
+    return bound(function, args, kwargs, places, multipliers, linear="one varying")
 
 
 def _over_dim(rule: Callable[[Tensor, Tensor, Tensor, int], Tensor]) -> Binder:
@@ -109,7 +109,7 @@ def _over_dim(rule: Callable[[Tensor, Tensor, Tensor, int], Tensor]) -> Binder:
 
         def multipliers(gs: Gs, xs: Any, x_refs: Any, needs: Any) -> Found:
             axis = dim if dim is not None else (0 if xs[0].dim() in (0, 1, 3) else 1)  # F.softmax without dim
-            return (rule(gs[0], xs[0], x_refs[0], axis),)  # type: ignore[arg-type]
+            return (rule(arrived(gs), xs[0], x_refs[0], axis),)
 
         return bound(function, args, kwargs, [place(args, kwargs, 0, "input", "self")], multipliers)
 
@@ -121,7 +121,7 @@ def _logsumexp(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict
     dims = (dim,) if isinstance(dim, int) else tuple(dim)
 
     def multipliers(gs: Gs, xs: Any, x_refs: Any, needs: Any) -> Found:
-        return (softmax.logsumexp(gs[0], xs[0], x_refs[0], dims, keepdim),)  # type: ignore[arg-type]
+        return (softmax.logsumexp(arrived(gs), xs[0], x_refs[0], dims, keepdim),)
 
     return bound(function, args, kwargs, [place(args, kwargs, 0, "input", "self")], multipliers)
 
@@ -132,21 +132,21 @@ def _normalised(centred: bool) -> Binder:
     def bind(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call | None:
         shape, weight = value(args, kwargs, 1, "normalized_shape"), value(args, kwargs, 2, "weight")
         eps = value(args, kwargs, 4 if centred else 3, "eps", 1e-5 if centred else None)
+        small = torch.finfo(value(args, kwargs, 0, "input").dtype).eps if eps is None else eps
         dims = tuple(range(-len(shape), 0)) if not isinstance(shape, int) else (-1,)
 
         def multipliers(gs: Gs, xs: Any, x_refs: Any, needs: Any) -> Found:
-            g = gs[0] if weight is None else gs[0] * weight.detach()  # type: ignore[operator]
-            small = torch.finfo(call.operands[0].dtype).eps if eps is None else eps  # type: ignore[union-attr]
-            return (norm.normalise(g, xs[0], x_refs[0], dims, small, centred),)  # type: ignore[arg-type]
+            g = arrived(gs) if weight is None else arrived(gs) * weight.detach()
+            return (norm.normalise(g, xs[0], x_refs[0], dims, small, centred),)
 
-        call = bound(function, args, kwargs, [place(args, kwargs, 0, "input")], multipliers)
-        return call
+        return bound(function, args, kwargs, [place(args, kwargs, 0, "input")], multipliers)
 
     return bind
 
 
-def _per_channel(weight: Tensor | None, x: Tensor) -> Tensor | float:
-    return 1.0 if weight is None else weight.detach().reshape(1, -1, *[1] * (x.dim() - 2))
+def _scaled(g: Tensor, weight: Tensor | None) -> Tensor:
+    """`g` behind the weight of each channel, the channels on axis 1."""
+    return g if weight is None else g * weight.detach().reshape(1, -1, *[1] * (g.dim() - 2))
 
 
 def _group_norm(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call | None:
@@ -155,7 +155,7 @@ def _group_norm(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dic
 
     def multipliers(gs: Gs, xs: Any, x_refs: Any, needs: Any) -> Found:
         x, x_ref = xs[0], x_refs[0]
-        g = gs[0] * _per_channel(weight, x)  # type: ignore[operator]
+        g = _scaled(arrived(gs), weight)
         grouped = (x.shape[0], groups, -1)
         m = norm.normalise(g.reshape(grouped), x.reshape(grouped), x_ref.reshape(grouped), (-1,), eps)
         return (m.reshape(x.shape),)
@@ -170,7 +170,7 @@ def _instance_norm(function: Callable[..., Any], args: tuple[Any, ...], kwargs: 
         return None
 
     def multipliers(gs: Gs, xs: Any, x_refs: Any, needs: Any) -> Found:
-        g = gs[0] * _per_channel(weight, xs[0])  # type: ignore[operator]
+        g = _scaled(arrived(gs), weight)
         return (norm.normalise(g, xs[0], x_refs[0], range(2, xs[0].dim()), eps),)
 
     return bound(function, args, kwargs, [place(args, kwargs, 0, "input")], multipliers)
@@ -184,7 +184,7 @@ def _batch_norm(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dic
     weight, eps = value(args, kwargs, at, "weight"), value(args, kwargs, 7, "eps", 1e-5)
 
     def multipliers(gs: Gs, xs: Any, x_refs: Any, needs: Any) -> Found:
-        g = gs[0] * _per_channel(weight, xs[0])  # type: ignore[operator]
+        g = _scaled(arrived(gs), weight)
         return (norm.normalise(g, xs[0], x_refs[0], [d for d in range(xs[0].dim()) if d != 1], eps),)
 
     return bound(function, args, kwargs, [place(args, kwargs, 0, "input")], multipliers)
@@ -203,7 +203,7 @@ def _attention(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict
     def multipliers(gs: Gs, xs: Any, x_refs: Any, needs: Any) -> Found:
         masks = (xs[3], x_refs[3]) if mask is not None else (None, None)
         wants = (*needs, False)[:4]
-        found = attention.attention(gs[0], xs[:3], x_refs[:3], masks, settings, wants)  # type: ignore[arg-type]
+        found = attention.attention(arrived(gs), xs[:3], x_refs[:3], masks, settings, wants)
         return found if mask is not None else found[:3]
 
     return bound(function, args, kwargs, places if mask is None else [*places, mask_at], multipliers)
@@ -213,8 +213,7 @@ def _prod(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str,
     dim, keepdim = value(args, kwargs, 1, "dim"), value(args, kwargs, 2, "keepdim", False)
 
     def multipliers(gs: Gs, xs: Any, x_refs: Any, needs: Any) -> Found:
-        g, x, x_ref = gs[0], xs[0], x_refs[0]
-        assert g is not None
+        g, x, x_ref = arrived(gs), xs[0], x_refs[0]
         if dim is None:
             return (bilinear.multiply_along(g.reshape(1), x.reshape(-1), x_ref.reshape(-1), 0).reshape(x.shape),)
         return (bilinear.multiply_along(g if keepdim else g.unsqueeze(dim), x, x_ref, dim),)
@@ -241,7 +240,8 @@ PRODUCTS: dict[str, Binder] = {
     "einsum": _einsum,
     **dict.fromkeys(
         [
-            "linear", "conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d", "convolution",
+            "linear", "conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d",
+            "convolution",
         ],
         _kernel,
     ),

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tracer.rules import choice, norm, pooling
-from tracer.rules.call import Binder, Call, Gs, bound, place, substituted, value
+from tracer.rules.call import Binder, Call, Gs, arrived, bound, place, substituted, value
 
 Found = Sequence[Tensor | None]
 
@@ -49,7 +49,7 @@ def _spread(rule: Callable[..., Tensor]) -> Binder:
 
         def multipliers(gs: Gs, xs: Any, x_refs: Any, needs: Any) -> Found:
             dims = _dims(dim, xs[0].dim())
-            return (rule(_kept(gs[0], dims, keepdim), xs[0], x_refs[0], dims, correction),)  # type: ignore[arg-type]
+            return (rule(_kept(arrived(gs), dims, keepdim), xs[0], x_refs[0], dims, correction),)
 
         return bound(function, args, kwargs, [place(args, kwargs, 0, "input", "self")], multipliers)
 
@@ -66,7 +66,7 @@ def _norm(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str,
 
     def multipliers(gs: Gs, xs: Any, x_refs: Any, needs: Any) -> Found:
         dims = _dims(dim, xs[0].dim())
-        return (norm.euclidean(_kept(gs[0], dims, keepdim), xs[0], x_refs[0], dims),)  # type: ignore[arg-type]
+        return (norm.euclidean(_kept(arrived(gs), dims, keepdim), xs[0], x_refs[0], dims),)
 
     return bound(function, args, kwargs, [place(args, kwargs, 0, "input", "self", "x")], multipliers)
 
@@ -78,11 +78,10 @@ def _extreme(smallest: bool) -> Binder:
         other_at = place(args, kwargs, 1, "other")
         if other_at is not None and isinstance(value(args, kwargs, 1, "other"), Tensor):
             return _two(smallest)(function, args, kwargs)
-        dim, keepdim = value(args, kwargs, 1, "dim"), value(args, kwargs, 2, "keepdim", False)
+        dim = value(args, kwargs, 1, "dim")
 
         def multipliers(gs: Gs, xs: Any, x_refs: Any, needs: Any) -> Found:
-            x, x_ref, g = xs[0], x_refs[0], gs[0]
-            assert g is not None
+            x, x_ref, g = xs[0], x_refs[0], arrived(gs)
             if x.dim() == 0:
                 return (g,)
             dims = _dims(dim, x.dim())
@@ -105,7 +104,7 @@ def _two(smallest: bool) -> Binder:
     """Binder of maximum and minimum."""
 
     def multipliers(gs: Gs, xs: Any, x_refs: Any, needs: Any) -> Found:
-        return pooling.larger(gs[0], xs[0], x_refs[0], xs[1], x_refs[1], smallest)  # type: ignore[arg-type]
+        return pooling.larger(arrived(gs), xs[0], x_refs[0], xs[1], x_refs[1], smallest)
 
     def bind(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call | None:
         places = [place(args, kwargs, 0, "input", "self"), place(args, kwargs, 1, "other")]
@@ -126,7 +125,7 @@ def _pool(name: str, spatial: int) -> Binder:
 
         def multipliers(gs: Gs, xs: Any, x_refs: Any, needs: Any) -> Found:
             index, index_ref = with_indices(xs[0])[1], with_indices(x_refs[0])[1]
-            return (pooling.window(gs[0], xs[0], x_refs[0], index, index_ref, spatial),)  # type: ignore[arg-type]
+            return (pooling.window(arrived(gs), xs[0], x_refs[0], index, index_ref, spatial),)
 
         return bound(function, args, kwargs, [where], multipliers)
 
@@ -144,8 +143,7 @@ def _sorted(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[st
         forward = call.forward
 
         def multipliers(gs: Gs, xs: Any, x_refs: Any, needs: Any) -> Found:
-            assert gs[0] is not None
-            return (choice.ranked(gs[0], xs[0], forward(xs[0])[1], forward(x_refs[0])[1], dim),)
+            return (choice.ranked(arrived(gs), xs[0], forward(xs[0])[1], forward(x_refs[0])[1], dim),)
 
         call.multipliers = multipliers
     return call
@@ -177,8 +175,7 @@ def _choice_call(
 
         def multipliers(gs: Gs, xs: Any, x_refs: Any, needs: Any) -> Found:
             functions = [lambda *t, c=c: forward(c, *t) for c in (xs[0], x_refs[0])]
-            assert gs[0] is not None
-            return [None, *choice.both_choices(functions, gs[0], xs[1:], needs[1:])]
+            return [None, *choice.both_choices(functions, arrived(gs), xs[1:], needs[1:])]
 
         call.multipliers = multipliers
     return call
@@ -207,7 +204,7 @@ def _step(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str,
     )
     if call is not None:
         forward = call.forward
-        call.multipliers = lambda gs, xs, x_refs, needs: choice.both_choices([forward], gs[0], xs, needs)  # type: ignore
+        call.multipliers = lambda gs, xs, x_refs, needs: choice.both_choices([forward], arrived(gs), xs, needs)
     return call
 
 

@@ -32,6 +32,13 @@ class Call:
     inexact: Literal["", "approximated", "discrete choice"] = ""
 
 
+def arrived(gs: Gs) -> Tensor:
+    """What arrived at the only differentiable output of an op; its multipliers are not asked for if nothing did."""
+    g = gs[0]
+    assert g is not None
+    return g
+
+
 def place(args: tuple[Any, ...], kwargs: dict[str, Any], position: int, *names: str) -> Place | None:
     """Where an argument stands: its position, its keyword, or None if it was not given."""
     if position < len(args):
@@ -73,7 +80,7 @@ def bound(
     linear: Literal["never", "one varying", "same choice"] = "never",
     inexact: Literal["", "approximated", "discrete choice"] = "",
 ) -> Call | None:
-    """A `Call` whose operands stand at `places`; None if one is absent or no tensor, for then the op is linear in the other."""
+    """A `Call` whose operands stand at `places`; None if one is absent or no tensor: the op is linear in the other."""
     operands = []
     given = []
     for where in places:

@@ -1,4 +1,4 @@
-"""Multipliers of normalisations and of the reductions inside them (variance, standard deviation, p-norms), in closed form.
+"""Multipliers of normalisations and of the reductions inside them (variance, deviation, 2-norm), in closed form.
 
 With c the centred input and s = √(mean(c²) + eps): Δ(c/s) = mean(1/s)·Δc + mean(c)·Δ(1/s), and
 Δ(1/s) = k·mean over the group of (c + c')·Δc with k = −1 / (s·s'·(s + s')).
@@ -12,24 +12,35 @@ import torch
 from torch import Tensor
 
 
-def normalise(
-    g: Tensor, x: Tensor, x_ref: Tensor, dims: Sequence[int], eps: float, centred: bool = True
-) -> Tensor:
-    """Multiplier of `x` in (x − mean) / √(var + eps) over `dims` (biased variance); not `centred`: x / √(mean(x²) + eps).
+def normalise(g: Tensor, x: Tensor, x_ref: Tensor, dims: Sequence[int], eps: float, centred: bool = True) -> Tensor:
+    """Multiplier of `x` in (x − mean) / √(var + eps) over `dims`, with the biased variance.
 
-    LayerNorm, RMSNorm, group, instance and training-mode batch norm are this one rule; their weight belongs into `g`.
+    Not `centred`: in x / √(mean(x²) + eps). LayerNorm, RMSNorm, group, instance and training-mode batch norm are this
+    one rule; their weight belongs into `g`.
     """
     dims = tuple(dims)
-    c = x - x.mean(dims, keepdim=True) if centred else x
-    c_ref = x_ref - x_ref.mean(dims, keepdim=True) if centred else x_ref
-    inverse = c.square().mean(dims, keepdim=True).add_(eps).rsqrt_()
-    inverse_ref = c_ref.square().mean(dims, keepdim=True).add_(eps).rsqrt_()
-    total = c + c_ref
+    total, inverse, inverse_ref = _moments(x, x_ref, dims, eps, centred)
     # k = −1/(s·s'·(s + s')) written with r = 1/s: −r²·r'² / (r + r').
     k = (inverse * inverse_ref).square_().div_(inverse + inverse_ref).neg_()
     along = (g * total).mean(dims, keepdim=True).mul_(0.5).mul_(k)
     m = torch.addcmul(g * (inverse + inverse_ref).mul_(0.5), along, total)
     return m.sub_(m.mean(dims, keepdim=True)) if centred else m
+
+
+def _moments(
+    x: Tensor, x_ref: Tensor, dims: tuple[int, ...], eps: float, centred: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    """(c + c', 1/s, 1/s')."""
+    if centred and dims == tuple(range(-len(dims), 0)):
+        shape = x.shape[-len(dims) :]  # one fused kernel for each run
+        _, mean, inverse = torch.native_layer_norm(x, shape, None, None, eps)
+        _, mean_ref, inverse_ref = torch.native_layer_norm(x_ref, shape, None, None, eps)
+        return (x + x_ref).sub_(mean + mean_ref), inverse, inverse_ref
+    c = x - x.mean(dims, keepdim=True) if centred else x
+    c_ref = x_ref - x_ref.mean(dims, keepdim=True) if centred else x_ref
+    inverse = c.square().mean(dims, keepdim=True).add_(eps).rsqrt_()
+    inverse_ref = c_ref.square().mean(dims, keepdim=True).add_(eps).rsqrt_()
+    return c + c_ref, inverse, inverse_ref
 
 
 def variance(g: Tensor, x: Tensor, x_ref: Tensor, dims: Sequence[int], correction: float) -> Tensor:

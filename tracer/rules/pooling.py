@@ -28,19 +28,17 @@ def winner(g: Tensor, x: Tensor, x_ref: Tensor, index: Tensor, index_ref: Tensor
 
 
 def window(g: Tensor, x: Tensor, x_ref: Tensor, index: Tensor, index_ref: Tensor, spatial: int) -> Tensor:
-    """Multiplier of `x` in max-pooling with `spatial` pooled axes; indices are flat in the plane, as PyTorch gives them."""
+    """Multiplier of `x` in max-pooling over `spatial` axes; indices are flat in the plane, as PyTorch gives them."""
     lead = x.shape[: x.dim() - spatial]
     flat, flat_ref = x.reshape(*lead, -1), x_ref.reshape(*lead, -1)
-    m = winner(
-        g.reshape(*lead, -1), flat, flat_ref, index.reshape(*lead, -1), index_ref.reshape(*lead, -1), -1, False
-    )
+    m = winner(g.reshape(*lead, -1), flat, flat_ref, index.reshape(*lead, -1), index_ref.reshape(*lead, -1), -1, False)
     return m.reshape(x.shape)
 
 
 def larger(
     g: Tensor, a: Tensor, a_ref: Tensor, b: Tensor, b_ref: Tensor, smallest: bool = False
 ) -> tuple[Tensor, Tensor]:
-    """Multipliers of `a` and `b` in the broadcast maximum (or minimum) of two tensors; half each where they tie twice."""
+    """Multipliers of `a` and `b` in the broadcast maximum (or minimum) of two tensors; half each where they tie."""
     pick = torch.minimum if smallest else torch.maximum
     top, top_ref = pick(a, b), pick(a_ref, b_ref)
     rose = top <= top_ref if smallest else top >= top_ref

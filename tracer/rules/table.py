@@ -18,20 +18,21 @@ RULES: dict[str, Binder] = {**ELEMENTWISE, **PRODUCTS, **REDUCTIONS}
 
 # Linear in every floating-point tensor they take, so autograd is exact as it is.
 LINEAR = frozenset({
-    "add", "sub", "rsub", "neg", "positive", "pos", "cat", "stack", "hstack", "vstack", "dstack", "column_stack", "row_stack",
-    "mean", "sum", "nansum", "cumsum", "trace", "diff", "dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout",
-    "feature_dropout", "feature_alpha_dropout", "native_dropout", "embedding", "embedding_bag", "pad", "constant_pad_nd",
-    "avg_pool1d", "avg_pool2d", "avg_pool3d", "adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_avg_pool3d",
-    "interpolate", "upsample", "upsample_nearest1d", "upsample_nearest2d", "upsample_nearest3d", "upsample_bilinear2d",
-    "upsample_linear1d", "upsample_bicubic2d", "fold", "unfold", "im2col", "col2im", "index_put", "setitem", "copy", "zero",
-    "fill", "fill_diagonal", "to", "float", "double", "half", "bfloat16", "type_as", "cfloat", "tril", "triu", "diag",
-    "diag_embed", "diagflat", "diagonal_scatter", "select_scatter", "slice_scatter", "masked_select", "rot90", "broadcast_tensors",
-    "block_diag", "tensor_split", "meshgrid", "block_diag", "take", "put", "set", "resize", "squeeze", "unsqueeze", "clone",
-    "fft_fft", "fft_ifft", "fft_rfft", "fft_irfft", "fft_fft2", "fft_ifft2", "fft_rfft2", "fft_irfft2", "fft_fftn", "fft_ifftn",
-    "fft_rfftn", "fft_irfftn", "fft_fftshift", "fft_ifftshift", "fft_hfft", "stft", "istft", "view_as_real", "view_as_complex",
-    "imag", "channel_shuffle", "pixel_shuffle", "pixel_unshuffle", "transpose", "addition", "index_fill", "unfold_copy",
-    "cpu", "cuda", "alias", "detach_copy", "lift_fresh", "native_channel_shuffle", "affine_grid", "requires_grad",
-    "pad_sequence", "pack_padded_sequence", "_pack_padded_sequence", "_pad_packed_sequence", "swapaxes", "mT", "T",
+    "T", "_pack_padded_sequence", "_pad_packed_sequence", "adaptive_avg_pool1d", "adaptive_avg_pool2d",
+    "adaptive_avg_pool3d", "add", "addition", "affine_grid", "alias", "alpha_dropout", "avg_pool1d", "avg_pool2d",
+    "avg_pool3d", "bfloat16", "block_diag", "broadcast_tensors", "cat", "cfloat", "channel_shuffle", "clone", "col2im",
+    "column_stack", "constant_pad_nd", "copy", "cpu", "cuda", "cumsum", "detach_copy", "diag", "diag_embed", "diagflat",
+    "diagonal_scatter", "diff", "double", "dropout", "dropout1d", "dropout2d", "dropout3d", "dstack", "embedding",
+    "embedding_bag", "feature_alpha_dropout", "feature_dropout", "fft_fft", "fft_fft2", "fft_fftn", "fft_fftshift",
+    "fft_hfft", "fft_ifft", "fft_ifft2", "fft_ifftn", "fft_ifftshift", "fft_irfft", "fft_irfft2", "fft_irfftn",
+    "fft_rfft", "fft_rfft2", "fft_rfftn", "fill", "fill_diagonal", "float", "fold", "half", "hstack", "im2col", "imag",
+    "index_fill", "index_put", "interpolate", "istft", "lift_fresh", "mT", "masked_select", "mean", "meshgrid",
+    "nansum", "native_channel_shuffle", "native_dropout", "neg", "pack_padded_sequence", "pad", "pad_sequence",
+    "pixel_shuffle", "pixel_unshuffle", "pos", "positive", "put", "requires_grad", "resize", "rot90", "row_stack",
+    "rsub", "select_scatter", "set", "setitem", "slice_scatter", "squeeze", "stack", "stft", "sub", "sum", "swapaxes",
+    "take", "tensor_split", "to", "trace", "transpose", "tril", "triu", "type_as", "unfold", "unfold_copy", "unsqueeze",
+    "upsample", "upsample_bicubic2d", "upsample_bilinear2d", "upsample_linear1d", "upsample_nearest1d",
+    "upsample_nearest2d", "upsample_nearest3d", "view_as_complex", "view_as_real", "vstack", "zero",
 })  # fmt: skip
 
 
@@ -71,7 +72,7 @@ def approximate(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dic
 
 
 def bind_exact(name: str, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call | None:
-    """The call of op `name` with its exact rule, or with the average Jacobian where there is none; None: it is linear."""
+    """The call of op `name` with its exact rule, or with the average Jacobian if there is none; None: it is linear."""
     binder = RULES.get(name)
     if binder is None:
         return approximate(function, args, kwargs)

@@ -1,0 +1,150 @@
+"""Slopes of elementwise functions against the slow definition: the mean derivative between both points."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from tracer.rules import activation, elementwise
+from tracer.rules.quadrature import nodes
+
+SMOOTH: dict[str, tuple[Callable[..., Tensor], Callable[..., Tensor], float, float]] = {
+    "exp": (elementwise.exp, torch.exp, -30, 30),
+    "log": (elementwise.log, torch.log, 1e-6, 1e3),
+    "log1p": (elementwise.log1p, torch.log1p, -0.99, 1e3),
+    "sigmoid": (elementwise.sigmoid, torch.sigmoid, -60, 60),
+    "tanh": (elementwise.tanh, torch.tanh, -30, 30),
+    "sqrt": (elementwise.sqrt, torch.sqrt, 1e-8, 1e4),
+    "rsqrt": (elementwise.rsqrt, torch.rsqrt, 1e-3, 1e3),
+    "reciprocal": (elementwise.reciprocal, torch.reciprocal, 1e-2, 1e3),
+    "sin": (elementwise.sine, torch.sin, -50, 50),
+    "cos": (elementwise.cosine, torch.cos, -50, 50),
+    "gelu": (activation.gelu, F.gelu, -12, 12),
+    "gelu_tanh": (
+        lambda x, r: activation.gelu(x, r, "tanh"), lambda x: F.gelu(x, approximate="tanh"), -12, 12,
+    ),
+    "erf": (activation.erf, torch.erf, -6, 6),
+    "silu": (activation.silu, F.silu, -80, 80),
+    "softplus": (activation.softplus, F.softplus, -80, 80),
+    "log_sigmoid": (activation.log_sigmoid, F.logsigmoid, -80, 80),
+    "mish": (activation.mish, F.mish, -80, 80),
+    "elu": (activation.elu, F.elu, -40, 40),
+    "selu": (activation.selu, F.selu, -40, 40),
+    "celu": (lambda x, r: activation.celu(x, r, 0.7), lambda x: F.celu(x, 0.7), -40, 40),
+    "power 3": (lambda x, r: elementwise.power(x, r, 3.0), lambda x: x**3, -50, 50),
+    "power -2": (lambda x, r: elementwise.power(x, r, -2.0), lambda x: x**-2, 0.1, 50),
+    "power 2.5": (lambda x, r: elementwise.power(x, r, 2.5), lambda x: x**2.5, 1e-3, 50),
+    "3^x": (lambda x, r: elementwise.exponential(x, r, 3.0), lambda x: 3.0**x, -20, 20),
+    "relu": (elementwise.relu, torch.relu, -50, 50),
+    "leaky_relu": (lambda x, r: elementwise.leaky_relu(x, r, -0.2), lambda x: F.leaky_relu(x, -0.2), -50, 50),
+    "abs": (elementwise.absolute, torch.abs, -50, 50),
+    "softshrink": (elementwise.softshrink, F.softshrink, -3, 3),
+    "hardswish": (activation.hardswish, F.hardswish, -9, 9),
+    "secant": (lambda x, r: elementwise.secant(torch.atan, x, r), torch.atan, -50, 50),
+}  # fmt: skip
+
+
+def ways(low: float, high: float, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Pairs of points whose distances run from the whole range down to nothing."""
+    generator = torch.Generator().manual_seed(0)
+    start = low + (high - low) * torch.rand(40, 400, generator=generator, dtype=torch.float64)
+    step = torch.logspace(0, -18, 40, dtype=torch.float64)[:, None] * (torch.rand(40, 400, generator=generator) - 0.5)
+    x, x_ref = start, (start + step * (high - low)).clamp(low, high)
+    x_ref[-1] = x[-1]
+    return x.to(dtype), x_ref.to(dtype)
+
+
+def derivative(function: Callable[..., Tensor], x: Tensor) -> Tensor:
+    probe = x.clone().requires_grad_()
+    (found,) = torch.autograd.grad(function(probe).sum(), probe)
+    return found
+
+
+def worst(error: Tensor, bound: Tensor) -> float:
+    """The largest error in units of what is allowed; NaN fails any comparison."""
+    return float((error / bound.clamp(min=1e-300)).max())
+
+
+@pytest.mark.parametrize("name", SMOOTH)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_the_slope_times_the_way_is_the_change(name: str, dtype: torch.dtype) -> None:
+    slope, function, low, high = SMOOTH[name]
+    x, x_ref = ways(low, high, dtype)
+    found = slope(x, x_ref).double() * (x.double() - x_ref.double())
+    truth = function(x.double()) - function(x_ref.double())
+    size = function(x.double()).abs() + function(x_ref.double()).abs() + truth.abs()
+    # These lose the last digits of x themselves, or hold constants such as 1/6 in single precision inside PyTorch.
+    rounded = name in {"sin", "cos", "gelu_tanh", "hardswish"}
+    bound = 40 * torch.finfo(dtype).eps * (size + x.abs().double() * (1.0 if rounded else 1e-2))
+    assert worst((found - truth).abs(), bound) <= 1
+
+
+@pytest.mark.parametrize("name", SMOOTH)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_on_short_ways_the_slope_is_the_derivative_half_way(name: str, dtype: torch.dtype) -> None:
+    if name in {"relu", "leaky_relu", "abs", "softshrink", "hardswish", "elu", "selu", "celu"}:
+        pytest.skip("has corners")
+    slope, function, low, high = SMOOTH[name]
+    x, x_ref = ways(low, high, dtype)
+    close = (x - x_ref).abs() <= 1e-6 * x.abs().clamp(max=1)
+    found = slope(x, x_ref).double()[close]
+    truth = derivative(function, (x.double() + x_ref.double())[close] / 2)
+    size = truth.abs() + truth.abs().mean() * (1e-3 if dtype == torch.float64 else 1)
+    assert worst((found - truth).abs(), (2e-6 if dtype == torch.float32 else 2e-9) * size) <= 1
+
+
+@pytest.mark.parametrize("name", SMOOTH)
+def test_the_slope_is_the_mean_derivative(name: str) -> None:
+    slope, function, low, high = SMOOTH[name]
+    x, x_ref = (t[:6] for t in ways(0.1 if low > 0 else max(low, -5), min(high, 5), torch.float64))
+    truth = torch.zeros_like(x)
+    pieces = 40
+    for piece in range(pieces):
+        for t, weight in nodes(8):
+            truth += weight / pieces * derivative(function, x_ref + (piece + t) / pieces * (x - x_ref))
+    corners = name in {"relu", "leaky_relu", "abs", "softshrink", "hardswish", "elu", "selu", "celu"}
+    rough = corners or name in {"log", "power -2", "sqrt", "reciprocal", "rsqrt", "log1p"}
+    assert torch.allclose(slope(x, x_ref), truth, rtol=2e-2 if rough else 1e-7, atol=2e-2 if corners else 1e-9)
+
+
+@pytest.mark.parametrize("name", SMOOTH)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_no_slope_exceeds_the_derivatives_on_the_way(name: str, dtype: torch.dtype) -> None:
+    slope, function, low, high = SMOOTH[name]
+    x, x_ref = ways(low, high, dtype)
+    found = slope(x, x_ref).double()
+    on_the_way = [
+        derivative(function, x_ref.double() + t * (x.double() - x_ref.double()))
+        for t in torch.linspace(0, 1, 201).tolist()
+    ]
+    high_slope = torch.stack(on_the_way).amax(0)
+    low_slope = torch.stack(on_the_way).amin(0)
+    slack = 1e-2 * (high_slope - low_slope) + (1e-5 if dtype == torch.float32 else 1e-7) * (
+        high_slope.abs() + low_slope.abs()
+    )
+    rounding = 1e-7 if dtype == torch.float32 else 1e-10
+    # A corner or a steep place may lie between the sampled points.
+    assert worst(found - high_slope, slack + rounding) <= 1
+    assert worst(low_slope - found, slack + rounding) <= 1
+
+
+def test_closed_forms() -> None:
+    x, x_ref = torch.tensor(1.3, dtype=torch.float64), torch.tensor(-0.4, dtype=torch.float64)
+    change = x - x_ref
+    assert float(elementwise.exp(x, x_ref) * change) == pytest.approx(math.exp(1.3) - math.exp(-0.4), abs=1e-12)
+    assert float(elementwise.tanh(x, x_ref) * change) == pytest.approx(math.tanh(1.3) - math.tanh(-0.4), abs=1e-12)
+    assert float(elementwise.ramp(x, x_ref, 0.0, None)) == pytest.approx(1.3 / 1.7, abs=1e-12)
+    assert float(elementwise.power(x, x_ref, 2.0)) == pytest.approx(0.9, abs=1e-12)
+
+
+def test_differences_that_half_precision_would_lose() -> None:
+    """captum's guard of 1e-10 is 0 in half precision; the rules work in single precision and have none."""
+    x = torch.tensor([1e-4, 2.0]).half().float()
+    assert torch.isfinite(elementwise.tanh(x, x)).all()
+    assert torch.isfinite(elementwise.tanh(x, x + 1e-7)).all()
+    assert float(elementwise.exp(torch.tensor(1e-12), torch.tensor(2e-12))) == pytest.approx(1.0, abs=1e-6)
