@@ -1,4 +1,4 @@
-"""The README's table of exact rules on unmodified models, small random configs: `python -m tests.benchmarks.architectures`.
+"""The table of exact rules on unmodified models, small random configs: `python -m tests.benchmarks.architectures`.
 
 One line an architecture, Markdown: |delta| of the worst of two examples over the larger |f(x) − f(x')|, in float32 and
 float64, with fused attention (SDPA) where the architecture has it and op by op (eager). Weights are scaled up until
