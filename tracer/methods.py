@@ -143,6 +143,7 @@ class _Recording:
         self.model = model
         self.names: Mapping[nn.Module, str] | None = details.names or module_paths(model)
         self.default = rulebook.default
+        self.root_type = details.type
         self.log: ReferenceLog | None = None
         self.recorder: Recorder | None = None
         self._references: tuple[Tensor, ...] = ()
@@ -171,6 +172,7 @@ class _Recording:
             rule_of=lambda module: "captum" if module in engine.ruled else None,
             rule_of_node=self._rule_of_node,
             log=self.log,
+            root_type=self.root_type,
         )
         with listening(self.names or {}, self.recorder), self.recorder:
             yield

@@ -35,9 +35,9 @@ class Recorder(TorchFunctionMode):
 
     Use as the listener of `tracer.hooks.listening` and as a context manager. `on_root(args, kwargs)` is asked at each
     call of the model what is attributed to, and says None to let the call pass unrecorded. `rule_of` names the rule
-    that replaces a module's gradient, `rule_of_node` the one behind a graph node; None is autograd. `log` is the log
-    of the reference run, where it is not half of a doubled batch. Only the first attribution is recorded; `later_runs`
-    counts the others.
+    that replaces a module's gradient, `rule_of_node` the one behind a graph node; None is autograd. `log` is the log of
+    the reference run, where it is not half of a doubled batch; `root_type` the type to show for the model. Only the
+    first attribution is recorded; `later_runs` counts the others.
     """
 
     def __init__(
@@ -48,6 +48,7 @@ class Recorder(TorchFunctionMode):
         rule_of: Callable[[nn.Module], str | None] = lambda module: None,
         rule_of_node: Callable[[Node], str | None] = lambda node: None,
         log: ReferenceLog | None = None,
+        root_type: str = "",
     ) -> None:
         super().__init__()
         self.model = model
@@ -55,6 +56,7 @@ class Recorder(TorchFunctionMode):
         self.rule_of = rule_of
         self.rule_of_node = rule_of_node
         self.log = log
+        self.root_type = root_type
         self.observation: Observation | None = None
         self.later_runs = 0
         self._active = False
@@ -86,7 +88,8 @@ class Recorder(TorchFunctionMode):
             rule = self.rule_of(module)
             leaf = module is not self.model and (rule is not None or is_atomic(module))
             arguments = [] if module is self.model else self._take_arguments(args, kwargs, watched=rule == "captum")
-            call = self._open(path, "module", type(module).__name__, None, rule or "autograd", leaf)
+            shown = (self.root_type if module is self.model else "") or type(module).__name__
+            call = self._open(path, "module", shown, None, rule or "autograd", leaf)
             call.arguments = arguments
             if module is self.model:
                 self._take_inputs()

@@ -37,9 +37,13 @@ _PACKAGES = ("torch", "captum", "transformers", "numpy", "deeplift-tracer")
 
 @dataclass(frozen=True, slots=True)
 class Details:
-    """What only the caller knows about a run and the trace should say: names, texts, tokens. All optional."""
+    """What only the caller knows about a run and the trace should say: names, texts, tokens. All optional.
+
+    `type` is the model's type where a wrapper stands for it, `names` the paths of the modules to observe.
+    """
 
     model: str = ""
+    type: str = ""
     variant: str = "as shipped"
     target: str = ""
     text: str = ""
@@ -121,7 +125,7 @@ class Watching:
         self._trace: Trace | None = None
         self._started = started_now()
         self._clock = time.perf_counter()
-        self._recorder = Recorder(model, captum_inputs, rule_of=captum_rule)
+        self._recorder = Recorder(model, captum_inputs, rule_of=captum_rule, root_type=details.type)
         self._paths = details.names or module_paths(model)
         self._model = model
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from tests.rules.pairs import pair
 from tracer.rules import activation, elementwise
 from tracer.rules.quadrature import nodes
 
@@ -148,3 +149,17 @@ def test_differences_that_half_precision_would_lose() -> None:
     assert torch.isfinite(elementwise.tanh(x, x)).all()
     assert torch.isfinite(elementwise.tanh(x, x + 1e-7)).all()
     assert float(elementwise.exp(torch.tensor(1e-12), torch.tensor(2e-12))) == pytest.approx(1.0, abs=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("function", [torch.exp, torch.sigmoid, torch.relu, F.gelu, F.silu, torch.tanh, torch.erf])
+def test_masked_and_huge_elements_stay_finite(function: Callable[..., Tensor], dtype: torch.dtype) -> None:
+    x = torch.tensor([[-math.inf, -math.inf, 1.0, 1e10, -1e10, 0.5]], dtype=dtype)
+    x_ref = torch.tensor([[-math.inf, 1.0, -math.inf, 1e10, -1e10, 0.25]], dtype=dtype)
+    found = pair(lambda t: function(t), x, x_ref)
+    m = found.multipliers
+    assert torch.isfinite(m).all()
+    assert m[0, :3].tolist() == [0.0, 0.0, 0.0]
+    finite = slice(3, 6)
+    change = function(x)[0, finite] - function(x_ref)[0, finite]
+    assert torch.allclose(m[0, finite] * (x - x_ref)[0, finite], change, rtol=1e-5, atol=1e-6)

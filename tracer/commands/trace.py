@@ -223,6 +223,7 @@ def trace_subject(
             force=force,
             details=Details(
                 model=subject.model_name,
+                type=type(getattr(subject.model, "inner", subject.model)).__name__,
                 variant=variant,
                 target=subject.target_name,
                 text=subject.text,

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from tracer.rules import activation, bilinear, elementwise
@@ -21,7 +22,7 @@ def _binder(slope: Slope, *parameters: tuple[int, str, Any]) -> Binder:
         values = [value(args, kwargs, *parameter) for parameter in parameters]
 
         def multipliers(gs: Gs, xs: Any, x_refs: Any, needs: Any) -> tuple[Tensor | None, ...]:
-            return (slope(xs[0], x_refs[0], *values) * arrived(gs),)
+            return (_bounded(slope(xs[0], x_refs[0], *values), xs[0], x_refs[0]) * arrived(gs),)
 
         return bound(function, args, kwargs, [place(args, kwargs, 0, "input", "self")], multipliers)
 
@@ -33,8 +34,19 @@ def _generic(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[s
     call = bound(function, args, kwargs, [place(args, kwargs, 0, "input", "self")], lambda *_: ())
     if call is not None:
         forward = call.forward
-        call.multipliers = lambda gs, xs, x_refs, needs: (elementwise.secant(forward, xs[0], x_refs[0]) * arrived(gs),)
+
+        def multipliers(gs: Gs, xs: Any, x_refs: Any, needs: Any) -> tuple[Tensor | None, ...]:
+            return (_bounded(elementwise.secant(forward, xs[0], x_refs[0]), xs[0], x_refs[0]) * arrived(gs),)
+
+        call.multipliers = multipliers
     return call
+
+
+def _bounded(slope: Tensor, x: Tensor, x_ref: Tensor) -> Tensor:
+    """`slope`, 0 where an operand is infinite: masks send −inf through exp, and an infinite Δ has no shares."""
+    if bool(torch.isfinite(slope.sum())):
+        return slope
+    return torch.where(torch.isfinite(x - x_ref), slope, 0.0)
 
 
 def _hardtanh(x: Tensor, x_ref: Tensor, low: float, high: float) -> Tensor:
