@@ -9,7 +9,7 @@ import torch
 
 from tests.architectures import ARCHITECTURES, Named, casts, pair_for, target_for
 from tracer.deeplift import DeepLift
-from tracer.target import output_tensor
+from tracer.logits import logits_of
 
 warnings.filterwarnings("ignore")
 
@@ -28,7 +28,7 @@ def test_exact_rules_conserve(name: str, attention: str) -> None:
         x, x_ref = pair_for(architecture, dtype)
         limit = 1e-4 if dtype == torch.float32 else 1e-6 if casts(model, x) else 1e-9
         with torch.no_grad():
-            target = target_for(output_tensor(model(x)), output_tensor(model(x_ref)))
+            target = target_for(logits_of(model(x)), logits_of(model(x_ref)))
         lift = DeepLift(model)
         found = lift.evaluate((x,), (x_ref,), target)
         attributions = found.multipliers[0] * (x - x_ref)

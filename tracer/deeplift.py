@@ -14,9 +14,10 @@ from torch import Tensor, nn
 
 from tracer.errors import InputError
 from tracer.hooks import listening, module_paths, tensors_in
+from tracer.logits import logits_of
 from tracer.paired import Note, PairedEvaluation
 from tracer.rulebook import EXACT, Rulebook
-from tracer.target import Target, output_tensor, select
+from tracer.target import Target, select
 
 Tensors = tuple[Tensor, ...]
 Baseline = Tensor | int | float
@@ -183,12 +184,12 @@ class DeepLift:
         random = torch.random.get_rng_state()
         with engine.reference_pass(), listening(layers, seen), observer.reference_run(refs):
             starts = tuple(ref.detach().requires_grad_() for ref in refs)
-            reference = select(output_tensor(self.model(*(t.clone() for t in starts), *baseline_args)), target).detach()
+            reference = select(logits_of(self.model(*(t.clone() for t in starts), *baseline_args)), target).detach()
         # The same random numbers for both runs: with active dropout the runs then differ by their inputs alone.
         torch.random.set_rng_state(random)
         seen.second_run()
         with engine.input_pass(), listening(layers, seen), observer.input_run(engine, len(leaves)):
-            output = select(output_tensor(self.model(*(t.clone() for t in leaves), *args)), target)
+            output = select(logits_of(self.model(*(t.clone() for t in leaves), *args)), target)
         _refuse_unused(engine)
         multipliers = _gradients(output, leaves, leaves[0].shape[0])
         return Evaluation(multipliers, output.detach(), reference, tuple(engine.notes), seen.contributions)
@@ -203,7 +204,7 @@ class DeepLift:
         )
         repeated = tuple(torch.cat([a, a]) if isinstance(a, Tensor) and a.dim() else a for a in args)
         with engine.doubled_pass(rows), observer.input_run(engine, len(leaves)):
-            halves = output_tensor(self.model(*(t.clone() for t in both), *repeated)).chunk(2)
+            halves = logits_of(self.model(*(t.clone() for t in both), *repeated)).chunk(2)
             output, reference = (select(half, target) for half in halves)
         _refuse_unused(engine)
         gradients = _gradients(torch.stack([output, reference]), both, rows)

@@ -13,15 +13,17 @@ from tracer.errors import ModelError
 
 
 def logits_of(output: Any) -> torch.Tensor:
-    """The logits in a model's output, be it a `ModelOutput`, a dict, a tuple (the first) or the tensor itself."""
+    """The tensor to explain in a model's output: the tensor itself, a nest's logits, else its first real tensor."""
     if isinstance(output, torch.Tensor):
         return output
-    found = output.get("logits") if isinstance(output, Mapping) else getattr(output, "logits", None)
-    if found is None and isinstance(output, (tuple, list, Mapping)) and output:
-        found = next(iter(output.values())) if isinstance(output, Mapping) else output[0]
-    if not isinstance(found, torch.Tensor):
-        raise ModelError(f"the model gives {type(output).__name__}: expected a tensor, or a nest with logits first")
-    return found
+    logits = output.get("logits") if isinstance(output, Mapping) else getattr(output, "logits", None)
+    if isinstance(logits, torch.Tensor):
+        return logits
+    values = output.values() if isinstance(output, Mapping) else output if isinstance(output, (tuple, list)) else ()
+    for value in values:
+        if isinstance(value, torch.Tensor) and value.is_floating_point():
+            return value
+    raise ModelError(f"the model gives {type(output).__name__}: expected a tensor, or a nest with one in it")
 
 
 @contextmanager

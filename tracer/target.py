@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -11,19 +10,6 @@ from torch import Tensor
 from tracer.errors import InputError
 
 Target = int | tuple[int, ...] | Tensor | list[int] | list[tuple[int, ...]] | None
-
-
-def output_tensor(output: Any) -> Tensor:
-    """The tensor to attribute in a model's output: the tensor itself, a mapping's logits, else the first tensor."""
-    if isinstance(output, Tensor):
-        return output
-    values = dict(output) if isinstance(output, Mapping) else {}
-    if isinstance(values.get("logits"), Tensor):
-        return values["logits"]  # type: ignore[no-any-return]
-    for value in values.values() if values else output if isinstance(output, (tuple, list)) else ():
-        if isinstance(value, Tensor) and value.is_floating_point():
-            return value
-    raise InputError(f"the model returned {type(output).__name__}, in which there is no tensor to attribute")
 
 
 def select(output: Tensor, target: Target) -> Tensor:

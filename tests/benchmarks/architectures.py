@@ -14,7 +14,7 @@ import torch
 from tests.architectures import ARCHITECTURES, Architecture, Named, casts, pair_for, target_for
 from tracer.deeplift import DeepLift
 from tracer.errors import TracerError
-from tracer.target import output_tensor
+from tracer.logits import logits_of
 
 
 def relative_delta(architecture: Architecture, attention: str, dtype: torch.dtype) -> tuple[float, set[str], bool]:
@@ -22,7 +22,7 @@ def relative_delta(architecture: Architecture, attention: str, dtype: torch.dtyp
     model = Named(architecture.build(attention, dtype), *architecture.passed)
     x, reference = pair_for(architecture, dtype)
     with torch.no_grad():
-        target = target_for(output_tensor(model(x)), output_tensor(model(reference)))
+        target = target_for(logits_of(model(x)), logits_of(model(reference)))
     lift = DeepLift(model)
     found = lift.evaluate((x,), (reference,), target)
     change = (found.output - found.output_reference).double()
