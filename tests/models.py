@@ -137,6 +137,20 @@ class EncoderDecoder(nn.Module):
         return {"logits": self.cross(self.decoder(state) * state), "state": state}
 
 
+class TimeMajor(nn.Module):
+    """Steps of a sequence stacked, repeated, and broadcast against weights with axes in front."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.step, self.last, self.weight = nn.Linear(2, 5), nn.Linear(5, 3), nn.Parameter(torch.ones(2, 1, 5))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        steps = torch.stack([torch.tanh(self.step(t)) for t in x.view(x.shape[0], -1, 2).unbind(1)])
+        h = steps * steps.exp() + steps[0].repeat(2, 1, 1) * self.weight
+        h = torch.einsum("tbh->bth", torch.sigmoid(self.weight) * h * h)
+        return self.last(h.mean(1))
+
+
 class Attention(nn.Module):
     """`nn.MultiheadAttention` and an encoder layer, sequence first, behind a view."""
 
@@ -224,6 +238,7 @@ MODELS: dict[str, tuple[type[nn.Module], int]] = {
     "keywords": (Keywords, 4),
     "in place": (InPlace, 4),
     "written view": (WrittenView, 4),
+    "time major": (TimeMajor, 4),
     "attention": (Attention, 8),
     "unseen": (Unseen, 4),
     "dense": (Dense, 4),

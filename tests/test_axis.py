@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from tracer.axis import Place, find_place, halves, per_example
+from tracer.axis import Origin, Place, find_place, halves, per_example
 
 T, B, H, D = 4, 4, 2, 6  # positions, doubled examples, heads, width: as confusable as they come
 # one torch function a step, as the recorder sees them
@@ -47,7 +47,7 @@ def follow(steps: Steps, rows: int) -> tuple[torch.Tensor, Place]:
     for step in steps:
         assert place is not None
         after = step(tensor)
-        place = find_place(after, rows, (tensor, place))
+        place = find_place(after, rows, Origin(tensor, place))
         tensor = after
     assert place is not None
     return tensor, place
@@ -75,8 +75,8 @@ def test_each_row_is_one_example(name: str) -> None:
 
 def test_a_reduction_takes_the_axes_before_it_away() -> None:
     parent = torch.arange(float(B)).reshape(1, B, 1).expand(T, B, D).contiguous()
-    assert find_place(parent.mean(0), B, (parent, Place(1, 1)), (0,)) == Place(0, 1)
-    assert find_place(parent.mean(-1), B, (parent, Place(1, 1)), (-1,)) == Place(1, 1)
+    assert find_place(parent.mean(0), B, Origin(parent, Place(1, 1), op="mean", args=(parent, 0))) == Place(0, 1)
+    assert find_place(parent.mean(-1), B, Origin(parent, Place(1, 1), op="mean", kwargs={"dim": [-1]})) == Place(1, 1)
     # without knowing what was reduced, sizes alone would have said axis 1
     assert parent.mean(0).shape == (B, D)
 
@@ -84,3 +84,30 @@ def test_a_reduction_takes_the_axes_before_it_away() -> None:
 def test_without_a_place_all_counts_for_the_first_example() -> None:
     assert find_place(torch.ones(5, 3), 4, None) is None
     assert per_example(torch.ones(2, 3), None, 4).sum(1).tolist() == [6.0, 0.0, 0.0, 0.0]
+
+
+def test_ops_that_add_axes_move_the_place_along() -> None:
+    parent = torch.arange(float(B)).reshape(B, 1).expand(B, T).contiguous()
+    here = Place(0, 1)
+    stacked = torch.stack([parent] * B)
+    assert find_place(stacked, B, Origin(parent, here, "0.0", "stack", ([parent] * B,))) == Place(1, 1)
+    behind = torch.stack([parent] * B, dim=-1)
+    assert find_place(behind, B, Origin(parent, here, "0.0", "stack", ([parent] * B,), {"dim": -1})) == Place(0, 1)
+    repeated = parent.repeat(B, 1, 1)
+    assert find_place(repeated, B, Origin(parent, here, "0", "repeat", (parent, B, 1, 1))) == Place(1, 1)
+    added = parent + torch.ones(B, 1, 1)
+    assert find_place(added, B, Origin(parent, here, "0", "add", (parent, torch.ones(B, 1, 1)))) == Place(1, 1)
+    equation = "bt,hb->thb"
+    mixed = torch.einsum(equation, parent, torch.ones(B, B))
+    assert find_place(mixed, B, Origin(parent, here, "1", "einsum", (equation, parent, torch.ones(B, B)))) == Place(
+        2, 1
+    )
+
+
+def test_a_place_always_divides_its_axis() -> None:
+    # one example in a doubled batch, stacked into a shape where every axis could be it
+    parent = torch.ones(2, 3)
+    found = find_place(torch.ones(3, 2, 2), 2, Origin(parent, Place(1, 3)))
+    assert found is not None
+    first, second = halves(torch.ones(3, 2, 2), found, 2)
+    assert first.shape == second.shape

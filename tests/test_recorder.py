@@ -79,7 +79,7 @@ def test_watching_changes_no_bit_of_captums_attributions(name: str, dtype: torch
     assert state(model) == before
 
 
-@pytest.mark.parametrize("examples", [1, 3])
+@pytest.mark.parametrize("examples", [1, 2, 3])
 @pytest.mark.parametrize("name", MODELS)
 def test_self_leaks_sum_to_captums_delta(name: str, examples: int) -> None:
     model, x, reference = make(name, torch.float64, examples)
@@ -122,7 +122,7 @@ def test_a_leak_is_flow_in_minus_flow_out(name: str) -> None:
         assert np.allclose(node.leak, flows, rtol=1e-9, atol=1e-9), node.path
 
 
-@pytest.mark.parametrize("name", ["plain", "attention", "convolution", "in place"])
+@pytest.mark.parametrize("name", ["plain", "attention", "convolution", "in place", "time major"])
 def test_an_examples_rows_do_not_depend_on_its_company(name: str) -> None:
     model, x, reference = make(name, torch.float64)
     together = observe(model, x, reference)

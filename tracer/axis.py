@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 import torch
+
+_REDUCTIONS = {
+    "mean", "sum", "amax", "amin", "max", "min", "prod", "logsumexp", "norm", "vector_norm", "linalg_vector_norm",
+    "var", "std", "median", "nansum", "nanmean", "mode",
+}  # fmt: skip
 
 
 class Place(NamedTuple):
@@ -18,40 +25,87 @@ class Place(NamedTuple):
     inner: int
 
 
-def find_place(
-    tensor: torch.Tensor, rows: int, source: tuple[torch.Tensor, Place] | None, reduced: tuple[int, ...] = ()
-) -> Place | None:
-    """Where `tensor` holds `rows` examples; None if no axis can hold them. `source` is what it was computed from.
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """What a tensor was computed from: `tensor` with its `place`, taken as argument `name` by op `op(*args,
+    **kwargs)`."""
 
-    `reduced` are the axes that the op summed, averaged or picked from, should it have done so.
+    tensor: torch.Tensor
+    place: Place
+    name: str = "0"
+    op: str = ""
+    args: tuple[Any, ...] = ()
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
 
-    Views keep the examples' distance in memory, copies that reshape keep their distance in row-major order, and other
-    ops keep the axis; where none of this fits, it is the first axis that can be divided by `rows`.
+
+def find_place(tensor: torch.Tensor, rows: int, origin: Origin | None) -> Place | None:
+    """Where `tensor` holds `rows` examples; None if no axis can hold them.
+
+    Views keep the examples' distance in memory, copies that reshape keep their distance in row-major order, ops that
+    add or drop axes move the place along, and other ops keep it. Where none of this fits, it is the first axis that
+    can be divided by `rows`: a guess, which the ledger's sums would show to be wrong in the model's own row.
     """
-    if source is not None:
-        parent, place = source
-        found = None
-        if reduced and tensor.dim() == parent.dim() - len(reduced):
-            before = sum(axis % parent.dim() < place.axis for axis in reduced)
-            found = Place(place.axis - before, place.inner)
-        elif parent.untyped_storage().data_ptr() == tensor.untyped_storage().data_ptr():
-            found = _by_distance(tensor, rows, parent.stride(place.axis) * place.inner, tensor.stride())
-        elif parent.shape == tensor.shape:
-            found = place
-        elif parent.numel() == tensor.numel():
-            distance = _row_major(parent.shape)[place.axis] * place.inner
-            found = _by_distance(tensor, rows, distance, _row_major(tensor.shape))
-        if found is None and place.axis < tensor.dim():
-            size = tensor.shape[place.axis]
-            if size and size == parent.shape[place.axis]:
-                found = place
-            elif size and size % rows == 0:
-                found = Place(place.axis, size // rows)
-        if found is not None and tensor.shape[found.axis] % rows == 0:
-            return found
+    guesses = [] if origin is None else list(_guesses(tensor, rows, origin))
+    for place in guesses:
+        if place is not None and _fits(tensor, rows, place):
+            return place
     return next(
         (Place(axis, size // rows) for axis, size in enumerate(tensor.shape) if size and size % rows == 0), None
     )
+
+
+def _fits(tensor: torch.Tensor, rows: int, place: Place) -> bool:
+    if not 0 <= place.axis < tensor.dim():
+        return False
+    size = tensor.shape[place.axis]
+    return size > 0 and size % (rows * place.inner) == 0
+
+
+def _guesses(tensor: torch.Tensor, rows: int, origin: Origin) -> Iterator[Place | None]:
+    """Where the examples may have gone, the surest first."""
+    parent, place = origin.tensor, origin.place
+    if parent.untyped_storage().data_ptr() == tensor.untyped_storage().data_ptr():
+        yield _by_distance(tensor, rows, parent.stride(place.axis) * place.inner, tensor.stride())
+    elif (axis := _moved(tensor, origin)) is not None:
+        yield Place(axis, place.inner)
+    elif parent.shape == tensor.shape:
+        yield place
+    elif parent.numel() == tensor.numel():
+        yield _by_distance(tensor, rows, _row_major(parent.shape)[place.axis] * place.inner, _row_major(tensor.shape))
+    shift = max(tensor.dim() - parent.dim(), 0)  # broadcasting adds axes in front
+    for axis in (place.axis + shift, place.axis):
+        if axis < tensor.dim() and tensor.shape[axis] == parent.shape[place.axis]:
+            yield Place(axis, place.inner)
+    if place.axis < tensor.dim() and tensor.shape[place.axis] % rows == 0:
+        yield Place(place.axis, tensor.shape[place.axis] // rows)
+
+
+def _moved(tensor: torch.Tensor, origin: Origin) -> int | None:
+    """The axis of the examples after an op that adds, drops or names axes; None for other ops."""
+    axis, dim, args, kwargs = origin.place.axis, origin.tensor.dim(), origin.args, origin.kwargs
+    if origin.op == "stack":
+        at = kwargs.get("dim", args[1] if len(args) > 1 else 0)
+        return axis + int(at % (dim + 1) <= axis)
+    if origin.op in ("repeat", "tile"):
+        return axis + tensor.dim() - dim
+    if origin.op == "einsum" and args and isinstance(args[0], str) and "." not in args[0]:
+        inputs, _, output = args[0].replace(" ", "").partition("->")
+        parts = inputs.split(",")
+        number = int(origin.name.rsplit(".", 1)[-1]) - (0 if "." in origin.name else 1)
+        label = parts[number][axis] if 0 <= number < len(parts) and axis < len(parts[number]) else ""
+        return output.index(label) if label and label in output else None
+    reduced = _reduced_axes(args, kwargs) if origin.op in _REDUCTIONS else ()
+    if reduced and tensor.dim() == dim - len(reduced):
+        return axis - sum(at % dim < axis for at in reduced)
+    return None
+
+
+def _reduced_axes(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[int, ...]:
+    """The axes in `dim`, given by name or as the second argument; empty for an op that has none."""
+    dim = kwargs.get("dim", args[1] if len(args) > 1 else None)
+    if isinstance(dim, int) and not isinstance(dim, bool):
+        return (dim,)
+    return tuple(dim) if isinstance(dim, (tuple, list)) and all(isinstance(axis, int) for axis in dim) else ()
 
 
 def halves(tensor: torch.Tensor, place: Place, rows: int) -> tuple[torch.Tensor, torch.Tensor]:

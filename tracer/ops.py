@@ -115,14 +115,6 @@ def arguments(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Iterator[tuple[s
             yield name, value
 
 
-def reduced_axes(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[int, ...]:
-    """The axes in `dim`, given by name or as the second argument; empty for an op that has none."""
-    dim = kwargs.get("dim", args[1] if len(args) > 1 else None)
-    if isinstance(dim, int) and not isinstance(dim, bool):
-        return (dim,)
-    return tuple(dim) if isinstance(dim, (tuple, list)) and all(isinstance(axis, int) for axis in dim) else ()
-
-
 @cache
 def body(function: types.FunctionType) -> types.FunctionType:
     """`function` of torch's Python code without its own override check: called under a mode, its inner ops are seen.

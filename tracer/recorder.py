@@ -17,7 +17,7 @@ from torch.autograd.graph import Node
 from torch.overrides import TorchFunctionMode
 
 from tracer import ops
-from tracer.axis import find_place
+from tracer.axis import Origin, find_place
 from tracer.graph import GradientEdge, consumptions, gradient_edge
 from tracer.hooks import is_atomic, tensors_in
 from tracer.observation import Attributed, Call, Observation, Use, Wire
@@ -65,7 +65,7 @@ class Recorder(TorchFunctionMode):
         self._roots = 0
         self._edges: dict[GradientEdge, Wire] = {}
         self._references: Mapping[str, torch.Tensor] = {}
-        self._reduced: tuple[int, ...] = ()
+        self._running: tuple[str, tuple[Any, ...], dict[str, Any]] = ("", (), {})
         self._numbers: Counter[str] = Counter()
         self._by_storage: dict[int, list[Wire]] = defaultdict(list)
         self._attributed: Attributed | None = None
@@ -205,12 +205,12 @@ class Recorder(TorchFunctionMode):
         started = time.perf_counter()
         output = func(*args, **kwargs)
         results = list(tensors_in(output if written is None else written, "output"))
+        self._running = (op.name, args, kwargs)
         if op.role == "shape" and len({wire.index for _name, wire in inputs}) == 1:
             self._record_reshaping(inputs[0][1], results)
         else:
-            self._reduced = ops.reduced_axes(args, kwargs)
             self._record_op(op.name, started, inputs, results)
-            self._reduced = ()
+        self._running = ("", (), {})
         return output
 
     def _run_composite(self, name: str, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -231,8 +231,9 @@ class Recorder(TorchFunctionMode):
         inputs: list[tuple[str, Wire]],
         results: list[tuple[str, torch.Tensor]],
     ) -> None:
-        if not any(self._is_new(tensor) for _name, tensor in results):
-            return
+        edges = [edge for _name, tensor in results if (edge := gradient_edge(tensor)) and edge not in self._edges]
+        if not edges or not (inputs or consumptions(edges, self._edges)):
+            return  # nothing new, or nothing that the model's input has a part in
         call = self._open(f"{self._stack[-1].path}/{name}", "op", name, source_line(), "autograd", leaf=True)
         call.started = started
         call.arguments = inputs
@@ -261,13 +262,16 @@ class Recorder(TorchFunctionMode):
         name: str,
         *,
         parent: Wire | None = None,
-        source: Wire | None = None,
+        source: tuple[str, Wire] | None = None,
     ) -> Wire:
         assert self.observation is not None
-        origin = parent or source
-        near = (origin.value, origin.place) if origin is not None and origin.place is not None else None
-        place = find_place(tensor, self.observation.rows, near, self._reduced)
-        wire = Wire(len(self.observation.wires), tensor.detach(), place, producer, parent, self._references.get(name))
+        taken, near = ("", parent) if parent is not None else source or ("", None)
+        origin = None
+        if near is not None and near.place is not None:
+            origin = Origin(near.value, near.place, taken, *self._running)
+        place = find_place(tensor, self.observation.rows, origin)
+        references = self._references.get(name)
+        wire = Wire(len(self.observation.wires), tensor.detach(), place, producer, parent, references)
         self.observation.wires.append(wire)
         edge = gradient_edge(tensor)
         if edge is not None:
@@ -333,7 +337,7 @@ class Recorder(TorchFunctionMode):
         if origin.producer is None:
             return
         assert self.observation is not None
-        wire = self._add(base, origin.producer, "0", source=origin)
+        wire = self._add(base, origin.producer, "0", source=("0", origin))
         self._watch(base, wire)
         producer = self.observation.calls[origin.producer]
         producer.results = [(name, wire if result is origin else result) for name, result in producer.results]
@@ -370,17 +374,18 @@ class Recorder(TorchFunctionMode):
     def _record_results(self, call: Call, results: list[tuple[str, torch.Tensor]]) -> None:
         """Note what a leaf call made, and have every multiplier that passes through it noted."""
         uses = {wire: Use(wire, call.index, name, overrides=call.rule == "captum") for name, wire in call.arguments}
-        self._attach([tensor for _name, tensor in results if self._is_new(tensor)], uses, call)
-        source = next((wire for _name, wire in call.arguments if wire.place is not None), None)
+        reached = self._attach([tensor for _name, tensor in results if self._is_new(tensor)], uses, call)
+        source = call.arguments[0] if call.arguments else None
         for name, tensor in results:
             edge = gradient_edge(tensor)
             if edge is None:
                 continue
             wire = self._edges.get(edge)
-            if wire is None:
+            if wire is None and reached:
                 wire = self._add(tensor, call.index, name, source=source)
-            self._watch(tensor, wire)
-            call.results.append((name, wire))
+            if wire is not None:
+                self._watch(tensor, wire)
+                call.results.append((name, wire))
 
     def _watch(self, tensor: torch.Tensor, wire: Wire) -> None:
         """Have the multiplier that finally arrives at this tensor noted, after all hooks on the tensor."""
@@ -397,8 +402,11 @@ class Recorder(TorchFunctionMode):
 
         edge.node.register_prehook(arrive)
 
-    def _attach(self, results: list[torch.Tensor], uses: Mapping[Wire, Use], call: Call | None = None) -> None:
-        """Have the gradient that each use sends back noted, at the graph nodes between `results` and the used wires."""
+    def _attach(self, results: list[torch.Tensor], uses: Mapping[Wire, Use], call: Call | None = None) -> bool:
+        """Have the gradient that each use sends back noted, at the graph nodes between `results` and the used wires.
+
+        False where there are none: the results do not depend on the model's input.
+        """
         assert self.observation is not None
         self.observation.uses.extend(uses.values())
         captured: dict[Wire, Use] = {}  # what a closure or the base of a view brought in past the arguments
@@ -414,6 +422,7 @@ class Recorder(TorchFunctionMode):
         self.observation.uses.extend(captured.values())
         for node, taken in slots.items():
             node.register_hook(_noter(taken))
+        return bool(slots)
 
 
 def _noter(slots: list[tuple[int, Use]]) -> Callable[[tuple[torch.Tensor | None, ...], Any], None]:
