@@ -371,6 +371,86 @@ def test_rules_are_named_by_the_paths_that_the_trace_shows() -> None:
         )
 
 
+class Picks(nn.Module):
+    """Picks an element by an index that depends on the input: the runs disagree on it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Linear(4, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        h = self.first(x)
+        return h[torch.arange(h.shape[0]), h.argmax(-1)]
+
+
+def test_an_index_that_the_runs_disagree_on_leaks_where_it_is_used() -> None:
+    torch.manual_seed(3)
+    model = Picks().double()
+    x, reference = torch.randn(2, 3, 4, dtype=torch.float64).unbind()
+    trace = observe_without_target(model, x, reference)
+    picked = trace.find("/getitem")
+    assert np.abs(trace.delta).max() > 0.1
+    assert np.allclose(picked.leak, trace.delta, rtol=1e-9)
+    assert np.allclose(trace.nodes[0].self_leak, 0, atol=1e-12)
+
+
+def observe_without_target(model: nn.Module, x: torch.Tensor, reference: torch.Tensor) -> Trace:
+    with tracer.watch(model) as watching:
+        DeepLift(model).attribute(x, reference)
+    return watching.trace
+
+
+def test_a_failed_run_leaves_inputs_and_modules_as_they_were() -> None:
+    class Raises(Plain):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.second(self.relu(self.first(x)))[:, :2] @ torch.ones(3)
+
+    model, x = Raises(), torch.ones(1, 4)
+    for method in ("captum", "exact"):
+        with pytest.raises(ObservationError, match=r"ended with RuntimeError"):
+            tracer.record(model, x, target=0, method=method)  # type: ignore[arg-type]
+        assert not x.requires_grad
+        assert not {"input", "output"} & vars(model.relu).keys()
+        assert not model.relu._forward_pre_hooks
+
+
+@pytest.mark.parametrize("method", ["captum", "exact", "gradient"])
+def test_baselines_may_carry_gradients(method: Any) -> None:
+    model, x, reference = make("plain", torch.float64)
+    expected = tracer.record(model, x, reference, target=1, method=method)
+    found = tracer.record(model, x, reference.clone().requires_grad_(), target=1, method=method)
+    assert np.array_equal(found.attributions[0], expected.attributions[0])
+
+
+def test_what_is_no_input_is_refused_in_one_line() -> None:
+    for wrong, message in ((None, "an input is NoneType"), ((), "there are no inputs"), ([1.0], "an input is list")):
+        with pytest.raises(InputError, match=message):
+            tracer.record(Plain(), wrong)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="capture is 'all'"):
+        tracer.record(Plain(), torch.ones(1, 4), method="exact", capture="all")  # type: ignore[arg-type]
+
+
+def test_a_layers_attribution_is_refused() -> None:
+    from captum.attr import LayerDeepLift
+
+    model, x, reference = make("plain", torch.float64)
+    with pytest.raises(ObservationError, match="LayerDeepLift attributes to a layer"), tracer.watch(model):
+        LayerDeepLift(model, model.second).attribute(x, reference, target=1)  # type: ignore[arg-type]
+
+
+def test_no_file_is_left_by_what_recorded_nothing(tmp_path: Path) -> None:
+    model, _x, _reference = make("plain", torch.float64)
+    file = tmp_path / "run.dltrace"
+    tracer.watch(model, file)  # never entered
+    assert not file.exists()
+    with pytest.raises(ObservationError), tracer.watch(model, file):
+        pass
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(ObservationError):
+        tracer.record(Wrong(), torch.ones(1, 4), path=file, method="exact")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_token_ids_are_refused_with_advice() -> None:
     with pytest.raises(InputError, match="output of the embedding layer instead of to token ids"):
         tracer.record(Plain(), torch.ones(1, 4, dtype=torch.long))

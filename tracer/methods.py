@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from os import PathLike
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from torch import Tensor, nn
@@ -58,7 +58,14 @@ def record(
     failure are kept in `path`.
     """
     details = details or Details(target="" if target is None else str(target))
-    for tensor in inputs if isinstance(inputs, tuple) else (inputs,):
+    if capture not in get_args(Capture):
+        raise InputError(f"capture is {capture!r}; expected 'summary' or 'tensors'")
+    tensors = inputs if isinstance(inputs, tuple) else (inputs,)
+    if not tensors:
+        raise InputError("there are no inputs: give a floating-point tensor, or a tuple of them, examples first")
+    for tensor in tensors:
+        if not isinstance(tensor, Tensor) or not tensor.dim():
+            raise InputError(f"an input is {type(tensor).__name__}; expected a floating-point tensor, examples first")
         if not tensor.is_floating_point():
             raise InputError(
                 f"the input has dtype {str(tensor.dtype).removeprefix('torch.')}; DeepLIFT needs floating point: "
@@ -66,7 +73,9 @@ def record(
             )
     if method not in ("captum", "exact", "gradient"):
         raise InputError(f"unknown method {method!r}; expected 'captum', 'exact' or 'gradient'")
-    call = (inputs, baselines, target, additional_forward_args)
+    # Detached: captum asks for gradients on the tensors that it is given, and leaves that so when it fails.
+    own = tuple(tensor.detach() for tensor in tensors)
+    call = (own if isinstance(inputs, tuple) else own[0], baselines, target, additional_forward_args)
     if method == "captum" and not rules:
         return _record_captum(model, call, path, capture, force, details, panel)
     rulebook = Rulebook.parse(method, rules)
@@ -86,16 +95,9 @@ def _record_captum(
 
     watching = watch(model, path, capture, force=force, details=details)
     with unwrapping(model), watching:
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # captum announces its hooks and its gradients at every call
-                attributions, delta = CaptumDeepLift(model).attribute(*call, return_convergence_delta=True)
-        except TracerError:
-            raise
-        except Exception as error:
-            raise ObservationError(
-                f"captum's DeepLift ended with {type(error).__name__}: {' '.join(str(error).split())[:300]}"
-            ) from error
+        with _failing("captum's DeepLift"), _without_captums_traces(model), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # captum announces its hooks and its gradients at every call
+            attributions, delta = CaptumDeepLift(model).attribute(*call, return_convergence_delta=True)
         watching.outcome.attributions = tuple(
             tensor.detach() for tensor in (attributions if isinstance(attributions, tuple) else (attributions,))
         )
@@ -120,9 +122,10 @@ def _record_rulebook(
     with TraceWriter(path, force=force) as writer:
         recording = _Recording(model, details, rulebook)
         inputs, baselines, target, extras = call
-        attributions, delta = DeepLift(model, rulebook=rulebook).attribute(
-            inputs, baselines, target, extras, return_convergence_delta=True, observer=recording
-        )
+        with _failing("the attribution"):
+            attributions, delta = DeepLift(model, rulebook=rulebook).attribute(
+                inputs, baselines, target, extras, return_convergence_delta=True, observer=recording
+            )
         assert recording.recorder is not None
         assert recording.recorder.observation is not None
         outcome = Outcome(
@@ -134,6 +137,30 @@ def _record_rulebook(
             recording.recorder.observation, writer, outcome, details, method, capture, started,
             time.perf_counter() - clock, type(model).__name__, str(rulebook),
         )  # fmt: skip
+
+
+@contextmanager
+def _failing(what: str) -> Iterator[None]:
+    """Say in one line what ended `what`: a model, and captum, can fail in any way."""
+    try:
+        yield
+    except TracerError:
+        raise
+    except Exception as error:
+        reason = " ".join(str(error).split())[:300]
+        raise ObservationError(f"{what} ended with {type(error).__name__}: {reason}") from error
+
+
+@contextmanager
+def _without_captums_traces(model: nn.Module) -> Iterator[None]:
+    """Take away the `input` and `output` that captum writes on modules, and leaves there when it fails."""
+    before = {module: {"input", "output"} & vars(module).keys() for module in model.modules()}
+    try:
+        yield
+    finally:
+        for module, names in before.items():
+            for name in ({"input", "output"} & vars(module).keys()) - names:
+                delattr(module, name)
 
 
 class _Recording:
@@ -151,7 +178,7 @@ class _Recording:
     @contextmanager
     def reference_run(self, references: tuple[Tensor, ...]) -> Iterator[None]:
         """Keep what the reference's run computes."""
-        self._references = references
+        self._references = tuple(reference.detach() for reference in references)
         self.log = ReferenceLog(self.model)
         with listening(self.names or {}, self.log), self.log:
             yield

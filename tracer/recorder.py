@@ -104,7 +104,7 @@ class Recorder(TorchFunctionMode):
         with torch._C.DisableTorchFunction():
             if module is self.model:
                 self._roots -= 1
-            if not self._active:
+            if not self._active or not self._stack:
                 return
             if self._leaf_depth > 1:
                 self._leaf_depth -= 1
@@ -206,7 +206,8 @@ class Recorder(TorchFunctionMode):
         output = func(*args, **kwargs)
         results = list(tensors_in(output if written is None else written, "output"))
         self._running = (op.name, args, kwargs)
-        if op.role == "shape" and len({wire.index for _name, wire in inputs}) == 1:
+        picks = any(True for _tensor in ops.arguments(args[1:], kwargs))  # by an index that the runs may disagree on
+        if op.role == "shape" and not picks and len({wire.index for _name, wire in inputs}) == 1:
             self._record_reshaping(inputs[0][1], results)
         else:
             self._record_op(op.name, started, inputs, results)

@@ -96,8 +96,14 @@ def captum_rule(module: nn.Module) -> str | None:
     """ "captum" where a captum DeepLift object has hooked the module, and so replaces its gradient."""
     for hook in module._forward_pre_hooks.values():
         owner = getattr(hook, "__self__", None)
-        if owner is not None and type(owner).__module__.startswith("captum.attr"):
-            return "captum"
+        if owner is None or not type(owner).__module__.startswith("captum.attr"):
+            continue
+        if not type(owner).__name__.startswith("DeepLift"):
+            raise ObservationError(
+                f"{type(owner).__name__} attributes to a layer, which a trace does not show: "
+                "watch captum.attr.DeepLift, whose trace has every layer"
+            )
+        return "captum"
     return None
 
 
@@ -116,12 +122,14 @@ def captum_inputs(args: tuple[Any, ...], _kwargs: dict[str, Any]) -> Attributed 
 class Watching:
     """The context that `watch` returns; after it, `trace` is the trace of the observed attribution."""
 
-    def __init__(self, model: nn.Module, writer: TraceWriter, capture: Capture, details: Details) -> None:
-        refuse_unobservable(model)
+    def __init__(
+        self, model: nn.Module, path: str | PathLike[str] | None, capture: Capture, force: bool, details: Details
+    ) -> None:
         self.outcome = Outcome()
         self._details = details
+        self._path = path
+        self._force = force
         self._capture: Capture = capture
-        self._writer = writer
         self._trace: Trace | None = None
         self._started = started_now()
         self._clock = time.perf_counter()
@@ -137,6 +145,7 @@ class Watching:
         return self._trace
 
     def __enter__(self) -> Self:
+        self._writer = TraceWriter(self._path, force=self._force)
         self._contexts = ExitStack()
         self._contexts.enter_context(listening(self._paths, self._recorder))
         self._contexts.enter_context(self._recorder)
@@ -165,10 +174,15 @@ class Watching:
             self._recorder.abandon()
             self.outcome.status = "failed"
             self.outcome.message = f"{type(error).__name__}: {error}"
-        self._trace = finish_trace(
-            observation, self._writer, self.outcome, self._details, "captum", self._capture, self._started,
-            time.perf_counter() - self._clock, type(self._model).__name__,
-        )  # fmt: skip
+        try:
+            self._trace = finish_trace(
+                observation, self._writer, self.outcome, self._details, "captum", self._capture, self._started,
+                time.perf_counter() - self._clock, type(self._model).__name__,
+            )  # fmt: skip
+        except BaseException:
+            self._writer.close()
+            if error is None:  # the user's own error says more
+                raise
 
 
 def watch(
@@ -189,7 +203,7 @@ def watch(
     if capture not in ("summary", "tensors"):
         raise InputError(f"capture is {capture!r}; expected 'summary' or 'tensors'")
     refuse_unobservable(model)
-    return Watching(model, TraceWriter(path, force=force), capture, details or Details())
+    return Watching(model, path, capture, force, details or Details())
 
 
 def finish_trace(
