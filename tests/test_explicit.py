@@ -199,6 +199,55 @@ def test_undone_after_an_error() -> None:
     assert state(model) == before
 
 
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
+def test_undone_after_an_interrupt(error: type[BaseException]) -> None:
+    """torch calls a module's `always_call` hooks after an Exception only."""
+
+    class Interrupted(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fail = False
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            x = F.softmax(x, dim=-1)
+            if self.fail:
+                raise error
+            return F.gelu(x)
+
+    class Outer(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = Interrupted()
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return F.softmax(self.inner(F.softmax(x, dim=-1)), dim=-1)
+
+    model = Outer()
+    x = torch.randn(2, 3)
+    expected = model(x)
+    before = state(model)
+    with Functions() as around:
+        with pytest.raises(error), explicit(model, BOTH, (x,)), Functions():
+            model.inner.fail = True
+            model(x)
+        assert torch.overrides._get_current_function_mode_stack() == [around]  # type: ignore[no-untyped-call]
+    assert state(model) == before
+    with pytest.raises(error), explicit(model, BOTH, (x,)):  # the dry run is interrupted
+        pytest.fail("entered")
+    assert state(model) == before
+    model.inner.fail = False
+    with explicit(model, BOTH, (x,)):
+        model.inner.fail = True
+        with pytest.raises(error):
+            model(x)
+        model.inner.fail = False
+        with Functions() as functions:
+            torch.testing.assert_close(model(x), expected)
+        assert functions.seen == ["softmax", "softmax", "gelu", "softmax"]
+    assert state(model) == before
+    torch.testing.assert_close(model(x), expected, rtol=0, atol=0)
+
+
 def test_the_dry_run_moves_nothing() -> None:
     class Trained(nn.Module):
         def __init__(self) -> None:

@@ -265,7 +265,10 @@ def test_an_exception_leaves_the_model_clean_and_the_calls_so_far(tmp_path: Path
 
 
 def test_record_says_what_captum_failed_with(tmp_path: Path) -> None:
-    with pytest.raises(ObservationError, match="captum's DeepLift ended with RuntimeError: mat1 and mat2"):
+    with pytest.raises(
+        ObservationError,
+        match=r"captum's DeepLift ended with RuntimeError: mat1 .* \(its calls so far are in .*x\.dltrace\)",
+    ):
         tracer.record(Wrong(), torch.ones(1, 4), path=tmp_path / "x.dltrace")
     assert tracer.open_trace(tmp_path / "x.dltrace").run.status == "failed"
 
@@ -426,6 +429,12 @@ def test_what_is_no_input_is_refused_in_one_line() -> None:
     for wrong, message in ((None, "an input is NoneType"), ((), "there are no inputs"), ([1.0], "an input is list")):
         with pytest.raises(InputError, match=message):
             tracer.record(Plain(), wrong)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="the input holds no example"):
+        tracer.record(Plain(), torch.ones(0, 4), method="exact")
+    with pytest.raises(ModelError, match=r"the model is function; expected a torch\.nn\.Module"):
+        tracer.record(lambda x: x, torch.ones(1, 4))  # type: ignore[arg-type]
+    with pytest.raises(ModelError, match="the model is str"):
+        tracer.watch("abc")  # type: ignore[arg-type]
     with pytest.raises(InputError, match="capture is 'all'"):
         tracer.record(Plain(), torch.ones(1, 4), method="exact", capture="all")  # type: ignore[arg-type]
 

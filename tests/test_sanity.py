@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -13,9 +12,8 @@ import torch
 from torch import nn
 
 from tests.tiny import TINY_TEXT
-from tracer.explicit import explicit
-from tracer.records import Ranking
-from tracer.sanity import attention_by_token, captum_hooked, hook_report, sanity_panel
+from tracer.records import HookReport, Ranking
+from tracer.sanity import attention_by_token, sanity_panel
 from tracer.subject import Subject, make_subject
 
 Tiny = Callable[..., nn.Module]
@@ -44,7 +42,7 @@ def test_attention_is_the_notebooks(subject: Subject, tiny_tokenizer: Any) -> No
 def test_panel(subject: Subject) -> None:
     steps: list[tuple[str, int, int]] = []
     attributions = torch.randn(1, 7, 16)
-    hooks = hook_report({"Tanh": 1}, {"gelu": 2})
+    hooks = HookReport("0.9.0", "captum", {"Tanh": 1}, {"gelu": 2})
     progress = lambda *step: steps.append(step)  # noqa: E731
     panel = sanity_panel(subject, attributions, 0.0, "exact", hooks, steps=30, progress=progress)
     with torch.no_grad():
@@ -112,33 +110,3 @@ def test_a_model_without_attentions() -> None:
     panel = sanity_panel(bag, inputs, 0.0, "exact", None, steps=3)
     assert [ranking.name for ranking in panel.rankings] == ["Integrated Gradients, 3 steps", "exact"]
     np.testing.assert_allclose(panel.rankings[0].scores, inputs[0, :, 1] / 3, rtol=1e-5)
-
-
-def test_hook_report_names_captum() -> None:
-    report = hook_report({"Tanh": 1}, {"GELUActivation": 6, "softmax": 6})
-    assert report.version == importlib.metadata.version("captum")
-    assert report.path.endswith("captum")
-    assert report.summary == "1 of 13 non-linearities hooked"
-
-
-def test_what_captum_would_rule(subject: Subject) -> None:
-    hooked, unhooked = captum_hooked(subject.model)
-    assert (hooked, unhooked) == ({"Tanh": 1}, {"GELUActivation": 5, "LayerNorm": 11})
-    with explicit(subject.model, ("softmax", "gelu"), (subject.inputs, *subject.additional_forward_args)):
-        hooked, unhooked = captum_hooked(subject.model)
-    assert (hooked, unhooked) == ({"Tanh": 1, "Softmax": 5, "GELU": 5}, {"LayerNorm": 11})
-
-
-def test_what_captum_passes_over() -> None:
-    class MyReLU(nn.ReLU):
-        """captum looks up the exact type."""
-
-    busy = nn.ReLU()
-    busy.register_full_backward_hook(lambda module, grad_input, grad_output: None)
-    model = nn.Sequential(
-        nn.ReLU(), MyReLU(), busy, nn.SiLU(), nn.MaxPool1d(2), nn.AdaptiveMaxPool1d(2), nn.RMSNorm(4), nn.Linear(4, 4),
-        nn.BatchNorm1d(4), nn.Dropout(), nn.MultiheadAttention(4, 2), nn.LogSoftmax(dim=-1),
-    )  # fmt: skip
-    hooked, unhooked = captum_hooked(model)
-    assert hooked == {"ReLU": 1, "MaxPool1d": 1}
-    assert unhooked == {"MyReLU": 1, "ReLU": 1, "SiLU": 1, "AdaptiveMaxPool1d": 1, "RMSNorm": 1, "LogSoftmax": 1}

@@ -7,12 +7,9 @@ and without a fork.
 from __future__ import annotations
 
 import copy
-import inspect
-import types
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 import torch
@@ -20,6 +17,7 @@ from torch import nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
+from tracer import ops
 from tracer.errors import InputError, ModelError
 
 Function = Callable[..., Any]
@@ -196,26 +194,11 @@ class _Routing(TorchFunctionMode):
             return func(*args, **kwargs)
         if func is F.multi_head_attention_forward:
             with self:  # the mode is off in here, and the softmax sits inside this function
-                return _unguarded_attention()(*args, **kwargs)
+                return ops.body(func)(*args, **kwargs)
         kind = _FUNCTIONS.get(func)
         if kind is None and func is not F.scaled_dot_product_attention:
             return func(*args, **kwargs)
         return self._route(top, kind, func, args, kwargs)
-
-
-@cache
-def _unguarded_attention() -> Function:
-    """`F.multi_head_attention_forward` without its test for function modes, which would send it back to the mode."""
-    original: Any = inspect.unwrap(F.multi_head_attention_forward)
-    unguarded = types.FunctionType(
-        original.__code__,
-        {**original.__globals__, "has_torch_function": lambda _tensors: False},
-        original.__name__,
-        original.__defaults__,
-        original.__closure__,
-    )
-    unguarded.__kwdefaults__ = original.__kwdefaults__
-    return unguarded
 
 
 @contextmanager
@@ -343,6 +326,9 @@ def _routed(model: nn.Module, plan: Plan) -> Iterator[None]:
                     added.append((module, name))
             yield
     finally:
+        # torch calls no `always_call` hook after a KeyboardInterrupt or SystemExit: those calls are still open.
+        while stack:
+            end(stack.pop())
         for module, name in reversed(added):
             del module._modules[name]
 

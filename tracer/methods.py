@@ -60,12 +60,15 @@ def record(
     details = details or Details(target="" if target is None else str(target))
     if capture not in get_args(Capture):
         raise InputError(f"capture is {capture!r}; expected 'summary' or 'tensors'")
+    refuse_unobservable(model)
     tensors = inputs if isinstance(inputs, tuple) else (inputs,)
     if not tensors:
         raise InputError("there are no inputs: give a floating-point tensor, or a tuple of them, examples first")
     for tensor in tensors:
         if not isinstance(tensor, Tensor) or not tensor.dim():
             raise InputError(f"an input is {type(tensor).__name__}; expected a floating-point tensor, examples first")
+        if not tensor.shape[0]:
+            raise InputError("the input holds no example: its first axis has length 0")
         if not tensor.is_floating_point():
             raise InputError(
                 f"the input has dtype {str(tensor.dtype).removeprefix('torch.')}; DeepLIFT needs floating point: "
@@ -78,7 +81,7 @@ def record(
     call = (own if isinstance(inputs, tuple) else own[0], baselines, target, additional_forward_args)
     if method == "captum" and not rules:
         return _record_captum(model, call, path, capture, force, details, panel)
-    rulebook = Rulebook.parse(method, rules)
+    rulebook = Rulebook.parse(method, [rules] if isinstance(rules, str) else rules)
     return _record_rulebook(model, call, rulebook, method, path, capture, force, details, panel)
 
 
@@ -95,7 +98,8 @@ def _record_captum(
 
     watching = watch(model, path, capture, force=force, details=details)
     with unwrapping(model), watching:
-        with _failing("captum's DeepLift"), _without_captums_traces(model), warnings.catch_warnings():
+        kept = "" if path is None else f" (its calls so far are in {path})"
+        with _failing("captum's DeepLift", kept), _without_captums_traces(model), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # captum announces its hooks and its gradients at every call
             attributions, delta = CaptumDeepLift(model).attribute(*call, return_convergence_delta=True)
         watching.outcome.attributions = tuple(
@@ -117,7 +121,6 @@ def _record_rulebook(
     details: Details,
     panel: PanelMaker | None,
 ) -> Trace:
-    refuse_unobservable(model)
     started, clock = started_now(), time.perf_counter()
     with TraceWriter(path, force=force) as writer:
         recording = _Recording(model, details, rulebook)
@@ -140,15 +143,15 @@ def _record_rulebook(
 
 
 @contextmanager
-def _failing(what: str) -> Iterator[None]:
-    """Say in one line what ended `what`: a model, and captum, can fail in any way."""
+def _failing(what: str, kept: str = "") -> Iterator[None]:
+    """Say in one line what ended `what`, and what is `kept` of it: a model, and captum, can fail in any way."""
     try:
         yield
     except TracerError:
         raise
     except Exception as error:
         reason = " ".join(str(error).split())[:300]
-        raise ObservationError(f"{what} ended with {type(error).__name__}: {reason}") from error
+        raise ObservationError(f"{what} ended with {type(error).__name__}: {reason}{kept}") from error
 
 
 @contextmanager

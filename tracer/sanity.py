@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.metadata
-from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
-import captum
 import numpy as np
 import torch
 from captum.attr import IntegratedGradients
-from captum.attr._core import deep_lift
-from torch import nn
 
 from tracer.explicit import eager_attention
 from tracer.logits import logits_of
@@ -23,11 +18,6 @@ Progress = Callable[[str, int, int], None]
 ATTENTION_LAYERS = 4
 TOLERATED_DELTA = 0.05  # of |f(x) − f(x')|
 _ROWS_AT_ONCE = 10  # of Integrated Gradients' steps: bounds memory, and each batch reports progress
-
-_NON_LINEAR_FAMILIES = ("torch.nn.modules.activation", "torch.nn.modules.normalization", "transformers.activations")
-_LINEAR = {"MultiheadAttention", "LinearActivation"}
-_POOLING = ("MaxPool", "AdaptiveMaxPool", "FractionalMaxPool", "LPPool")
-_NORMS = ("LayerNorm", "RMSNorm", "InstanceNorm1d", "InstanceNorm2d", "InstanceNorm3d")
 
 
 def sanity_panel(
@@ -123,39 +113,6 @@ def attention_by_token(subject: Subject) -> tuple[float, ...] | None:
         return None
     means = [layer[0].double().mean(dim=(0, 1)) for layer in layers[-ATTENTION_LAYERS:]]
     return tuple(torch.stack(means).mean(dim=0).tolist())
-
-
-def hook_report(hooked: Mapping[str, int], unhooked: Mapping[str, int]) -> HookReport:
-    """captum's version and place, with the counts of what it ruled and what it passed over, as a recorder saw them."""
-    return HookReport(importlib.metadata.version("captum"), next(iter(captum.__path__)), dict(hooked), dict(unhooked))
-
-
-def captum_hooked(model: nn.Module) -> tuple[Counter[str], Counter[str]]:
-    """Non-linear modules by type name: (those captum would rule, those it would pass over), one count a module.
-
-    captum looks up the exact type, so a subclass of `nn.ReLU` is passed over, and so is a module with a backward hook.
-    """
-    hooked: Counter[str] = Counter()
-    unhooked: Counter[str] = Counter()
-    for module in model.modules():
-        if type(module) in deep_lift.SUPPORTED_NON_LINEAR and not module._backward_hooks:
-            hooked[type(module).__name__] += 1
-        elif is_non_linear(module) and next(module.children(), None) is None:
-            unhooked[type(module).__name__] += 1
-    return hooked, unhooked
-
-
-def is_non_linear(module: nn.Module) -> bool:
-    """Whether a module is a known non-linearity: an activation, a softmax, a norm over features or a maximum."""
-    kind = type(module)
-    if kind.__name__ in _LINEAR:
-        return False
-    return (
-        isinstance(module, tuple(deep_lift.SUPPORTED_NON_LINEAR))
-        or kind.__module__ in _NON_LINEAR_FAMILIES
-        or kind.__name__.endswith(_NORMS)
-        or kind.__name__.startswith(_POOLING)
-    )
 
 
 def _integrated_gradients(

@@ -42,7 +42,7 @@ class TraceWriter:
     def __init__(self, path: str | os.PathLike[str] | None, force: bool = False) -> None:
         self.path = None if path is None else Path(path)
         self.stored_bytes = 0
-        """Bytes of tensors stored so far, each content counted once: what a byte budget is measured against."""
+        """Bytes of tensors stored so far, each content counted once."""
         self._begun = self._finished = self._handed_over = False
         self._nodes: list[tuple[schema.Cell, ...]] = []
         self._edges: list[tuple[schema.Cell, ...]] = []

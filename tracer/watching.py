@@ -83,6 +83,8 @@ def started_now() -> str:
 
 def refuse_unobservable(model: nn.Module) -> None:
     """Raise `ModelError` for modules whose calls cannot be observed, with a word about what to do."""
+    if not isinstance(model, nn.Module):
+        raise ModelError(f"the model is {type(model).__name__}; expected a torch.nn.Module")
     for path, module in model.named_modules():
         if isinstance(module, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
             raise ModelError(f"{type(module).__name__} cannot be traced: pass the module inside it, model.module")

@@ -78,7 +78,7 @@ def derive(
     """The figures of these columns, where `change` = f(x) − f(x').
 
     A call diverges when its self leak is 1 % of Σ|self leak| or the largest of all, and also at least a thousandth of
-    |change|: rounding noise of a run that closes is no divergence, however its shares fall.
+    |change|: rounding noise of a run that closes is no divergence, however its shares fall, and fills no bar.
     """
     leak_array = np.asarray(leak, dtype=np.float64)
     self_array = np.asarray(self_leak, dtype=np.float64)
@@ -114,7 +114,7 @@ def derive(
         subtree_severity=_subtree_maximum(severity, end_array),
         diverging=np.flatnonzero(severity),
         worst=worst,
-        largest_leak=float(finite_leaks.max(initial=0.0)),
+        largest_leak=float(finite_leaks.max(initial=floor)),
         deepest=int(np.max(depth, initial=0)),
     )
 

@@ -208,7 +208,10 @@ def test_help_tokens_panes_and_quitting(trace: Trace) -> None:
             assert not screen.tokens.display
             await pilot.press("t")
             assert screen.tokens.display and not screen.detail.display and "amazing" in text_of(pilot)
-            await pilot.press("t", "tab")
+            assert screen.tokens.has_focus
+            await pilot.press("t")
+            assert screen.layer_tree.has_focus and screen.detail.display
+            await pilot.press("tab")
             assert screen.detail.display and screen.detail.has_focus
             await pilot.press("G")
             assert screen.detail.scroll_y > 0

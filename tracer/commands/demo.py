@@ -13,7 +13,9 @@ from tracer.commands.progress import progress
 
 def add(commands: argparse._SubParsersAction[Any]) -> None:
     """Add this command."""
-    command = commands.add_parser("demo", help="trace the bundled film-review classifier in three variants")
+    command = commands.add_parser(
+        "demo", help="trace the bundled film-review classifier: captum's DeepLIFT in three variants, then exact rules"
+    )
     command.add_argument("--no-view", action="store_true", help="stop after the table, without the terminal UI")
     command.add_argument(
         "-o", "--out", metavar="FOLDER", type=Path, default=Path("deeplift-demo"), help="default: deeplift-demo"
@@ -22,7 +24,7 @@ def add(commands: argparse._SubParsersAction[Any]) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Record the three traces, print the table, open the worst."""
+    """Record captum's run in three variants and one with exact rules, print the table, open the worst trace."""
     from tracer.demo.run import run_demo
 
     with progress() as report:

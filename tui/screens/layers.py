@@ -174,16 +174,14 @@ class LayersScreen(Screen[None]):
         self.layer_tree.collapse_all()
 
     def action_tokens(self) -> None:
-        """Swap tokens and detail; where tokens have a place of their own, move the keys there and back."""
+        """Show the tokens and give them the keys; back to the tree, and the detail where they share a place."""
         if self._wide or self._low:
             self._focus(self.layer_tree if self.tokens.has_focus else self.tokens)
-            return
-        had_keys = self.detail.has_focus or self.tokens.has_focus
-        self._lower = "detail" if self._lower == "tokens" else "tokens"
-        if had_keys:
-            self._focus(self.tokens if self._lower == "tokens" else self.detail)
+        elif self._lower == "tokens":
+            self._lower = "detail"
+            self._focus(self.layer_tree)
         else:
-            self._arrange()
+            self._focus(self.tokens)
 
     def action_next_pane(self) -> None:
         """Give the keys to the next pane."""
