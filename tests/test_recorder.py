@@ -460,6 +460,21 @@ def test_no_file_is_left_by_what_recorded_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_trace_says_what_was_not_exact() -> None:
+    class Odd(Plain):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.second(torch.special.erfcx(self.first(x)))
+
+    torch.manual_seed(0)
+    model, x = Odd().double(), torch.randn(1, 4, dtype=torch.float64)
+    trace = tracer.record(model, x, target=0, method="exact")
+    assert trace.run.message.startswith("approximated: ")
+    assert "erfcx" in trace.run.message
+    assert np.allclose(trace.delta, 0, atol=1e-9)
+    assert [node.rule for node in trace.nodes if "erfcx" in node.path] == ["approximated"]
+    assert tracer.record(make("plain", torch.float64)[0], x, target=0, method="exact").run.message == ""
+
+
 def test_token_ids_are_refused_with_advice() -> None:
     with pytest.raises(InputError, match="output of the embedding layer instead of to token ids"):
         tracer.record(Plain(), torch.ones(1, 4, dtype=torch.long))

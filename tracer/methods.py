@@ -18,7 +18,7 @@ from tracer.errors import InputError, ObservationError, TracerError
 from tracer.hooks import listening, module_paths
 from tracer.logits import unwrapping
 from tracer.observation import Attributed
-from tracer.paired import PairedEvaluation
+from tracer.paired import Note, PairedEvaluation
 from tracer.recorder import Recorder
 from tracer.reference_log import ReferenceLog
 from tracer.rulebook import Rulebook
@@ -126,7 +126,8 @@ def _record_rulebook(
         recording = _Recording(model, details, rulebook)
         inputs, baselines, target, extras = call
         with _failing("the attribution"):
-            attributions, delta = DeepLift(model, rulebook=rulebook).attribute(
+            lift = DeepLift(model, rulebook=rulebook)
+            attributions, delta = lift.attribute(
                 inputs, baselines, target, extras, return_convergence_delta=True, observer=recording
             )
         assert recording.recorder is not None
@@ -135,11 +136,19 @@ def _record_rulebook(
             delta=np.atleast_1d(delta.double().cpu().numpy()),
             attributions=attributions if isinstance(attributions, tuple) else (attributions,),
             panel_maker=panel,
+            message=_in_words(lift.notes),
         )
         return finish_trace(
             recording.recorder.observation, writer, outcome, details, method, capture, started,
             time.perf_counter() - clock, type(model).__name__, str(rulebook),
         )  # fmt: skip
+
+
+def _in_words(notes: Sequence[Note]) -> str:
+    """What was not exact, each op once: "approximated: erfcx (net/erfcx, net.py:3 forward)"; "" where all was exact."""
+    found = dict.fromkeys(f"{note.what}: {note.op} ({note.path}, {note.source})" for note in notes)
+    shown = "; ".join(list(found)[:5])
+    return shown if len(found) <= 5 else f"{shown}; and {len(found) - 5} more"
 
 
 @contextmanager

@@ -161,7 +161,7 @@ class Run:
 
     `output` is f(x) at the target, `delta` = Σ attributions − (f(x) − f(x')), as the method itself gives it.
     `tokens` has one row an example; empty where the input is no text. `variant` says how the model was changed ("as
-    shipped", "softmax explicit", ...). `message` says why a run failed.
+    shipped", "softmax explicit", ...). `message` says why a run failed, or what in it was not exact.
     """
 
     model: str

@@ -106,6 +106,7 @@ def _numbers(trace: Trace, example: int | None) -> Iterator[str]:
         ("f(x)", figure(output)),
         ("f(x')", f"{figure(reference)}   f(x) - f(x') = {figure(output - reference, signed=True)}"),
         ("delta", f"{figure(delta, signed=True)}   {times(ratio)} f(x) - f(x')"),
+        ("not exact", clean(run.message) if run.status == "complete" else ""),
         ("self leaks", f"{figure(leaks, signed=True)} in sum over {len(trace.nodes)} calls"),
     ]
     for name, value in rows:
