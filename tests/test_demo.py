@@ -113,7 +113,7 @@ def test_the_table_says_it_all(result: DemoResult, folder: Path) -> None:
     ):
         assert sum(line.startswith(run) for line in lines) == 1
     assert sum("worst call: bert.encoder.layer." in line for line in lines) == 3
-    assert lines[-5].strip() == "worst call: none: nothing leaks"
+    assert lines[-5].strip() == "no call leaks"
     assert max(map(len, lines[:-3])) <= 120  # the last lines hold file names
     assert any("Integrated Gradients has not converged" in line for line in lines)
     assert result.worst == folder / "softmax-gelu.dltrace"

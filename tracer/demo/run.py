@@ -71,7 +71,9 @@ def run_demo(folder: Path, report: Report) -> DemoResult:
 def _row(trace: Trace, path: Path) -> _Row:
     run = trace.run
     judged = verdict(trace)
-    worst = "none: nothing leaks" if judged.level == "holds" or judged.worst is None else call_name(judged.worst)
+    worst = (
+        "no call leaks" if judged.level == "holds" or judged.worst is None else f"worst call: {call_name(judged.worst)}"
+    )
     own = run.panel.rankings[-1]
     gradients = next(ranking for ranking in run.panel.rankings if ranking.name.startswith("Integrated Gradients"))
     return _Row(
@@ -101,7 +103,7 @@ def _table(rows: list[_Row], panel: Panel, target: int) -> list[str]:
             f"{row.what:<34}{figure(row.delta, signed=True):>11}{multiple(row.relative):>17}{row.cosine:>11.2f}"
             f"{row.spearman:>13.2f}   {shorten(row.tokens, 30)}"
         )
-        lines.append(f"    worst call: {row.worst}")
+        lines.append(f"    {row.worst}")
     lines.append("")
     lines += [f"Note: {clean(warning)}." for ranking in panel.rankings[:-1] if (warning := ranking_warning(ranking))]
     worst = max(rows, key=lambda row: abs(row.delta))
