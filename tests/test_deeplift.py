@@ -313,3 +313,51 @@ def test_minilm_conserves_as_shipped(
     )
     assert torch.allclose(alone[0], attributions[1, :length], rtol=1e-4, atol=1e-4 * float(alone.abs().max()))
     bert.to(torch.float32)
+
+
+class Moved(nn.Module):
+    """A layer in whose output positions lie before the examples."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer, self.act, self.last = nn.Linear(4, 5), nn.GELU(), nn.Linear(5, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(self.act(self.layer(x.transpose(0, 1))).transpose(0, 1)).sum((1, 2))
+
+
+def test_layer_contributions_refuse_to_mix_examples() -> None:
+    torch.manual_seed(0)
+    model, x, x_ref = Moved().double(), torch.randn(2, 4, 4).double(), torch.randn(2, 4, 4).double()
+    with pytest.raises(InputError, match=r"layer 'layer' has an output of shape \(4, 2, 5\)"):
+        DeepLift(model).layer_contributions(x, x_ref)
+    change = (model(x) - model(x_ref)).detach()
+    lift = DeepLift(model)
+    assert torch.allclose(lift.layer_contributions(x, x_ref, layers=["last"])["last"][0], change)
+    assert lift.notes == ()
+    alone = DeepLift(model).layer_contributions(x[:1], x_ref[:1], layers=["layer"])
+    assert torch.allclose(alone["layer"][0], change[:1])
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_attributions_do_not_depend_on_the_callers_gradient_mode(mode: Any) -> None:
+    model, x, x_ref = ready()
+    plain = DeepLift(model).attribute(x, x_ref, target=1)
+    scale = torch.tensor(1.0).double()
+    with mode():
+        inside, delta = DeepLift(model).attribute(
+            x + 0, x_ref + 0, target=1, additional_forward_args=scale + 0, return_convergence_delta=True
+        )
+    assert torch.equal(inside, plain)
+    assert float(delta.abs().max()) < 1e-12
+
+
+def test_inputs_and_baselines_that_require_gradients_are_taken_as_values() -> None:
+    model, x, x_ref = ready()
+    plain = DeepLift(model).attribute(x, x_ref, target=1)
+    live = (x_ref * torch.ones(6, requires_grad=True)).double()
+    found, delta = DeepLift(model).attribute(x * live.new_ones(()), live, target=1, return_convergence_delta=True)
+    assert torch.equal(found, plain)
+    assert not found.requires_grad
+    assert not delta.requires_grad
+    assert DeepLift(model).attribute(x, live[:1], target=1).shape == x.shape

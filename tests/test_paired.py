@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tests.rules.pairs import Model, pair
-from tracer.errors import ObservationError
+from tracer.deeplift import DeepLift
+from tracer.errors import InputError, ObservationError
 from tracer.paired import PairedEvaluation
-from tracer.rulebook import Rulebook
+from tracer.rulebook import EXACT, Rulebook
 
 
 def drawn(*shape: int, seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -228,6 +231,12 @@ def test_masks_with_infinities_stay_finite() -> None:
         assert float((found.multipliers * (x - x_ref)).sum()) == pytest.approx(float(found.flow), abs=1e-12)
 
 
+def _assigned(t: Tensor, index: object, value: object) -> Tensor:
+    h = t * 1.0
+    h[index] = value  # type: ignore[index, assignment]
+    return h * 3
+
+
 @pytest.mark.parametrize(
     "function",
     [
@@ -243,6 +252,18 @@ def test_masks_with_infinities_stay_finite() -> None:
         lambda t, i: t.masked_fill(i > 1, 0.0),
         lambda t, i: t.masked_scatter(i > 1, t.flip(0)),
         lambda t, i: torch.where(i > 1, t, t * 2),
+        lambda t, i: t[torch.arange(3), i[0]],
+        lambda t, i: t[torch.arange(3)[:, None], i],
+        lambda t, i: t[i > 1],
+        lambda t, i: t.masked_select(i > 1),
+        lambda t, i: t.take(i[0]),
+        lambda t, i: t.index_fill(0, i[0, :1], 0.0),
+        lambda t, i: t.index_put((torch.arange(3), i[0]), t[:, 0]),
+        lambda t, i: torch.zeros_like(t).index_put_((i[0],), t, True),
+        lambda t, i: torch.zeros_like(t).put(i[0], t[0]),
+        lambda t, i: _assigned(t, i > 1, 0.0),
+        lambda t, i: _assigned(t, (torch.arange(3), i[0]), t[:, 0]),
+        lambda t, i: _assigned(torch.zeros(3, 3).double(), i[0], t * 2),
     ],
 )
 def test_indices_that_agree_are_linear_and_indices_that_differ_are_noted(function: object) -> None:
@@ -398,3 +419,121 @@ def test_parameters_fast_path_and_grad_mode_are_put_back_after_an_error() -> Non
     assert torch.backends.mha.get_fastpath_enabled()
     assert torch.is_grad_enabled()
     assert not torch.overrides._get_current_function_mode_stack()
+
+
+def test_a_choice_of_another_number_of_places_is_noted_not_refused() -> None:
+    x, x_ref = drawn(3, 3)
+    hidden = torch.tensor([[False, True, True]] * 3)
+    found = pair(
+        lambda t, m: _assigned(t, m.nonzero(as_tuple=True), 0.0), x, x_ref, args=(hidden,), ref_args=(~hidden,)
+    )
+    assert [(note.op, note.what) for note in found.notes] == [("setitem", "discrete choice")]
+    assert torch.equal(found.multipliers, torch.full((3, 3), 1.5).double())
+
+
+def test_a_mask_made_from_the_input_is_a_choice() -> None:
+    x, x_ref = drawn(4, 5)
+    found = pair(lambda t: _assigned(t, t < 0, 0.0), x, x_ref)
+    assert [(note.op, note.what) for note in found.notes] == [("setitem", "discrete choice")]
+    assert torch.equal(found.multipliers, 1.5 * ((x >= 0).double() + (x_ref >= 0).double()))
+
+
+def test_the_magnitude_of_a_complex_number_is_approximated() -> None:
+    x, x_ref = drawn(3, 8)
+    found = pair(lambda t: torch.fft.rfft(t + 9).abs() + torch.fft.rfft(t).real.square(), x, x_ref)
+    ((op, what, leak),) = [(note.op, note.what, note.amount) for note in found.notes]
+    assert (op, what) == ("abs", "approximated")
+    assert float((found.multipliers * (x - x_ref)).sum() - found.flow) == pytest.approx(leak, abs=1e-9)
+    assert abs(leak) < 0.05 * abs(float(found.flow))
+    product = pair(lambda t: (torch.fft.fft(t) * torch.fft.fft(t.flip(1))).real, x, x_ref)
+    assert float((product.multipliers * (x - x_ref)).sum()) == pytest.approx(float(product.flow), abs=1e-9)
+
+
+class Cube(torch.autograd.Function):
+    """x³."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.save_for_backward(x)
+        return x**3
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> Tensor:
+        (x,) = ctx.saved_tensors
+        return 3 * x * x * g
+
+
+BOUND_BEFORE = Cube.apply
+
+
+@torch.jit.script
+def scripted(x: Tensor) -> Tensor:
+    return x * torch.sigmoid(x)
+
+
+def unseen_in(function: Any, rulebook: Rulebook = EXACT) -> list[str]:
+    lift = DeepLift(Model(function), rulebook=rulebook)
+    lift.attribute(*drawn(3, 4))
+    return [note.op for note in lift.notes if note.what == "unseen"]
+
+
+def test_what_no_function_mode_sees_is_noted() -> None:
+    assert unseen_in(lambda t: BOUND_BEFORE(t).sum(1)) == ["CubeBackward"]
+    for _call in range(3):  # the graph changes once TorchScript has profiled a call
+        assert unseen_in(lambda t: scripted(t).sum(1))
+    weight = nn.Parameter(torch.randn(4, 4).double())
+
+    def seen(t: Tensor) -> Tensor:
+        h = t @ (weight * weight) * 2 / t.new_full((), 3.0) + Cube.apply(t) * t
+        return (F.layer_norm(h, (4,)).softmax(-1).pow(2) / (1 + t.exp())).logsumexp(-1)
+
+    assert unseen_in(seen) == []
+    assert unseen_in(lambda t: t.tanh().sum(1), Rulebook("gradient")) == []
+
+
+def test_transforms_of_varying_tensors_are_refused_and_those_of_constants_are_not() -> None:
+    x, x_ref = drawn(3, 4)
+    with pytest.raises(InputError, match=r"torch\.func"):
+        pair(lambda t: torch.func.vmap(lambda row: row.tanh() * row)(t), x, x_ref)
+    gradient = pair(lambda t: torch.func.vmap(lambda row: row * row)(t), x, x_ref, rulebook=Rulebook("gradient"))
+    assert torch.equal(gradient.multipliers, 2 * x)
+    assert conserves(lambda t: t.tanh() * torch.func.vmap(lambda i: i * 2.0)(torch.arange(4)), x, x_ref)
+
+
+@pytest.mark.parametrize(
+    ("rule", "function", "label"),
+    [
+        ("exact", torch.tanh, "exact"),
+        ("rescale", torch.tanh, "rescale"),
+        ("exact", torch.linalg.pinv, "approximated"),
+        ("exact", torch.floor, "discrete choice"),
+    ],
+)
+def test_a_replacement_names_its_rule(rule: Any, function: Any, label: str) -> None:
+    model = Model(function)
+    engine = PairedEvaluation(model, Rulebook(rule))
+    x, x_ref = drawn(2, 3)
+    with engine.reference_pass():
+        model(x_ref.requires_grad_())
+    with engine.input_pass():
+        value = model(x.requires_grad_())
+    assert value.grad_fn.replacement.rule == label
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("fused", [True, False])
+def test_rows_masked_throughout_by_the_minimum_conserve(dtype: torch.dtype, fused: bool) -> None:
+    mask = torch.zeros(4, 4, dtype=dtype)
+    mask[1] = torch.finfo(dtype).min
+    x, x_ref = (t.to(dtype) for t in drawn(1, 4, 8))
+
+    def attend(t: Tensor) -> Tensor:
+        if fused:
+            return F.scaled_dot_product_attention(t, t, t, attn_mask=mask, scale=1.0)
+        return F.softmax(t @ t.transpose(1, 2) + mask, -1) @ t
+
+    found = pair(attend, x, x_ref)
+    size = float(found.flow.abs()) + 1
+    assert float((found.multipliers * (x - x_ref)).double().sum()) == pytest.approx(float(found.flow), abs=1e-6 * size)
+    other = pair(lambda t: F.softmax(t @ t.transpose(1, 2) + mask, -1) @ t, x, x_ref)
+    assert torch.allclose(found.multipliers, other.multipliers, rtol=1e-4, atol=1e-5)

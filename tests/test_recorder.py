@@ -344,6 +344,8 @@ def test_the_ledger_closes_for_runs_of_their_own(name: str, method: Any) -> None
     assert all(node.kind != "lost" for node in trace.nodes)
     if method == "exact":
         assert np.allclose(trace.delta, 0, atol=1e-9)
+        unseen = [(node.type, node.rule) for node in trace.nodes if node.kind == "unobserved"]
+        assert unseen == ([("custom function", "approximated")] if name == "unseen" else [])
     observed = observe(model, x, reference)
     assert [node.path for node in observed.nodes if node.kind == "module"] == [
         node.path for node in trace.nodes if node.kind == "module"
@@ -359,6 +361,12 @@ def test_captums_rulebook_emulated_is_captum(name: str) -> None:
     for ours, real in zip(emulated.nodes, observed.nodes, strict=True):
         assert (ours.path, ours.call, ours.kind) == (real.path, real.call, real.kind)
         assert np.allclose(ours.leak, real.leak, rtol=1e-6, atol=1e-12), ours.path
+
+
+def test_a_call_says_which_rule_it_got() -> None:
+    model, x, reference = make("stale", torch.float64)
+    trace = tracer.record(model, x, reference, target=1, method="exact", rules=["Tanh=rescale", "Sigmoid=gradient"])
+    assert [named(trace, path).rule for path in ("head.0", "tail.0", "first")] == ["rescale", "autograd", "autograd"]
 
 
 def test_rules_are_named_by_the_paths_that_the_trace_shows() -> None:

@@ -154,3 +154,22 @@ def test_an_override_by_path_reaches_one_call_only() -> None:
     relu = (F.relu(x) - F.relu(x_ref)) / (x - x_ref)
     assert torch.allclose(first.multipliers, slope * (1 - h * h) + relu, atol=1e-9)
     assert torch.allclose(both.multipliers, slope * (h - h_ref) / (x - x_ref) + relu, atol=1e-9)
+
+
+def test_rows_picked_by_number_stay_in_their_half_of_a_doubled_batch() -> None:
+    class Picks(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.act = nn.ReLU()
+
+        def forward(self, x: Tensor, at: Tensor) -> Tensor:
+            h = self.act(x).exp()
+            return h[torch.arange(len(h)), at]
+
+    torch.manual_seed(0)
+    x, x_ref, at = torch.randn(3, 5).double(), torch.randn(3, 5).double(), torch.tensor([4, 0, 2])
+    lift = DeepLift(Picks(), rulebook=Rulebook.parse("exact", ["relu=captum"]))
+    found, delta = lift.attribute(x, x_ref, additional_forward_args=at, return_convergence_delta=True)
+    assert float(delta.abs().max()) < 1e-9
+    assert lift.notes == ()
+    assert torch.equal(found != 0, F.one_hot(at, 5).bool() & (found != 0))

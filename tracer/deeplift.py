@@ -132,7 +132,7 @@ class DeepLift:
         """Σ m·Δ over the output of every call of each module, float64 (E,), by module path, from one pass.
 
         `layers` are paths as in `named_modules()`; None takes all. A layer that everything passes through has f(x) −
-        f(x').
+        f(x'). With several examples their axis must be the first of the layer's output.
         """
         xs, refs = _formatted(inputs, baselines)
         paths = module_paths(self.model)
@@ -158,8 +158,10 @@ class DeepLift:
         """
         args = _as_tuple(args)
         baseline_args = args if baseline_args is None else _as_tuple(baseline_args)
-        leaves = tuple(x.detach().requires_grad_() for x in xs)
-        with _undisturbed(self.model):
+        with torch.inference_mode(False), torch.enable_grad(), _undisturbed(self.model):
+            leaves = tuple(_ordinary(x).detach().requires_grad_() for x in xs)
+            refs = tuple(_ordinary(ref) for ref in refs)
+            args, baseline_args = tuple(map(_ordinary, args)), tuple(map(_ordinary, baseline_args))
             if self.rulebook.doubled:
                 if layers is not None:
                     raise InputError("layer contributions need a rulebook without captum's rules")
@@ -191,6 +193,7 @@ class DeepLift:
         with engine.input_pass(), listening(layers, seen), observer.input_run(engine, len(leaves)):
             output = select(logits_of(self.model(*(t.clone() for t in leaves), *args)), target)
         _refuse_unused(engine)
+        engine.note_unseen(output, leaves)
         multipliers = _gradients(output, leaves, leaves[0].shape[0])
         return Evaluation(multipliers, output.detach(), reference, tuple(engine.notes), seen.contributions)
 
@@ -230,6 +233,10 @@ class _Layers:
 
     def leave(self, path: str, module: nn.Module, output: Any) -> None:
         """Keep the reference's output, or wait for the multiplier of the input's."""
+        with torch._C.DisableTorchFunction():  # no op of the model
+            self._leave(path, output)
+
+    def _leave(self, path: str, output: Any) -> None:
         found = [t for _name, t in tensors_in(output) if t.requires_grad]
         if not self._second:
             self._references.setdefault(path, []).extend(t.detach().clone() for t in found)
@@ -238,13 +245,16 @@ class _Layers:
         total = torch.zeros(self._examples, dtype=torch.float64, device=found[0].device if found else None)
         calls.append(total)
         for tensor in found:
+            if self._examples > 1 and tensor.shape[:1] != (self._examples,):
+                raise InputError(
+                    f"layer {path or 'of the whole model'!r} has an output of shape {tuple(tensor.shape)}, in which "
+                    f"{self._examples} examples cannot be told apart; leave it out of `layers` or pass one example"
+                )
             reference = self._references[path].pop(0)
             change = (tensor.detach() - reference).double()
 
             def add(m: Tensor, change: Tensor = change, total: Tensor = total) -> None:
-                flow = m.double() * change
-                whole = flow.dim() > 0 and flow.shape[0] % self._examples == 0
-                total += flow.reshape(self._examples, -1).sum(1) if whole else flow.sum() / self._examples
+                total += (m.double() * change).reshape(self._examples, -1).sum(1)
 
             tensor.register_hook(add)  # type: ignore[no-untyped-call]
 
@@ -271,6 +281,11 @@ def _undisturbed(model: nn.Module) -> Iterator[None]:
                 buffer.copy_(before)
 
 
+def _ordinary(value: Any) -> Any:
+    """`value`, copied if it is a tensor made in inference mode: autograd cannot keep those."""
+    return value.clone() if isinstance(value, Tensor) and value.is_inference() else value
+
+
 def _formatted(inputs: Tensor | Tensors, baselines: Baselines) -> tuple[Tensors, Tensors]:
     """Inputs and baselines as tuples of tensors of one shape each."""
     xs = inputs if isinstance(inputs, tuple) else (inputs,)
@@ -290,12 +305,12 @@ def _formatted(inputs: Tensor | Tensors, baselines: Baselines) -> tuple[Tensors,
         if not isinstance(ref, Tensor):
             refs.append(torch.full_like(x, ref))
         elif ref.shape == x.shape:
-            refs.append(ref.to(x))
+            refs.append(ref.detach().to(x))
         elif ref.dim() == x.dim() and ref.shape[0] == 1 and ref.shape[1:] == x.shape[1:]:
-            refs.append(ref.to(x).expand_as(x))
+            refs.append(ref.detach().to(x).expand_as(x))
         else:
             raise InputError(f"a baseline has shape {tuple(ref.shape)}, its input {tuple(x.shape)}")
-    return tuple(xs), tuple(refs)
+    return tuple(x.detach() for x in xs), tuple(refs)
 
 
 def _refuse_unused(engine: PairedEvaluation) -> None:

@@ -123,7 +123,7 @@ def _record_rulebook(
 ) -> Trace:
     started, clock = started_now(), time.perf_counter()
     with TraceWriter(path, force=force) as writer:
-        recording = _Recording(model, details, rulebook)
+        recording = _Recording(model, details)
         inputs, baselines, target, extras = call
         with _failing("the attribution"):
             lift = DeepLift(model, rulebook=rulebook)
@@ -178,10 +178,9 @@ def _without_captums_traces(model: nn.Module) -> Iterator[None]:
 class _Recording:
     """Looks on at the runs of `tracer.DeepLift`: logs the reference's, records the input's."""
 
-    def __init__(self, model: nn.Module, details: Details, rulebook: Rulebook) -> None:
+    def __init__(self, model: nn.Module, details: Details) -> None:
         self.model = model
         self.names: Mapping[nn.Module, str] | None = details.names or module_paths(model)
-        self.default = rulebook.default
         self.root_type = details.type
         self.log: ReferenceLog | None = None
         self.recorder: Recorder | None = None
@@ -209,16 +208,15 @@ class _Recording:
             self.model,
             attributed,
             rule_of=lambda module: "captum" if module in engine.ruled else None,
-            rule_of_node=self._rule_of_node,
+            rule_of_node=_rule_of_node,
             log=self.log,
             root_type=self.root_type,
         )
         with listening(self.names or {}, self.recorder), self.recorder:
             yield
 
-    def _rule_of_node(self, node: Node) -> str | None:
-        replacement = getattr(node, "replacement", None)
-        if replacement is None:
-            return None
-        inexact: str = replacement.call.inexact
-        return inexact or (self.default if self.default == "rescale" else "exact")
+
+def _rule_of_node(node: Node) -> str | None:
+    """The rule behind a graph node of the paired evaluation's; None for autograd's own."""
+    replacement = getattr(node, "replacement", None)
+    return None if replacement is None else str(replacement.rule)

@@ -10,17 +10,18 @@ from __future__ import annotations
 
 import sys
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._C import _functorch
 from torch.overrides import TorchFunctionMode
 
 from tracer import ops
-from tracer.errors import ObservationError
+from tracer.errors import InputError, ObservationError
 from tracer.hooks import is_atomic, module_paths
 from tracer.replaced import Replacement, replace
 from tracer.rulebook import EXACT, Rulebook
@@ -28,6 +29,7 @@ from tracer.rules.call import Call
 from tracer.rules.table import approximate, bind_exact, rescale
 from tracer.source import source_line
 from tracer.treatment import Treatment, custom_functions, treatment
+from tracer.unseen import unseen
 
 _MODULE_CALL = nn.Module._call_impl.__code__
 Held = list[Tensor | None]
@@ -39,7 +41,7 @@ class Note:
 
     `what`: "approximated" (no rule: average Jacobian), "discrete choice" (mask, index or order differs between the
     runs), "differing constant" (an operand that is not attributed to differs between the runs), "cut" (the value goes
-    on without a gradient), "unseen" (a TorchScript module, into which nothing looks). `amount` is the leak
+    on without a gradient), "unseen" (TorchScript and other code that no function mode sees). `amount` is the leak
     Σ m·Δx − Σ g·Δy where the operands of both runs are at hand, else the number of elements that differ.
     """
 
@@ -123,6 +125,18 @@ class PairedEvaluation(TorchFunctionMode):
             )
         self._tape.clear()
 
+    def note_unseen(self, output: Tensor, inputs: Sequence[Tensor]) -> None:
+        """Note what the graph from `inputs` to `output` holds that neither a rule nor the user's choice accounts for.
+
+        Under other rules than the exact ones plain gradients are what was asked for.
+        """
+        if self.rulebook.default != "exact" or any(o.rule in ("gradient", "captum") for o in self.rulebook.overrides):
+            return
+        custom, others = unseen(output, inputs)
+        if any(note.what == "unseen" for note in self.notes):
+            others = []  # a TorchScript module's own nodes, which its note accounts for
+        self.notes.extend(Note(f"/{name}", name, "?", "gradient", "unseen", float("nan")) for name in custom + others)
+
     @contextmanager
     def _conditions(self) -> Iterator[None]:
         frozen = [p for p in self.model.parameters() if p.requires_grad]
@@ -142,6 +156,8 @@ class PairedEvaluation(TorchFunctionMode):
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         """Run one torch function by its treatment."""
+        if _functorch.peek_interpreter_stack() is not None and self.rulebook.default in ("exact", "rescale"):
+            _refuse_transformed(args, kwargs or {})
         how = treatment(func)
         kwargs = kwargs or {}
         if how.kind == "plain":
@@ -230,7 +246,8 @@ class PairedEvaluation(TorchFunctionMode):
             )
         xs: list[Tensor] = [t.detach() for t in operands]
         x_refs = [x if r is None else r for x, r in zip(xs, references, strict=True)]
-        for x, x_ref in zip(xs, x_refs, strict=True):
+        chosen = call.choices if call.linear == "same choice" else 0
+        for x, x_ref in zip(xs[chosen:], x_refs[chosen:], strict=True):
             if x.shape != x_ref.shape:
                 raise ObservationError(
                     f"{name} at {source_line()} has an operand of shape {tuple(x.shape)} in the input run and of "
@@ -244,7 +261,7 @@ class PairedEvaluation(TorchFunctionMode):
             def report(leak: float) -> None:
                 note.amount = leak
 
-        return Replacement(call, xs, x_refs, report)
+        return Replacement(call, xs, x_refs, call.inexact or rule, report)
 
     def _step(self, name: str, held: Held | None = None) -> Held:
         """Append to the tape, or advance along it and hand out what the reference held there."""
@@ -346,6 +363,19 @@ def _is_varying(tensor: Tensor) -> bool:
     return tensor.requires_grad and not isinstance(tensor, nn.Parameter)
 
 
+def _refuse_transformed(args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    """torch.func hides whether a tensor varies; transforms of constants, as in the making of masks, may stay."""
+    for _name, tensor in ops.arguments(args, kwargs):
+        wrapped = _functorch.is_functorch_wrapped_tensor(tensor)
+        while _functorch.is_functorch_wrapped_tensor(tensor):
+            tensor = _functorch.get_unwrapped(tensor)
+        if wrapped and tensor.requires_grad:
+            raise InputError(
+                f"the model calls torch.func (vmap, grad, jvp) at {source_line()}, which exact rules cannot see into; "
+                "write the loop out, or use method 'gradient'"
+            )
+
+
 def _varies(value: Any) -> bool:
     if isinstance(value, Tensor):
         return value.requires_grad
@@ -372,7 +402,7 @@ def _needed(call: Call) -> list[bool]:
     """Which operands the rule needs of the reference run: all, or those that must be equal for autograd to be exact."""
     operands = call.operands
     if call.linear == "same choice":
-        return [i == 0 for i in range(len(operands))]
+        return [i < call.choices for i in range(len(operands))]
     if call.linear == "one varying":
         varying = [_is_varying(t) for t in operands]
         if sum(varying) == 1:

@@ -314,7 +314,8 @@ class Recorder(TorchFunctionMode):
         if not found:
             return None
         sources = list(dict.fromkeys(self._edges[taken.edge] for taken in found))
-        name = edge.node.name()
+        # A rule's own node, with no op around it that was seen: a user's autograd function.
+        name = edge.node.name() if self.rule_of_node(edge.node) is None else "custom function"
         if len(sources) == 1 and name.startswith(_RESHAPING_NODES):
             self._record_reshaping(sources[0], [(argument, tensor)])
             return self._edges[edge]

@@ -16,11 +16,13 @@ _NARROW = (torch.float16, torch.bfloat16)
 
 @dataclass(slots=True)
 class Replacement:
-    """A bound call with the operands of both runs; `report` is told the leak of a rule that need not conserve."""
+    """A bound call with the operands of both runs, under `rule`: a rulebook's rule, or why it is not exact
+    (`Call.inexact`). `report` is told the leak of a rule that need not conserve."""
 
     call: Call
     xs: list[Tensor]
     x_refs: list[Tensor]
+    rule: str = "exact"
     report: Callable[[float], None] | None = None
     result_type: type = field(default=tuple)
 
@@ -61,8 +63,10 @@ def _outputs(value: Any) -> tuple[Tensor, ...]:
 
 
 def _flow(m: Tensor | None, value: Tensor, reference: Tensor) -> float:
-    if m is None or not value.is_floating_point():
+    if m is None or not (value.is_floating_point() or value.is_complex()):
         return 0.0
+    if value.is_complex():
+        m, value, reference = (torch.view_as_real(t.resolve_conj()) for t in (m, value, reference))
     return float((m.double() * (value - reference).double()).nan_to_num(nan=0.0, posinf=0.0, neginf=0.0).sum())
 
 
@@ -77,7 +81,7 @@ class _Replaced(torch.autograd.Function):
             return value.clone() if value._is_view() else value
         replacement.result_type = type(value)
         flat = tuple(value)
-        ctx.mark_non_differentiable(*(t for t in flat if not t.is_floating_point()))
+        ctx.mark_non_differentiable(*(t for t in flat if not (t.is_floating_point() or t.is_complex())))
         return flat
 
     @staticmethod

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from tracer.rules.softmax import logarithmic_mean, spread
+from tracer.rules.softmax import logarithmic_mean, masked_rows, spread
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,15 +25,19 @@ class Attention:
     enable_gqa: bool = False
 
 
-def _log_probabilities(q: Tensor, k: Tensor, mask: Tensor | None, settings: Attention, scale: float) -> Tensor:
+def _log_probabilities(
+    q: Tensor, k: Tensor, mask: Tensor | None, settings: Attention, scale: float
+) -> tuple[Tensor, Tensor | None]:
+    """Log-probabilities, and where a float mask is given which rows it masks throughout."""
     logits = torch.matmul(q * scale, k.transpose(-1, -2))
     if settings.is_causal:
         keep = torch.ones(logits.shape[-2:], dtype=torch.bool, device=logits.device).tril_()
         logits.masked_fill_(~keep, -math.inf)
     if mask is not None:
         logits = logits.masked_fill(~mask, -math.inf) if mask.dtype == torch.bool else logits + mask
+    dead = None if mask is None or mask.dtype == torch.bool else masked_rows(logits, -1)
     # A row without any key comes out as NaN; its probabilities are 0, as in the op itself.
-    return torch.log_softmax(logits, -1).nan_to_num_(nan=-math.inf, neginf=-math.inf)
+    return torch.log_softmax(logits, -1).nan_to_num_(nan=-math.inf, neginf=-math.inf), dead
 
 
 def _grouped(t: Tensor, heads: int) -> Tensor:
@@ -68,8 +72,8 @@ def attention(
         v_all, v_all_ref = _grouped(v, q.shape[-3]), _grouped(v_ref, q.shape[-3])
     else:
         k_all, k_all_ref, v_all, v_all_ref = k, k_ref, v, v_ref
-    log_p = _log_probabilities(q, k_all, masks[0], settings, scale)
-    log_p_ref = _log_probabilities(q_ref, k_all_ref, masks[1], settings, scale)
+    log_p, dead = _log_probabilities(q, k_all, masks[0], settings, scale)
+    log_p_ref, dead_ref = _log_probabilities(q_ref, k_all_ref, masks[1], settings, scale)
     of_v = None
     if needs[2]:
         p = torch.exp(log_p).add_(torch.exp(log_p_ref)).mul_(0.5)
@@ -77,6 +81,8 @@ def attention(
     if not (needs[0] or needs[1] or needs[3]):
         return None, None, of_v, None
     mean = logarithmic_mean(log_p, log_p_ref)
+    if dead is not None and dead_ref is not None:
+        mean.masked_fill_(dead & dead_ref, 0.0)
     del log_p, log_p_ref
     of_p = torch.matmul(g, torch.lerp(v_all, v_all_ref, 0.5).transpose(-1, -2))
     of_logits = spread(of_p, mean, -1)

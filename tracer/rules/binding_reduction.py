@@ -149,54 +149,6 @@ def _sorted(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[st
     return call
 
 
-def _chooses(choice_at: tuple[int, str], *tensors_at: tuple[int, str]) -> Binder:
-    """Binder of an op that is linear in the tensors at `tensors_at` once its mask or index at `choice_at` is fixed."""
-
-    def bind(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call | None:
-        where = place(args, kwargs, *choice_at)
-        if where is None or not isinstance(value(args, kwargs, *choice_at), Tensor):
-            return None
-        places = [where]
-        for at in tensors_at:
-            found = place(args, kwargs, *at, "self") if at[1] == "input" else place(args, kwargs, *at)
-            if found is not None and isinstance(value(args, kwargs, *at), Tensor):
-                places.append(found)
-        return _choice_call(function, args, kwargs, places)
-
-    return bind
-
-
-def _choice_call(
-    function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], places: Sequence[Any]
-) -> Call | None:
-    call = bound(function, args, kwargs, places, lambda *_: (), linear="same choice", inexact="discrete choice")
-    if call is not None:
-        forward = call.forward
-
-        def multipliers(gs: Gs, xs: Any, x_refs: Any, needs: Any) -> Found:
-            functions = [lambda *t, c=c: forward(c, *t) for c in (xs[0], x_refs[0])]
-            return [None, *choice.both_choices(functions, arrived(gs), xs[1:], needs[1:])]
-
-        call.multipliers = multipliers
-    return call
-
-
-def _getitem(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call | None:
-    index = args[1]
-    if isinstance(index, Tensor):
-        return _choice_call(function, args, kwargs, [1, 0])
-    if isinstance(index, tuple):
-        tensors = [i for i, item in enumerate(index) if isinstance(item, Tensor)]
-        if len(tensors) == 1:
-            at = tensors[0]
-
-            def item(chosen: Tensor, x: Tensor) -> Any:
-                return function(x, (*index[:at], chosen, *index[at + 1 :]))
-
-            return _choice_call(item, (index[at], args[0]), {}, [0, 1])
-    return None
-
-
 def _step(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call | None:
     """Remainders: the derivative as PyTorch has it; the jumps between the runs are discrete choices."""
     call = bound(
@@ -240,17 +192,6 @@ REDUCTIONS: dict[str, Binder] = {
     **{f"adaptive_max_pool{n}d_with_indices": _pool(f"adaptive_max_pool{n}d", n) for n in (1, 2, 3)},
     "topk": _sorted,
     "sort": _sorted,
-    "where": _chooses((0, "condition"), (1, "input"), (2, "other")),
-    "masked_fill": _chooses((1, "mask"), (0, "input"), (2, "value")),
-    "gather": _chooses((2, "index"), (0, "input")),
-    "take_along_dim": _chooses((1, "indices"), (0, "input")),
-    "index_select": _chooses((2, "index"), (0, "input")),
-    "scatter": _chooses((2, "index"), (0, "input"), (3, "src")),
-    "scatter_add": _chooses((2, "index"), (0, "input"), (3, "src")),
-    "index_add": _chooses((2, "index"), (0, "input"), (3, "source")),
-    "index_copy": _chooses((2, "index"), (0, "input"), (3, "source")),
-    "masked_scatter": _chooses((1, "mask"), (0, "input"), (2, "source")),
-    "getitem": _getitem,
     **dict.fromkeys(["floor", "ceil", "round", "trunc", "floor_divide"], _flat),
     **dict.fromkeys(["frac", "remainder", "fmod"], _step),
 }

@@ -21,7 +21,8 @@ class Call:
     `forward(*operands)` is the op with everything else fixed. `multipliers(gs, xs, x_refs, needs)` takes what arrives
     at the outputs (None: nothing), the operands of both runs and which operands want a multiplier.
     `linear` says when the op is linear, so that autograd is exact as it is: "never"; "one varying": if only one operand
-    varies and the others are equal in both runs; "same choice": if operand 0 (a mask or index) is equal in both runs.
+    varies and the others are equal in both runs; "same choice": if the first `choices` operands (masks or indices) are
+    equal in both runs.
     `inexact` names what to record if the multipliers need not conserve.
     """
 
@@ -30,6 +31,7 @@ class Call:
     multipliers: Multipliers
     linear: Literal["never", "one varying", "same choice"] = "never"
     inexact: Literal["", "approximated", "discrete choice"] = ""
+    choices: int = 1
 
 
 def arrived(gs: Gs) -> Tensor:

@@ -16,7 +16,12 @@ from torch import Tensor
 def both_choices(
     functions: Sequence[Callable[..., Tensor]], g: Tensor, xs: Sequence[Tensor], needs: Sequence[bool]
 ) -> list[Tensor | None]:
-    """Multipliers of `xs`: the mean of the transposed Jacobians of `functions`, the op under each run's choice."""
+    """Multipliers of `xs`: the mean of the transposed Jacobians of `functions`, the op under each run's choice.
+
+    A choice of another number of elements than the input's own has no place for `g`, and is left out.
+    """
+    if len(functions) > 1:
+        functions = [function for function in functions if function(*xs).shape == g.shape]
     wanted = [x.detach().requires_grad_() for x, need in zip(xs, needs, strict=True) if need]
     totals: list[Tensor | None] = [None] * len(wanted)
     for function in functions:

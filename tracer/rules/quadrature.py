@@ -49,9 +49,15 @@ def _flow(ms: Sequence[Tensor | None], values: Sequence[Tensor], references: Seq
     flow = size = 0.0
     for m, value, reference in zip(ms, values, references, strict=True):
         if m is not None:
-            flow += float((m.double() * (value.double() - reference.double())).sum())
-            size += float((m.double().abs() * (value.double().abs() + reference.double().abs())).sum())
+            m, value, reference = _real(m), _real(value), _real(reference)
+            flow += float((m * (value - reference)).sum())
+            size += float((m.abs() * (value.abs() + reference.abs())).sum())
     return flow, size
+
+
+def _real(tensor: Tensor) -> Tensor:
+    """In float64, a complex number as the pair of its parts, as autograd counts it."""
+    return (torch.view_as_real(tensor.resolve_conj()) if tensor.is_complex() else tensor).double()
 
 
 def _average(
@@ -67,7 +73,7 @@ def _average(
     for t, weight in nodes(count):
         with torch.enable_grad():
             at = [
-                torch.lerp(x_ref, x, t).detach().requires_grad_(need) if x.is_floating_point() else x
+                torch.lerp(x_ref, x, t).detach().requires_grad_(need) if x.is_floating_point() or x.is_complex() else x
                 for x, x_ref, need in zip(xs, x_refs, needs, strict=True)
             ]
             ys = function(*at)

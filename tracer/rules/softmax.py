@@ -23,6 +23,19 @@ def logarithmic_mean(log_p: Tensor, log_p_ref: Tensor) -> Tensor:
     return mean.nan_to_num_(nan=0.0, posinf=0.0, neginf=0.0)
 
 
+# Half the minimum that masks are made with; float64 may be masked with float32's.
+_MASKED = torch.finfo(torch.float32).min / 2
+
+
+def masked_rows(x: Tensor, dim: int) -> Tensor:
+    """Which rows of logits along `dim` are masked throughout by a dtype's minimum; `dim` stays, at size 1.
+
+    Adding the minimum rounds the logit away, so such a row's probabilities do not depend on what it was: where both
+    runs mask it, nothing flows through its logits.
+    """
+    return x.amax(dim, keepdim=True) <= _MASKED
+
+
 def _total(mean: Tensor, dim: int) -> Tensor:
     total = mean.sum(dim, keepdim=True)
     return total.masked_fill_(total == 0, 1.0)
@@ -37,6 +50,7 @@ def spread(g: Tensor, mean: Tensor, dim: int) -> Tensor:
 def softmax(g: Tensor, x: Tensor, x_ref: Tensor, dim: int) -> Tensor:
     """Multiplier of the logits `x` of a softmax over `dim`."""
     mean = logarithmic_mean(torch.log_softmax(x, dim), torch.log_softmax(x_ref, dim))
+    mean.masked_fill_(masked_rows(x, dim) & masked_rows(x_ref, dim), 0.0)
     return spread(g, mean, dim)
 
 

@@ -8,13 +8,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tracer.rules.binding_choice import CHOOSING
 from tracer.rules.binding_elementwise import ELEMENTWISE
 from tracer.rules.binding_product import PRODUCTS
 from tracer.rules.binding_reduction import REDUCTIONS
 from tracer.rules.call import Binder, Call, Gs
 from tracer.rules.quadrature import average_jacobian
 
-RULES: dict[str, Binder] = {**ELEMENTWISE, **PRODUCTS, **REDUCTIONS}
+RULES: dict[str, Binder] = {**ELEMENTWISE, **PRODUCTS, **REDUCTIONS, **CHOOSING}
 
 # Linear in every floating-point tensor they take, so autograd is exact as it is.
 LINEAR = frozenset({
@@ -26,11 +27,11 @@ LINEAR = frozenset({
     "embedding_bag", "feature_alpha_dropout", "feature_dropout", "fft_fft", "fft_fft2", "fft_fftn", "fft_fftshift",
     "fft_hfft", "fft_ifft", "fft_ifft2", "fft_ifftn", "fft_ifftshift", "fft_irfft", "fft_irfft2", "fft_irfftn",
     "fft_rfft", "fft_rfft2", "fft_rfftn", "fill", "fill_diagonal", "float", "fold", "half", "hstack", "im2col", "imag",
-    "index_fill", "index_put", "interpolate", "istft", "lift_fresh", "mT", "masked_select", "mean", "meshgrid",
+    "interpolate", "istft", "lift_fresh", "mT", "mean", "meshgrid",
     "nansum", "native_channel_shuffle", "native_dropout", "neg", "pack_padded_sequence", "pad", "pad_sequence",
-    "pixel_shuffle", "pixel_unshuffle", "pos", "positive", "put", "requires_grad", "resize", "rot90", "row_stack",
-    "rsub", "select_scatter", "set", "setitem", "slice_scatter", "squeeze", "stack", "stft", "sub", "sum", "swapaxes",
-    "take", "tensor_split", "to", "trace", "transpose", "tril", "triu", "type_as", "unfold", "unfold_copy", "unsqueeze",
+    "pixel_shuffle", "pixel_unshuffle", "pos", "positive", "requires_grad", "resize", "rot90", "row_stack",
+    "rsub", "select_scatter", "set", "slice_scatter", "squeeze", "stack", "stft", "sub", "sum", "swapaxes",
+    "tensor_split", "to", "trace", "transpose", "tril", "triu", "type_as", "unfold", "unfold_copy", "unsqueeze",
     "upsample", "upsample_bicubic2d", "upsample_bilinear2d", "upsample_linear1d", "upsample_nearest1d",
     "upsample_nearest2d", "upsample_nearest3d", "view_as_complex", "view_as_real", "vstack", "zero",
 })  # fmt: skip
@@ -61,14 +62,9 @@ def approximate(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dic
                 changed[spot[0]] = type(changed[spot[0]])(items)
         return function(*(changed[i] for i in range(len(args))), **{name: changed[name] for name in kwargs})
 
-    def outputs(*tensors: Tensor) -> tuple[Tensor, ...]:
-        found = forward(*tensors)
-        return (found,) if isinstance(found, Tensor) else tuple(found)
-
-    def multipliers(gs: Gs, xs: Any, x_refs: Any, needs: Any) -> list[Tensor | None]:
-        return average_jacobian(outputs, gs, xs, x_refs, needs)
-
-    return Call(tuple(operands), forward, multipliers, inexact="approximated")
+    call = Call(tuple(operands), forward, lambda *_: ())
+    _integrate(call)
+    return call
 
 
 def bind_exact(name: str, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call | None:
@@ -77,9 +73,24 @@ def bind_exact(name: str, function: Callable[..., Any], args: tuple[Any, ...], k
     if binder is None:
         return approximate(function, args, kwargs)
     try:
-        return binder(function, args, kwargs)
+        call = binder(function, args, kwargs)
     except NotImplementedError:
         return approximate(function, args, kwargs)
+    if call is not None and call.linear != "same choice" and any(t.is_complex() for t in call.operands):
+        _integrate(call)
+    return call
+
+
+def _integrate(call: Call) -> None:
+    """Give `call` the average Jacobian: the slopes are of real numbers."""
+    forward = call.forward
+
+    def outputs(*tensors: Tensor) -> tuple[Tensor, ...]:
+        found = forward(*tensors)
+        return (found,) if isinstance(found, Tensor) else tuple(found)
+
+    call.multipliers = lambda gs, xs, x_refs, needs: average_jacobian(outputs, gs, xs, x_refs, needs)
+    call.inexact = "approximated"
 
 
 def rescale(call: Call, eps: float = 1e-10) -> Call:
