@@ -264,6 +264,22 @@ def test_an_exception_leaves_the_model_clean_and_the_calls_so_far(tmp_path: Path
     assert [node.path for node in trace.nodes] == ["", "first", "second"]
 
 
+def test_an_interrupt_leaves_the_model_clean_and_the_calls_so_far(tmp_path: Path) -> None:
+    class Interrupted(Plain):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            self.first(x)
+            raise KeyboardInterrupt
+
+    model = Interrupted()
+    with pytest.raises(KeyboardInterrupt), tracer.watch(model, tmp_path / "x.dltrace"):
+        attribute(model, torch.ones(1, 4), torch.zeros(1, 4))
+    trace = tracer.open_trace(tmp_path / "x.dltrace")
+    assert (trace.run.status, trace.run.message) == ("failed", "interrupted")
+    assert [node.path for node in trace.nodes] == ["", "first"]
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
+    assert torch._C._len_torch_function_stack() == 0
+
+
 def test_record_says_what_captum_failed_with(tmp_path: Path) -> None:
     with pytest.raises(
         ObservationError,

@@ -175,7 +175,8 @@ class Watching:
         if error is not None:
             self._recorder.abandon()
             self.outcome.status = "failed"
-            self.outcome.message = f"{type(error).__name__}: {error}"
+            interrupted = isinstance(error, KeyboardInterrupt)
+            self.outcome.message = "interrupted" if interrupted else f"{type(error).__name__}: {error}"
         try:
             self._trace = finish_trace(
                 observation, self._writer, self.outcome, self._details, "captum", self._capture, self._started,
