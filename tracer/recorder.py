@@ -118,7 +118,7 @@ class Recorder(TorchFunctionMode):
                 self._note_results(call, list(tensors_in(output, "output")))
             self._close(call)
             if module is self.model:
-                self._finish(output)
+                self._finish()
 
     def _begin(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         attributed = self.on_root(args, kwargs)
@@ -141,7 +141,7 @@ class Recorder(TorchFunctionMode):
         for index, tensor in enumerate(self._attributed.inputs):
             self._add_input(tensor, None if references is None else references[index])
 
-    def _finish(self, output: Any) -> None:
+    def _finish(self) -> None:
         assert self.observation is not None
         self.observation.outputs = [wire for _name, wire in self.observation.calls[0].results]
         self._forget()
@@ -219,10 +219,12 @@ class Recorder(TorchFunctionMode):
         inputs = self._wires(ops.arguments(args, kwargs))
         call = self._open(f"{self._stack[-1].path}/{name}", "op", name, source_line(), "autograd", leaf=False)
         call.arguments = inputs
-        with self:  # torch switched the mode off for the time of this call
-            output = ops.body(func)(*args, **kwargs)
-        self._note_results(call, list(tensors_in(output, "output")))
-        self._close(call)
+        try:
+            with self:  # torch switched the mode off for the time of this call
+                output = ops.body(func)(*args, **kwargs)
+            self._note_results(call, list(tensors_in(output, "output")))
+        finally:
+            self._close(call)
         return output
 
     def _record_op(
