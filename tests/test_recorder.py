@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import warnings
 from collections.abc import Iterator
@@ -262,6 +263,21 @@ def test_an_exception_leaves_the_model_clean_and_the_calls_so_far(tmp_path: Path
     assert trace.run.status == "failed"
     assert trace.run.message.startswith("RuntimeError: mat1 and mat2")
     assert [node.path for node in trace.nodes] == ["", "first", "second"]
+
+
+def test_an_op_that_raises_and_is_caught_leaves_the_tree_right() -> None:
+    class Catches(Plain):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            h = self.first(x)
+            with contextlib.suppress(IndexError):
+                torch.nn.functional.normalize(h, dim=5)
+            return self.second(self.relu(h))
+
+    trace = observe(Catches().double(), *torch.randn(2, 3, 4, dtype=torch.float64).unbind())
+    assert [(node.path, node.parent) for node in trace.nodes if node.kind == "module"] == [
+        ("", None), ("first", 0), ("relu", 0), ("second", 0),
+    ]  # fmt: skip
+    assert np.allclose(trace.delta, 0, atol=1e-12)
 
 
 def test_an_interrupt_leaves_the_model_clean_and_the_calls_so_far(tmp_path: Path) -> None:
