@@ -80,6 +80,16 @@ _BART = {
     "decoder_start_token_id": 2,
 }
 _PIXELS = ("pixel_values", (EXAMPLES, 3, 32, 32))
+_WAVE = ("input_values", (EXAMPLES, 200))
+_WAVE_SETTINGS = {
+    "conv_dim": [16, 16],
+    "conv_stride": [5, 2],
+    "conv_kernel": [10, 3],
+    "num_feat_extract_layers": 2,
+    "num_conv_pos_embeddings": 4,
+    "num_conv_pos_embedding_groups": 2,
+    "classifier_proj_size": 16,
+}
 _DECODER_IDS = {"decoder_input_ids": torch.tensor([[0, 5, 6]] * EXAMPLES)}
 
 ARCHITECTURES: dict[str, Architecture] = {
@@ -204,29 +214,13 @@ ARCHITECTURES: dict[str, Architecture] = {
     ),
     "Wav2Vec2": Architecture(
         "Wav2Vec2ForSequenceClassification",
-        {
-            "conv_dim": [16, 16],
-            "conv_stride": [5, 2],
-            "conv_kernel": [10, 3],
-            "num_feat_extract_layers": 2,
-            "num_conv_pos_embeddings": 4,
-            "num_conv_pos_embedding_groups": 2,
-            "classifier_proj_size": 16,
-        },
-        ("input_values", (EXAMPLES, 200)),
+        _WAVE_SETTINGS,
+        _WAVE,
     ),
     "HuBERT": Architecture(
         "HubertForSequenceClassification",
-        {
-            "conv_dim": [16, 16],
-            "conv_stride": [5, 2],
-            "conv_kernel": [10, 3],
-            "num_feat_extract_layers": 2,
-            "num_conv_pos_embeddings": 4,
-            "num_conv_pos_embedding_groups": 2,
-            "classifier_proj_size": 16,
-        },
-        ("input_values", (EXAMPLES, 200)),
+        _WAVE_SETTINGS,
+        _WAVE,
     ),
 }
 

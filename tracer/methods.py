@@ -6,8 +6,9 @@ import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from os import PathLike
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 from torch import Tensor, nn
@@ -24,7 +25,16 @@ from tracer.reference_log import ReferenceLog
 from tracer.rulebook import Rulebook
 from tracer.store import TraceWriter
 from tracer.trace import Trace
-from tracer.watching import Capture, Details, Outcome, PanelMaker, finish_trace, refuse_unobservable, started_now, watch
+from tracer.watching import (
+    Capture,
+    Details,
+    Outcome,
+    PanelMaker,
+    Watching,
+    check,
+    finish_trace,
+    started_now,
+)
 
 Method = Literal["captum", "exact", "gradient"]
 
@@ -58,9 +68,7 @@ def record(
     failure are kept in `path`.
     """
     details = details or Details(target="" if target is None else str(target))
-    if capture not in get_args(Capture):
-        raise InputError(f"capture is {capture!r}; expected 'summary' or 'tensors'")
-    refuse_unobservable(model)
+    check(model, capture)
     tensors = inputs if isinstance(inputs, tuple) else (inputs,)
     if not tensors:
         raise InputError("there are no inputs: give a floating-point tensor, or a tuple of them, examples first")
@@ -79,52 +87,47 @@ def record(
     # Detached: captum asks for gradients on the tensors that it is given, and leaves that so when it fails.
     own = tuple(tensor.detach() for tensor in tensors)
     call = (own if isinstance(inputs, tuple) else own[0], baselines, target, additional_forward_args)
+    request = _Request(call, path, capture, force, details, panel)
     if method == "captum" and not rules:
-        return _record_captum(model, call, path, capture, force, details, panel)
+        return _record_captum(model, request)
     rulebook = Rulebook.parse(method, [rules] if isinstance(rules, str) else rules)
-    return _record_rulebook(model, call, rulebook, method, path, capture, force, details, panel)
+    return _record_rulebook(model, request, rulebook, method)
 
 
-def _record_captum(
-    model: nn.Module,
-    call: tuple[Any, ...],
-    path: str | PathLike[str] | None,
-    capture: Capture,
-    force: bool,
-    details: Details,
-    panel: PanelMaker | None,
-) -> Trace:
+@dataclass(frozen=True, slots=True)
+class _Request:
+    """What to attribute, as the first four arguments of captum's `attribute`, and what to make of it."""
+
+    call: tuple[Any, Any, Any, Any]
+    path: str | PathLike[str] | None
+    capture: Capture
+    force: bool
+    details: Details
+    panel: PanelMaker | None
+
+
+def _record_captum(model: nn.Module, request: _Request) -> Trace:
     from captum.attr import DeepLift as CaptumDeepLift
 
-    watching = watch(model, path, capture, force=force, details=details)
+    watching = Watching(model, request.path, request.capture, request.force, request.details)
     with unwrapping(model), watching:
-        kept = "" if path is None else f" (its calls so far are in {path})"
+        kept = "" if request.path is None else f" (its calls so far are in {request.path})"
         with _failing("captum's DeepLift", kept), _without_captums_traces(model), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # captum announces its hooks and its gradients at every call
-            attributions, delta = CaptumDeepLift(model).attribute(*call, return_convergence_delta=True)
+            attributions, delta = CaptumDeepLift(model).attribute(*request.call, return_convergence_delta=True)
         watching.outcome.attributions = tuple(
             tensor.detach() for tensor in (attributions if isinstance(attributions, tuple) else (attributions,))
         )
         watching.outcome.delta = np.asarray(delta.detach().double().cpu().numpy(), dtype=np.float64)
-        watching.outcome.panel_maker = panel
+        watching.outcome.panel_maker = request.panel
     return watching.trace
 
 
-def _record_rulebook(
-    model: nn.Module,
-    call: tuple[Any, ...],
-    rulebook: Rulebook,
-    method: Method,
-    path: str | PathLike[str] | None,
-    capture: Capture,
-    force: bool,
-    details: Details,
-    panel: PanelMaker | None,
-) -> Trace:
+def _record_rulebook(model: nn.Module, request: _Request, rulebook: Rulebook, method: Method) -> Trace:
     started, clock = started_now(), time.perf_counter()
-    with TraceWriter(path, force=force) as writer:
-        recording = _Recording(model, details)
-        inputs, baselines, target, extras = call
+    with TraceWriter(request.path, force=request.force) as writer:
+        recording = _Recording(model, request.details)
+        inputs, baselines, target, extras = request.call
         with _failing("the attribution"):
             lift = DeepLift(model, rulebook=rulebook)
             attributions, delta = lift.attribute(
@@ -135,11 +138,11 @@ def _record_rulebook(
         outcome = Outcome(
             delta=np.atleast_1d(delta.double().cpu().numpy()),
             attributions=attributions if isinstance(attributions, tuple) else (attributions,),
-            panel_maker=panel,
+            panel_maker=request.panel,
             message=_in_words(lift.notes),
         )
         return finish_trace(
-            recording.recorder.observation, writer, outcome, details, method, capture, started,
+            recording.recorder.observation, writer, outcome, request.details, method, request.capture, started,
             time.perf_counter() - clock, type(model).__name__, str(rulebook),
         )  # fmt: skip
 

@@ -15,7 +15,6 @@ Floats = npt.NDArray[np.float64]
 Kind = Literal["module", "op", "unobserved", "lost"]
 Direction = Literal["in", "out"]
 Status = Literal["recording", "complete", "failed"]
-TENSOR_NAMES = ("input", "reference", "multiplier_in", "output", "output_reference", "multiplier_out")
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from functools import cache
 from os import PathLike
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args
 
 import numpy as np
 import torch
@@ -81,8 +81,10 @@ def started_now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def refuse_unobservable(model: nn.Module) -> None:
-    """Raise `ModelError` for modules whose calls cannot be observed, with a word about what to do."""
+def check(model: nn.Module, capture: Capture) -> None:
+    """Raise `ModelError` for modules whose calls cannot be observed, `InputError` for an unknown capture level."""
+    if capture not in get_args(Capture):
+        raise InputError(f"capture is {capture!r}; expected 'summary' or 'tensors'")
     if not isinstance(model, nn.Module):
         raise ModelError(f"the model is {type(model).__name__}; expected a torch.nn.Module")
     for path, module in model.named_modules():
@@ -203,9 +205,7 @@ def watch(
     existing file is refused unless `force`. The attribution itself comes out bit for bit as without observation. If it
     raises, the calls so far are kept in a trace of status "failed" and the exception goes on.
     """
-    if capture not in ("summary", "tensors"):
-        raise InputError(f"capture is {capture!r}; expected 'summary' or 'tensors'")
-    refuse_unobservable(model)
+    check(model, capture)
     return Watching(model, path, capture, force, details or Details())
 
 
