@@ -163,7 +163,7 @@ def test_odd_file_names_open(file: Path, tmp_path: Path) -> None:
 
 def test_a_newer_trace_asks_for_an_upgrade(file: Path, tmp_path: Path) -> None:
     path = changed(file, tmp_path / "new.dltrace", "PRAGMA user_version = 7")
-    message = "new.dltrace was written by a newer version (schema 7, this one reads up to 1): upgrade deeplift-tracer"
+    message = "new.dltrace was written by a newer version (schema 7, this one reads up to 2): upgrade deeplift-tracer"
     with pytest.raises(TraceFileError, match=re.escape(message)):
         open_trace(path)
 

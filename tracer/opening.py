@@ -17,13 +17,16 @@ UNREADABLE = (sqlite3.Error, UnicodeError, OverflowError)
 """What reading a damaged file raises; sqlite3 gives a UnicodeError where SQLite's own message quotes bad text."""
 
 
-def open_connection(path: Path) -> sqlite3.Connection:
-    """A read-only connection to the trace at `path`, whose schema is exactly ours; TraceFileError says what else it is.
+def open_connection(path: Path) -> tuple[sqlite3.Connection, int]:
+    """A read-only connection to the trace at `path`, and the version of its layout; TraceFileError says what else it
+    is.
+
+    The layout must be exactly that of its version.
 
     Only the first page and the schema are read, whatever the file's size.
     """
     log = Path(f"{path}-wal")
-    uses_log = _check_header(path, has_log=log.exists())
+    version, uses_log = _check_header(path, has_log=log.exists())
     # A file in log mode whose log is gone (it was copied alone) opens only as a file that nobody writes.
     mode = "immutable=1" if uses_log and not log.exists() else "mode=ro"
     try:
@@ -40,12 +43,13 @@ def open_connection(path: Path) -> sqlite3.Connection:
             raise
     except UNREADABLE as error:
         raise damaged(path, error) from error
-    if dict(found) != schema.SCHEMA or len(found) != len(schema.SCHEMA):
+    expected = schema.SCHEMAS.get(version, {})
+    if dict(found) != expected or len(found) != len(expected):
         connection.close()
-        extra = sorted({str(name) for name, _ in found} - set(schema.SCHEMA))
+        extra = sorted({str(name) for name, _ in found} - set(expected))
         what = f"an unknown part {extra[0]!r}" if extra else "a changed layout"
         raise TraceFileError(f"{path} has {what}, so it is no trace as deeplift-tracer writes it: record it again")
-    return connection
+    return connection, version
 
 
 def damaged(path: Path | None, reason: object) -> TraceFileError:
@@ -56,8 +60,9 @@ def damaged(path: Path | None, reason: object) -> TraceFileError:
     return TraceFileError(f"{name} is damaged or cut short ({words}): record it again")
 
 
-def _check_header(path: Path, has_log: bool) -> bool:
-    """Whether the file is in write-ahead-log mode; TraceFileError where its first bytes are not those of a trace."""
+def _check_header(path: Path, has_log: bool) -> tuple[int, bool]:
+    """The version of the layout, and whether the file is in write-ahead-log mode; TraceFileError where its first bytes
+    are not those of a trace."""
     try:
         with path.open("rb") as file:
             header = file.read(_HEADER)
@@ -91,4 +96,4 @@ def _check_header(path: Path, has_log: bool) -> bool:
     expected = pages * (65_536 if page_size == 1 else page_size)
     if size < expected and not has_log:  # with a log, the pages that are missing stand there
         raise damaged(path, f"{size} bytes of {expected}")
-    return bool(write_version == 2)
+    return int(version), bool(write_version == 2)

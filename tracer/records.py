@@ -5,6 +5,7 @@ Sizes: `E` is the number of examples. Flows, leaks and deltas are float64 of sha
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -155,12 +156,75 @@ class Panel:
 
 
 @dataclass(frozen=True, slots=True)
+class Note:
+    """Something that the recorder noticed about a run and that no figure shows.
+
+    `what` names it in one or two words ("discrete choice", "training mode", ...), `path` is a module's path or
+    "path/op" ("" for the whole run), `call` its number where one call is meant. `detail` says it in words or gives the
+    settings that matter, `amount` is a number that belongs to it (NaN: none), `source` the line of code.
+    """
+
+    what: str
+    path: str = ""
+    call: int | None = None
+    detail: str = ""
+    amount: float = math.nan
+    source: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A fault that a trace shows: what is wrong, where, what proves it, and what to change.
+
+    `node` is the id of the call to look at first (None: the whole run), `nodes` all calls that show the fault, worst
+    first. `share` = Σ|self leak| of `nodes` / Σ|self leak| of all calls; NaN where leaks say nothing about it.
+    `evidence` are the numbers behind `message`, by name; `issues` numbers of captum issues. `caused_by` is the kind of
+    the finding of which this one is a symptom, "" for a cause of its own. `delta_after` is the delta, summed over
+    examples, measured with these calls made exact; None where that was not measured.
+    """
+
+    kind: str
+    node: int | None
+    path: str
+    call: int
+    source: str | None
+    share: float
+    message: str
+    advice: str
+    issues: tuple[int, ...] = ()
+    nodes: tuple[int, ...] = ()
+    evidence: tuple[tuple[str, float], ...] = ()
+    caused_by: str = ""
+    delta_after: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Counterfactual:
+    """The same attribution run again with other rules for some calls: measured, not estimated.
+
+    `step` 0 is a change on its own, k ≥ 1 rung k of the repair ladder, with the changes of all rungs before it.
+    `change` says in words what this run adds, `pattern` is the pattern of the calls that it makes exact, `rules` are
+    all overrides of the run. `delta` is float64 (E,). `self_leak` is that of each node of the trace in this run,
+    summed over examples, float64 (N,), NaN where the call did not occur; empty where only the delta was measured.
+    """
+
+    step: int
+    change: str
+    pattern: str
+    rules: tuple[str, ...]
+    delta: Floats
+    self_leak: Floats
+    seconds: float = math.nan
+
+
+@dataclass(frozen=True, slots=True)
 class Run:
     """The head of a trace: what ran on what, and what came out. Arrays are float64 (E,).
 
     `output` is f(x) at the target, `delta` = Σ attributions − (f(x) − f(x')), as the method itself gives it.
     `tokens` has one row an example; empty where the input is no text. `variant` says how the model was changed ("as
-    shipped", "softmax explicit", ...). `message` says why a run failed, or what in it was not exact.
+    shipped", "softmax explicit", ...). `message` says why a run failed, or what in it was not exact. `command` is the
+    JSON of the command-line options that make the same run again; "" where it was started from Python.
     """
 
     model: str
@@ -182,6 +246,7 @@ class Run:
     output_reference: Floats
     delta: Floats
     panel: Panel
+    command: str = ""
 
     @property
     def examples(self) -> int:

@@ -22,7 +22,7 @@ from tracer.records import Floats, HookReport, Panel, Ranking, Run, Statistics, 
 MISSHAPEN = (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError, OverflowError)
 
 APPLICATION_ID = 0x444C5452  # "DLTR"
-VERSION = 1
+VERSION = 2
 
 # What sqlite3 takes and gives for one cell.
 Cell: TypeAlias = Any
@@ -41,6 +41,7 @@ STORED = ("value", "reference", "multiplier")
 RUN_COLUMNS = (
     "id", "model", "method", "variant", "status", "message", "started", "seconds", "capture", "rulebook", "versions",
     "target", "text", "reference", "tokens", "reference_tokens", "output", "output_reference", "delta", "panel",
+    "command",
 )  # fmt: skip
 
 # The blobs stand last: those of many examples lie on further pages, which a scan of the figures never reads.
@@ -75,7 +76,7 @@ SCHEMA = {
     started TEXT NOT NULL, seconds REAL, capture TEXT NOT NULL, rulebook TEXT NOT NULL, versions TEXT NOT NULL,
     target TEXT NOT NULL, text TEXT NOT NULL, reference TEXT NOT NULL, tokens TEXT NOT NULL,
     reference_tokens TEXT NOT NULL, output BLOB NOT NULL, output_reference BLOB NOT NULL, delta BLOB NOT NULL,
-    panel TEXT NOT NULL, attributions TEXT NOT NULL DEFAULT '[]'
+    panel TEXT NOT NULL, attributions TEXT NOT NULL DEFAULT '[]', command TEXT NOT NULL DEFAULT ''
 )""",
     "node": """CREATE TABLE node (
     id INTEGER PRIMARY KEY, parent INTEGER, subtree_end INTEGER NOT NULL, depth INTEGER NOT NULL,
@@ -95,9 +96,17 @@ SCHEMA = {
     "tensor": """CREATE TABLE tensor (
     id INTEGER PRIMARY KEY, hash BLOB NOT NULL UNIQUE, dtype TEXT NOT NULL, shape TEXT NOT NULL, data BLOB NOT NULL
 )""",
+    "note": """CREATE TABLE note (
+    id INTEGER PRIMARY KEY, what TEXT NOT NULL, path TEXT NOT NULL, call INTEGER, detail TEXT NOT NULL, amount REAL,
+    source TEXT
+)""",
+    "counterfactual": """CREATE TABLE counterfactual (
+    id INTEGER PRIMARY KEY, step INTEGER NOT NULL, change TEXT NOT NULL, pattern TEXT NOT NULL, rules TEXT NOT NULL,
+    delta REAL, delta_examples BLOB NOT NULL, self_leak BLOB NOT NULL, seconds REAL
+)""",
     "finding": """CREATE TABLE finding (
-    id INTEGER PRIMARY KEY, kind TEXT NOT NULL, path TEXT, call INTEGER, share REAL, message TEXT NOT NULL,
-    advice TEXT NOT NULL
+    id INTEGER PRIMARY KEY, kind TEXT NOT NULL, path TEXT, call INTEGER, source TEXT, share REAL, message TEXT NOT NULL,
+    advice TEXT NOT NULL, caused_by TEXT NOT NULL, delta_after REAL
 )""",
     "ledger": """CREATE VIEW ledger AS SELECT
     path, call, kind, type, leak, self_leak, gain,
@@ -105,6 +114,17 @@ SCHEMA = {
 FROM node""",
 }
 """Name → SQL of everything in a trace file; a file with anything more, less or else is refused."""
+
+_FIRST_SCHEMA = {
+    **{name: sql for name, sql in SCHEMA.items() if name not in ("note", "counterfactual")},
+    "run": SCHEMA["run"].replace(", command TEXT NOT NULL DEFAULT ''", ""),
+    "finding": """CREATE TABLE finding (
+    id INTEGER PRIMARY KEY, kind TEXT NOT NULL, path TEXT, call INTEGER, share REAL, message TEXT NOT NULL,
+    advice TEXT NOT NULL
+)""",
+}
+SCHEMAS = {1: _FIRST_SCHEMA, VERSION: SCHEMA}
+"""The layout of each version; version 1 had no notes, no counterfactuals and no `command`."""
 
 
 def insertion(table: str, columns: Sequence[str]) -> str:
@@ -129,6 +149,7 @@ def run_row(run: Run) -> tuple[Cell, ...]:
         pack(run.output_reference),
         pack(run.delta),
         json.dumps(_panel_to_json(run.panel), allow_nan=False),
+        storable(run.command),
     )
 
 
@@ -138,7 +159,10 @@ def run_from_row(row: Sequence[Cell]) -> Run:
     status = cells["status"]
     if status not in ("recording", "complete", "failed"):
         raise ValueError(f"unknown status {status!r}")
-    names = ("model", "method", "variant", "message", "started", "capture", "rulebook", "target", "text", "reference")
+    names = (
+        "model", "method", "variant", "message", "started", "capture", "rulebook", "target", "text", "reference",
+        "command",
+    )  # fmt: skip
     return Run(
         **{name: text(cells[name]) for name in names},
         status=status,

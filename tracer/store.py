@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
-from tracer import schema
+from tracer import attachments, schema
 from tracer.errors import TraceFileError
-from tracer.records import Edge, Node, Run, TensorRef
+from tracer.records import Counterfactual, Edge, Finding, Node, Note, Run, TensorRef
 
 if TYPE_CHECKING:
     from tracer.trace import Trace
@@ -28,6 +28,9 @@ _ADD_NODE = schema.insertion("node", schema.NODE_COLUMNS)
 _ADD_EDGE = schema.insertion("edge", schema.EDGE_COLUMNS)
 _ADD_TENSOR = schema.insertion("tensor", ("hash", "dtype", "shape", "data"))
 _ADD_RUN = schema.insertion("run", schema.RUN_COLUMNS)
+_ADD_NOTE = schema.insertion("note", attachments.NOTE_COLUMNS)
+_ADD_COUNTERFACTUAL = schema.insertion("counterfactual", attachments.COUNTERFACTUAL_COLUMNS)
+_ADD_FINDING = schema.insertion("finding", attachments.FINDING_COLUMNS)
 _SET_RUN = f"UPDATE run SET {', '.join(f'{column} = ?' for column in schema.RUN_COLUMNS)}"
 
 
@@ -99,6 +102,11 @@ class TraceWriter:
         """Write which stored tensors are the attributions, one a model input; `begin` must have been called."""
         with self._errors():
             self._connection.execute("UPDATE run SET attributions = ?", (schema.refs_to_json(refs),))
+
+    def add_notes(self, notes: Iterable[Note]) -> None:
+        """Write what the recorder noticed; `begin` must have been called."""
+        with self._errors():
+            self._connection.executemany(_ADD_NOTE, map(attachments.note_row, notes))
 
     def finish(self, run: Run) -> None:
         """Write the final head of the run and leave one file, with nothing beside it."""
@@ -195,6 +203,36 @@ class TraceWriter:
                 f"cannot write {self.path or 'the trace in memory'} ({error}): "
                 "look at the free space and the rights of its folder, or write it elsewhere"
             ) from error
+
+
+def amend(
+    trace: Trace,
+    *,
+    counterfactuals: Sequence[Counterfactual] | None = None,
+    findings: Sequence[Finding] | None = None,
+) -> None:
+    """Write measured counterfactuals, findings, or both into a finished trace, in the place of those it has.
+
+    Whoever has the trace open sees them when it asks next. TraceFileError for a trace of an older version, for one that
+    is still being recorded, and where the file cannot be written; the file is then as it was.
+    """
+    name = trace.path or "the trace in memory"
+    if trace.version != schema.VERSION:
+        raise TraceFileError(f"{name} has the layout of an older version: record it again")
+    if trace.run.status == "recording":
+        raise TraceFileError(f"{name} is still being recorded, or its recording was killed: nothing is added to it")
+    tables = (
+        ("counterfactual", _ADD_COUNTERFACTUAL, counterfactuals, attachments.counterfactual_row),
+        ("finding", _ADD_FINDING, findings, attachments.finding_row),
+    )
+    try:
+        with trace.writing() as connection:
+            for table, insert, items, row in tables:
+                if items is not None:
+                    connection.execute(f"DELETE FROM {table}")
+                    connection.executemany(insert, map(row, items))  # type: ignore[arg-type]
+    except sqlite3.Error as error:
+        raise TraceFileError(f"cannot write {name} ({error}): look at its rights and at the free space") from error
 
 
 def _claim(path: Path, force: bool) -> None:

@@ -6,19 +6,20 @@ import json
 import os
 import sqlite3
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, Self, overload
+from typing import Any, Literal, Self, TypeVar, overload
 
 import numpy as np
 import numpy.typing as npt
 
-from tracer import schema
+from tracer import attachments, schema
 from tracer.columns import FIGURES_QUERY, NAMES_QUERY, Columns, columns_from_rows, worst_first
 from tracer.errors import InputError, TraceFileError
 from tracer.opening import UNREADABLE, damaged, open_connection
-from tracer.records import Edge, Floats, Node, Run, Statistics, TensorRef
+from tracer.records import Counterfactual, Edge, Floats, Node, Note, Run, Statistics, TensorRef
 from tracer.schema import MISSHAPEN, content_hash
 
 Array = npt.NDArray[Any]
@@ -33,23 +34,27 @@ _PLACES: dict[str, tuple[str, str]] = {
     "multiplier_out": ("out", "multiplier"),
 }
 _CHUNK = 1_000
+_Attachment = TypeVar("_Attachment")
 
 
 def open_trace(path: str | os.PathLike[str]) -> Trace:
     """The trace in the file `path`; TraceFileError where it is none, damaged or too new. Loads no torch."""
     file = Path(path)
-    return Trace(open_connection(file), file)
+    connection, version = open_connection(file)
+    return Trace(connection, file, version)
 
 
 class Trace:
     """A recorded run. Arrays are numpy's; figures of one example each are float64 (E,)."""
 
-    def __init__(self, connection: sqlite3.Connection, path: Path | None) -> None:
+    def __init__(self, connection: sqlite3.Connection, path: Path | None, version: int = schema.VERSION) -> None:
         self.path = path
+        self.version = version
         self._connection = connection
         self._finalizer = weakref.finalize(self, connection.close)
         try:
-            rows = self._rows(f"SELECT {', '.join(schema.RUN_COLUMNS)} FROM run")
+            columns = [name if version > 1 or name != "command" else "''" for name in schema.RUN_COLUMNS]
+            rows = self._rows(f"SELECT {', '.join(columns)} FROM run")
             if not rows:
                 raise damaged(path, "it holds no run")
             try:
@@ -83,6 +88,18 @@ class Trace:
             return columns_from_rows(figures, names, complete=self.run.status == "complete")
         except MISSHAPEN as error:
             raise damaged(self.path, error) from error
+
+    @cached_property
+    def notes(self) -> tuple[Note, ...]:
+        """What the recorder noticed about the run, in the order of noticing."""
+        return tuple(self._attachments("note", attachments.NOTE_COLUMNS, attachments.note_from_row))
+
+    @property
+    def counterfactuals(self) -> tuple[Counterfactual, ...]:
+        """The same run under other rules, as far as it was measured: single changes, then the rungs of the ladder."""
+        columns = attachments.COUNTERFACTUAL_COLUMNS
+        runs = self._attachments("counterfactual", columns, attachments.counterfactual_from_row)
+        return tuple(sorted(runs, key=lambda run: run.step))
 
     @property
     def nodes(self) -> Sequence[Node]:
@@ -154,6 +171,29 @@ class Trace:
         """The `n` nodes of the largest |self leak|, worst first; a NaN is worse than any number."""
         return [self.nodes[int(node)] for node in worst_first(self.columns.self_leak)[:n]]
 
+    @contextmanager
+    def writing(self) -> Iterator[sqlite3.Connection]:
+        """A connection that may change the trace, in one transaction: all of it or, after an error, nothing."""
+        if self.path is None:
+            connection = self._connection
+        else:
+            address = f"{self.path.absolute().as_uri()}?mode=rw"
+            connection = sqlite3.connect(address, uri=True, isolation_level=None)
+        try:
+            if connection.in_transaction:  # a trace in memory stays in the writer's
+                connection.execute("COMMIT")
+            connection.execute("PRAGMA trusted_schema = OFF")
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield connection
+            except BaseException:
+                connection.execute("ROLLBACK")
+                raise
+            connection.execute("COMMIT")
+        finally:
+            if self.path is not None:
+                connection.close()
+
     def close(self) -> None:
         """End the reading; also done when the trace is let go."""
         self._finalizer()
@@ -168,6 +208,17 @@ class Trace:
         try:
             return self._connection.execute(sql, values).fetchall()
         except UNREADABLE as error:
+            raise damaged(self.path, error) from error
+
+    def _attachments(
+        self, table: str, columns: Sequence[str], read: Callable[[Sequence[schema.Cell]], _Attachment]
+    ) -> list[_Attachment]:
+        if self.version == 1:
+            return []
+        rows = self._rows(f"SELECT {', '.join(columns)} FROM {table} ORDER BY id")
+        try:
+            return [read(row) for row in rows]
+        except MISSHAPEN as error:
             raise damaged(self.path, error) from error
 
     def _read_nodes(self, start: int, stop: int) -> list[Node]:
