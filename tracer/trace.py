@@ -128,19 +128,32 @@ class Trace:
 
         All other axes are flattened into one. Only these rows are read from the file.
         """
+        (rows,) = self.tensor_blocks(node, name, start, stop, slot)
+        return rows.copy()
+
+    def tensor_blocks(
+        self, node: Node | int, name: TensorName, start: int, stop: int, slot: int = 0, rows: int | None = None
+    ) -> Iterator[Array]:
+        """The same rows, `rows` at a time and read one block after the other; None: all in one, which may be empty.
+
+        The blocks must not be written to. The file stays in use until the last is read or the iterator is let go.
+        """
         ref, what = self._reference(node, name, slot)
         rowid, dtype, shape = self._locate(ref, what)
         width = shape[-1] if shape else 1
-        item = np.dtype(schema.ITEM_TYPES[dtype])
+        row_bytes = width * np.dtype(schema.ITEM_TYPES[dtype]).itemsize
         start, stop, _ = slice(start, stop).indices(_product(shape[:-1]))
         stop = max(start, stop)
+        step = max(stop - start if rows is None else rows, 1)
         try:
+            # One handle for all blocks: each new one would walk the chain of the tensor's pages from its beginning.
             with self._connection.blobopen("tensor", "data", rowid, readonly=True) as blob:
-                blob.seek(start * width * item.itemsize)
-                data = blob.read((stop - start) * width * item.itemsize)
+                blob.seek(start * row_bytes)
+                for first in range(start, max(stop, start + 1), step):
+                    count = min(step, stop - first)
+                    yield _elements(blob.read(count * row_bytes), dtype).reshape(count, width)
         except (*UNREADABLE, ValueError) as error:
             raise damaged(self.path, error) from error
-        return _decode(data, dtype).reshape(stop - start, width)
 
     def leaks(self, example: int | None = None) -> tuple[Floats, Floats]:
         """Leak and self leak of every node, (N,) each: of one example, or summed over all."""
@@ -193,6 +206,15 @@ class Trace:
         finally:
             if self.path is not None:
                 connection.close()
+
+    def query(self, sql: str, values: Sequence[schema.Cell] = ()) -> list[tuple[schema.Cell, ...]]:
+        """The rows of a query on the trace's tables (`tracer.schema`); TraceFileError where the file is damaged."""
+        return self._rows(sql, values)
+
+    def _repr_html_(self) -> str:
+        from tracer.page import fragment
+
+        return fragment(self)
 
     def close(self) -> None:
         """End the reading; also done when the trace is let go."""
@@ -301,7 +323,7 @@ class Trace:
     def _stored(self, ref: TensorRef, what: str) -> Array:
         rowid, dtype, shape = self._locate(ref, what)
         ((data,),) = self._rows("SELECT data FROM tensor WHERE id = ?", (rowid,))
-        if content_hash(data, dtype, shape) != ref.hash:
+        if content_hash(data, dtype, shape, self.version) != ref.hash:
             raise damaged(self.path, f"{what} is not what was recorded")
         try:
             return _decode(data, dtype).reshape(shape)
@@ -373,10 +395,13 @@ def _statistics(cells: Mapping[str, schema.Cell], tensor: str) -> Statistics | N
 
 
 def _decode(data: bytes, dtype: str) -> Array:
+    numbers = _elements(data, dtype)
+    return numbers if numbers.flags.writeable else numbers.copy()
+
+
+def _elements(data: bytes, dtype: str) -> Array:
     numbers = np.frombuffer(data, dtype=schema.ITEM_TYPES[dtype])
-    if dtype == "bfloat16":
-        return (numbers.astype(np.uint32) << 16).view(np.float32)
-    return numbers.copy()
+    return (numbers.astype(np.uint32) << 16).view(np.float32) if dtype == "bfloat16" else numbers
 
 
 def _product(sizes: Sequence[int]) -> int:
