@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
 from tracer.axis import Place
-from tracer.measure import Measure, statistics
+from tracer.measure import Measure, as_array, statistics
 from tracer.observation import Observation, Wire
 
 
 @given(arrays(np.float64, array_shapes(max_dims=3, max_side=5), elements=st.floats(-1e6, 1e6)))
 def test_statistics_are_numpys(array: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> None:
-    found = statistics(torch.from_numpy(array))
+    found = statistics(array)
     assert (found.count, found.nonfinite) == (array.size, 0)
     assert (found.minimum, found.maximum) == (array.min(), array.max())
     assert found.mean == pytest.approx(array.mean(), abs=1e-6)
@@ -26,20 +26,27 @@ def test_statistics_are_numpys(array: np.ndarray[tuple[int, ...], np.dtype[np.fl
 
 
 def test_statistics_leave_out_what_is_not_finite_and_count_it() -> None:
-    found = statistics(torch.tensor([math.nan, 1.0, math.inf, -2.0, -math.inf]))
+    found = statistics(np.array([math.nan, 1.0, math.inf, -2.0, -math.inf]))
     assert (found.count, found.nonfinite) == (5, 3)
     assert (found.minimum, found.maximum, found.mean) == (-2.0, 1.0, -0.5)
     assert found.norm == pytest.approx(math.sqrt(5))
-    assert statistics(torch.full((2,), math.nan)).nonfinite == 2
-    assert statistics(torch.zeros(0, 3)).count == 0
+    assert statistics(np.full(2, math.nan)).nonfinite == 2
+    assert statistics(np.zeros((0, 3))).count == 0
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
 def test_norms_do_not_overflow(dtype: torch.dtype) -> None:
     large = torch.finfo(dtype).max / 2
-    found = statistics(torch.full((4,), large, dtype=dtype))
+    numbers = as_array(torch.full((4,), large, dtype=dtype)).numbers
+    assert numbers is not None
+    found = statistics(numbers)
     assert found.nonfinite == 0
     assert found.norm == pytest.approx(2 * large, rel=1e-2)
+
+
+def test_norms_do_not_underflow() -> None:
+    assert statistics(np.full(4, 1e-30, dtype=np.float32)).norm == pytest.approx(2e-30, rel=1e-6)
+    assert statistics(np.zeros(4, dtype=np.float32)).norm == 0.0
 
 
 def doubled(value: torch.Tensor, place: Place, examples: int) -> tuple[Measure, Wire]:

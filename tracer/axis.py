@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
+import numpy as np
+import numpy.typing as npt
 import torch
+
+Array: TypeAlias = npt.NDArray[Any]
 
 _REDUCTIONS = {
     "mean", "sum", "amax", "amin", "max", "min", "prod", "logsumexp", "norm", "vector_norm", "linalg_vector_norm",
@@ -108,30 +112,32 @@ def _reduced_axes(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[int
     return tuple(dim) if isinstance(dim, (tuple, list)) and all(isinstance(axis, int) for axis in dim) else ()
 
 
-def halves(tensor: torch.Tensor, place: Place, rows: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """The first and the second half of the examples, each of the shape of `tensor` but for the halved axis."""
-    if tensor.shape[place.axis] == rows * place.inner:
-        first, second = tensor.chunk(2, place.axis)
-        return first, second
-    split = _split(tensor, place, rows)
-    first, second = split.chunk(2, place.axis + 1)
-    return first.flatten(place.axis, place.axis + 2), second.flatten(place.axis, place.axis + 2)
+def halves(array: Array, place: Place, rows: int) -> tuple[Array, Array]:
+    """The first and the second half of the examples, each of the shape of `array` but for the halved axis."""
+    axis, size = place.axis, array.shape[place.axis]
+    if size == rows * place.inner:
+        before = (slice(None),) * axis
+        return array[(*before, slice(size // 2))], array[(*before, slice(size // 2, None))]
+    split = _split(array, place, rows)
+    first, second = np.split(split, 2, axis + 1)
+    shape = (*array.shape[:axis], size // 2, *array.shape[axis + 1 :])
+    return first.reshape(shape), second.reshape(shape)
 
 
-def per_example(tensor: torch.Tensor, place: Place | None, examples: int) -> torch.Tensor:
-    """`tensor` as a matrix (examples, rest); without a place all of it counts for the first example."""
+def per_example(array: Array, place: Place | None, examples: int) -> Array:
+    """`array` as a matrix (examples, rest); without a place all of it counts for the first example."""
     if examples == 1:
-        return tensor.flatten()[None]
+        return array.reshape(1, -1)
     if place is None:
-        rest = tensor.flatten()[None]
-        return torch.cat([rest, torch.zeros(examples - 1, rest.shape[1], dtype=rest.dtype, device=rest.device)])
-    return _split(tensor, place, examples).movedim(place.axis + 1, 0).flatten(1)
+        rest = array.reshape(1, -1)
+        return np.concatenate([rest, np.zeros((examples - 1, rest.shape[1]), rest.dtype)])
+    return np.moveaxis(_split(array, place, examples), place.axis + 1, 0).reshape(examples, -1)
 
 
-def _split(tensor: torch.Tensor, place: Place, rows: int) -> torch.Tensor:
+def _split(array: Array, place: Place, rows: int) -> Array:
     """The axis of the examples taken apart into (repeats, rows, inner)."""
-    before, size, after = tensor.shape[: place.axis], tensor.shape[place.axis], tensor.shape[place.axis + 1 :]
-    return tensor.reshape(*before, size // (rows * place.inner), rows, place.inner, *after)
+    before, size, after = array.shape[: place.axis], array.shape[place.axis], array.shape[place.axis + 1 :]
+    return array.reshape(*before, size // (rows * place.inner), rows, place.inner, *after)
 
 
 def _row_major(shape: torch.Size) -> list[int]:

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 
 from tracer.hooked import is_linear
-from tracer.measure import SMALL_DIFFERENCE, Measure, TensorSink
+from tracer.measure import SMALL_DIFFERENCE, Measure, Tensor, TensorSink
 from tracer.observation import Call, Observation, Use, Wire
 from tracer.records import Direction, Edge, Floats, Node
 
@@ -46,10 +46,19 @@ class _Row:
 
 
 class Ledger:
-    """The rows of one observation: `rows()` gives each node with its edges, in preorder."""
+    """The rows of one observation: `rows()` gives each node with its edges, in preorder.
 
-    def __init__(self, observation: Observation, sink: TensorSink | None = None) -> None:
+    `output` is (f(x), f(x')) where the method knows them; else they are what the multiplier at the output selects.
+    """
+
+    def __init__(
+        self,
+        observation: Observation,
+        sink: TensorSink | None = None,
+        output: tuple[Floats, Floats] | None = None,
+    ) -> None:
         self.observation = observation
+        self._known_output = output
         self.measure = Measure(observation, sink)
         self._uses: dict[Wire, list[Use]] = defaultdict(list)
         self._uses_of_call: dict[int, list[Use]] = defaultdict(list)
@@ -71,21 +80,25 @@ class Ledger:
     def delta(self) -> Floats:
         """Σ m_x·Δx − (f(x) − f(x')) per example, float64 (E,), from the observed run alone."""
         left = sum((self.measure.flow(wire, self._outside[wire]) for wire in self._outside), self.measure.no_flow)
+        if not self._outside and self._known_output is not None:  # no gradient reaches the output: all of it is delta
+            left = self._known_output[0] - self._known_output[1]
         return self._flow_of(self.observation.inputs) - left
 
     @property
     def output(self) -> tuple[Floats, Floats]:
-        """(f(x), f(x')) at the target, float64 (E,): what the multiplier at the model's output selects."""
+        """(f(x), f(x')) at the target, float64 (E,)."""
+        if self._known_output is not None:
+            return self._known_output
         value, reference = self.measure.no_flow.copy(), self.measure.no_flow.copy()
         for wire, gradient in self._outside.items():
             multiplier = self.measure.multiplier(wire, gradient)
             other = self.measure.reference(wire)
-            if multiplier is None or other is None:
+            if multiplier is None or multiplier.numbers is None or other is None or other.numbers is None:
                 continue
-            chosen = multiplier != 0
+            chosen = multiplier.numbers != 0
             for total, tensor in ((value, self.measure.value(wire)), (reference, other)):
-                selected = torch.where(chosen, tensor * multiplier, torch.zeros_like(tensor))
-                total += selected.reshape(self.observation.examples, -1).sum(1, dtype=torch.float64).cpu().numpy()
+                selected = np.where(chosen, tensor.numbers * multiplier.numbers, 0)
+                total += selected.reshape(self.observation.examples, -1).sum(1, dtype=np.float64)
         return value, reference
 
     @property
@@ -94,10 +107,11 @@ class Ledger:
         found = []
         for wire in self.observation.inputs:
             multiplier, difference = self.measure.multiplier(wire, wire.multiplier), self.measure.difference(wire)
-            if multiplier is None or difference is None:
-                found.append(torch.zeros_like(self.measure.value(wire)))
+            if multiplier is None or multiplier.numbers is None or difference is None:
+                product = np.zeros(self.measure.value(wire).shape, dtype=np.float32)
             else:
-                found.append(multiplier * difference)
+                product = multiplier.numbers * difference
+            found.append(torch.from_numpy(product).to(wire.value.dtype))
         return tuple(found)
 
     def rows(self) -> Iterable[tuple[Node, tuple[Edge, ...]]]:
@@ -283,13 +297,13 @@ class Ledger:
             direction=direction,
             slot=slot,
             name=name,
-            shape=tuple(value.shape),
-            dtype=str(value.dtype).removeprefix("torch."),
+            shape=value.shape,
+            dtype=value.dtype,
             flow=measure.flow(wire, gradient),
-            value_statistics=measure.statistics(value),
-            reference_statistics=measure.statistics(reference),
+            value_statistics=measure.statistics(value.numbers),
+            reference_statistics=None if reference is None else measure.statistics(reference.numbers),
             difference_statistics=measure.statistics(measure.difference(wire)),
-            multiplier_statistics=measure.statistics(multiplier),
+            multiplier_statistics=None if multiplier is None else measure.statistics(multiplier.numbers),
             value=measure.store(value),
             reference=measure.store(reference),
             multiplier=measure.store(multiplier),
@@ -304,14 +318,24 @@ class Ledger:
         din, dout = self.measure.difference(source), self.measure.difference(result)
         if din is None or dout is None or din.shape != dout.shape:
             return float("nan"), 0, 0
-        small = din.abs() < SMALL_DIFFERENCE
-        dropped = small & (dout.abs() >= SMALL_DIFFERENCE)
-        secant = float("nan")
+        small = np.abs(din) < SMALL_DIFFERENCE
+        near = int(np.count_nonzero(small))
+        dropped = int(np.count_nonzero(np.abs(dout[small]) >= SMALL_DIFFERENCE)) if near else 0
         m_in, m_out = self.measure.multiplier(source, sent), self.measure.multiplier(result, arrived)
-        if m_in is not None and m_out is not None:
-            ratio = (m_in / m_out)[(m_out != 0) & torch.isfinite(m_in)]
-            secant = float(ratio.abs().max()) if ratio.numel() else float("nan")
-        return secant, int(small.sum()), int(dropped.sum())
+        return _largest_secant(m_in, m_out), near, dropped
+
+
+def _largest_secant(m_in: Tensor | None, m_out: Tensor | None) -> float:
+    """The largest |m_in / m_out| where m_in is finite and m_out is not 0; NaN where there is none."""
+    if m_in is None or m_out is None or m_in.numbers is None or m_out.numbers is None:
+        return float("nan")
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        ratio = np.abs(m_in.numbers / m_out.numbers)
+    largest = float(ratio.max(initial=0.0))
+    if not np.isfinite(largest):
+        ratio = ratio[(m_out.numbers != 0) & np.isfinite(m_in.numbers)]
+        largest = float(ratio.max()) if ratio.size else float("nan")
+    return largest if ratio.size else float("nan")
 
 
 def _visit(
