@@ -216,7 +216,6 @@ def test_a_changed_schema_is_refused(file: Path, tmp_path: Path, statement: str,
 @pytest.mark.parametrize(
     "statement",
     [
-        "DELETE FROM run",
         "UPDATE run SET status = 'fine'",
         "UPDATE run SET panel = '[]'",
         "UPDATE run SET panel = '" + "[" * 100_000 + "'",
@@ -292,3 +291,11 @@ def test_a_gap_in_an_unfinished_trace_hides_what_follows(file: Path, tmp_path: P
     with open_trace(path) as trace:
         assert len(trace.nodes) == 9 and trace.nodes[0].end == 9
         assert trace.nodes[2].children == tuple(range(3, 9))
+
+
+def test_a_file_without_a_run_says_so(file: Path, tmp_path: Path) -> None:
+    path = changed(file, tmp_path / "bad.dltrace", "DELETE FROM run")
+    with pytest.raises(
+        TraceFileError, match=r"bad\.dltrace holds no run yet: its recording has not begun, or was killed"
+    ):
+        open_trace(path)

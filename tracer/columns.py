@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import get_args
+from typing import Any, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -15,11 +15,14 @@ from tracer.records import Floats, Kind
 
 Ints = npt.NDArray[np.int64]
 
-FIGURES_QUERY = "SELECT figures FROM node ORDER BY id"
-# Texts come as one JSON list a column: several times faster than a cell each.
+FIGURES_BYTES = schema.NODE_FIGURES.size
+FIGURES_QUERY = f"SELECT CASE WHEN length(figures) = {FIGURES_BYTES} THEN figures END FROM node ORDER BY id"
+# Texts come as one JSON list a column: several times faster than a cell each. They come a thousand nodes at a time, as
+# SQLite bounds such a list only when it is whole.
 NAMES_QUERY = (
-    "SELECT json_group_array(kind), json_group_array(type), json_group_array(path)"
-    " FROM (SELECT kind, type, path FROM node ORDER BY id)"
+    "SELECT max(id), json_group_array(kind), json_group_array(type), json_group_array(path) FROM (SELECT id, "
+    + ", ".join(f"CASE WHEN length({name}) < 16384 THEN {name} END AS {name}" for name in ("kind", "type", "path"))
+    + " FROM node WHERE id > ? ORDER BY id LIMIT 1000)"
 )
 _FIGURES = np.dtype([(name, "<i8" if index < 5 else "<f8") for index, name in enumerate(schema.NODE_FIGURE_NAMES)])
 _KINDS = frozenset(get_args(Kind))
@@ -38,20 +41,23 @@ class Columns:
     gain: Floats
     relative_leak: Floats
     seconds: Floats
-    kinds: list[str]
+    kinds: list[Kind]
     types: list[str]
     paths: list[str]
 
 
 def columns_from_rows(
-    figures: Sequence[tuple[schema.Cell]], names: tuple[schema.Cell, schema.Cell, schema.Cell], complete: bool
+    figures: Sequence[tuple[schema.Cell]], names: Sequence[Sequence[schema.Cell]], complete: bool
 ) -> Columns:
-    """The columns from the rows of the two queries; ValueError or TypeError where they are no tree of nodes.
+    """The columns from the rows of both queries; ValueError or TypeError where they are no tree of nodes.
 
     Of a run that is not complete (killed, failed, or still under way) the nodes before the first missing one are kept.
     """
     table = np.frombuffer(b"".join([cell for (cell,) in figures]), dtype=_FIGURES)
-    texts: list[list[str]] = [json.loads(column) for column in names]
+    texts: list[list[Any]] = [[], [], []]
+    for _, *part in names:
+        for column, more in zip(texts, part, strict=True):
+            column += json.loads(more)
     if not all(len(column) == len(table) == len(figures) for column in texts):
         raise ValueError("its columns differ in length")
     if not complete:

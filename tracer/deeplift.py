@@ -68,7 +68,7 @@ class DeepLift:
 
     `attribute` takes what `captum.attr.DeepLift.attribute` takes and gives back what it gives. captum's `eps` is
     absent: no exact rule divides by a small number. `rulebook` chooses other rules; `notes` holds what the last call
-    could not do exactly.
+    could not do exactly, `outputs` its f(x) and f(x'), float64 (E,).
     """
 
     def __init__(self, model: nn.Module, multiply_by_inputs: bool = True, rulebook: Rulebook = EXACT) -> None:
@@ -76,6 +76,7 @@ class DeepLift:
         self.multiplies_by_inputs = multiply_by_inputs
         self.rulebook = rulebook
         self.notes: tuple[Note, ...] = ()
+        self.outputs: tuple[Tensor, Tensor] | None = None
 
     def has_convergence_delta(self) -> bool:
         """True: the attributions can be held against f(x) − f(x')."""
@@ -102,7 +103,7 @@ class DeepLift:
         `custom_attribution_func` takes (multipliers[, inputs[, baselines]]) and replaces multipliers·(inputs −
         baselines). Law: Σ attributions = f(x) − f(x') per example.
         """
-        xs, refs = _formatted(inputs, baselines)
+        xs, refs = formatted(inputs, baselines)
         found = self.evaluate(xs, refs, target, additional_forward_args, baseline_forward_args, observer=observer)
         attributions: Tensors
         if custom_attribution_func is not None:
@@ -134,7 +135,7 @@ class DeepLift:
         `layers` are paths as in `named_modules()`; None takes all. A layer that everything passes through has f(x) −
         f(x'). With several examples their axis must be the first of the layer's output.
         """
-        xs, refs = _formatted(inputs, baselines)
+        xs, refs = formatted(inputs, baselines)
         paths = module_paths(self.model)
         unknown = set(layers or ()) - set(paths.values())
         if unknown:
@@ -169,6 +170,7 @@ class DeepLift:
             else:
                 found = self._paired(leaves, refs, target, args, baseline_args, layers or {}, observer or _Unobserved())
         self.notes = found.notes
+        self.outputs = (_rows(found.output), _rows(found.output_reference))
         return found
 
     def _paired(
@@ -202,13 +204,21 @@ class DeepLift:
 
         engine = DoubledEvaluation(self.model, self.rulebook, observer.names)
         rows = 2 * leaves[0].shape[0]
-        both = tuple(
-            torch.cat([x.detach(), ref.detach()]).requires_grad_() for x, ref in zip(leaves, refs, strict=True)
-        )
+        pairs = list(zip(leaves, refs, strict=True))
+        both = tuple(torch.cat([x.detach(), ref.detach()]).requires_grad_() for x, ref in pairs)
         repeated = tuple(torch.cat([a, a]) if isinstance(a, Tensor) and a.dim() else a for a in args)
-        with engine.doubled_pass(rows), observer.input_run(engine, len(leaves)):
-            halves = logits_of(self.model(*(t.clone() for t in both), *repeated)).chunk(2)
-            output, reference = (select(half, target) for half in halves)
+
+        def run(tensors: Tensors) -> list[Tensor]:
+            halves = logits_of(self.model(*(t.clone() for t in tensors), *repeated)).chunk(2)
+            return [select(half, target) for half in halves]
+
+        if engine.needs_exchange:
+            random = torch.random.get_rng_state()
+            with engine.reference_pass():
+                run(tuple(torch.cat([ref.detach(), x.detach()]).requires_grad_() for x, ref in pairs))
+            torch.random.set_rng_state(random)
+        with engine.doubled_pass(), observer.input_run(engine, len(leaves)):
+            output, reference = run(both)
         _refuse_unused(engine)
         gradients = _gradients(torch.stack([output, reference]), both, rows)
         multipliers = tuple(g.chunk(2)[0] for g in gradients)
@@ -286,7 +296,7 @@ def _ordinary(value: Any) -> Any:
     return value.clone() if isinstance(value, Tensor) and value.is_inference() else value
 
 
-def _formatted(inputs: Tensor | Tensors, baselines: Baselines) -> tuple[Tensors, Tensors]:
+def formatted(inputs: Tensor | Tensors, baselines: Baselines) -> tuple[Tensors, Tensors]:
     """Inputs and baselines as tuples of tensors of one shape each."""
     xs = inputs if isinstance(inputs, tuple) else (inputs,)
     for x in xs:

@@ -18,7 +18,6 @@ import torch
 from captum.attr._core.deep_lift import SUPPORTED_NON_LINEAR
 from torch import Tensor, nn
 
-from tracer.errors import ObservationError
 from tracer.hooks import listening
 from tracer.paired import Held, PairedEvaluation
 
@@ -28,25 +27,31 @@ _OPS = {
 
 
 class DoubledEvaluation(PairedEvaluation):
-    """Evaluates `model` once on inputs whose first half of axis 0 is the input and whose second half is the reference.
+    """Evaluates `model` on inputs whose first half of axis 0 is the input and whose second half is the reference.
 
         engine = DoubledEvaluation(model, Rulebook("captum"))
-        with engine.doubled_pass(rows):        # rows: size of axis 0, both halves
+        if engine.needs_exchange:
+            with engine.reference_pass():
+                model(*exchanged_args)         # the halves the other way round
+        with engine.doubled_pass():
             output = model(*doubled_args)
 
-    Differentiate the sum of both halves' outputs; the first half of the gradient holds the multipliers.
+    Differentiate the sum of both halves' outputs; the first half of the gradient holds the multipliers. Each half is
+    the other's reference: in the exchanged batch it lies where the other one lies, whatever axes a model moves it to.
     """
 
-    _rows = 0
+    @property
+    def needs_exchange(self) -> bool:
+        """Whether a rule takes part that needs the reference's operands; captum's rules find them in the batch."""
+        rules = (self.rulebook.default, *(override.rule for override in self.rulebook.overrides))
+        return any(rule not in ("captum", "gradient") for rule in rules)
 
     @contextmanager
-    def doubled_pass(self, rows: int) -> Iterator[None]:
-        """Run input and reference inside, as one batch of `rows` rows."""
-        self._rows, self._position, self._recording = rows, 0, False
+    def doubled_pass(self) -> Iterator[None]:
+        """Run input and reference inside, as one batch."""
         self.ruled = {module: path for module, path in self.names.items() if self._captum_rules(module, path)}
-        with listening(self.ruled, _Borders()), self._conditions():
+        with listening(self.ruled, _Borders()), self.input_pass():
             yield
-        self._by_storage.clear()
 
     def _captum_rules(self, module: nn.Module, path: str) -> bool:
         if type(module) not in SUPPORTED_NON_LINEAR or module._backward_hooks:
@@ -55,22 +60,7 @@ class DoubledEvaluation(PairedEvaluation):
         return self._chosen(op, path, type(module).__name__) == "captum"
 
     def _step(self, name: str, held: Held | None = None) -> Held:
-        """The same operands with the halves exchanged: each half is the other's reference."""
-        return [None if t is None else self._exchanged(t, name) for t in held or []]
-
-    def _exchanged(self, tensor: Tensor, name: str) -> Tensor:
-        if tensor.dim() == 0 or (tensor.shape[0] % self._rows and not tensor.requires_grad):
-            return tensor
-        if tensor.shape[0] % self._rows:
-            raise ObservationError(f"{name} has no batch axis in front, so input and reference cannot be told apart")
-        first, second = tensor.chunk(2)
-        if (
-            not tensor.is_floating_point()
-            and torch.equal(first + self._rows // 2, second)
-            and tensor.dtype != torch.bool
-        ):
-            return tensor  # numbers of the batch's rows: each half names its own
-        return torch.cat([second, first])
+        return super()._step(name, held) if self.needs_exchange else []
 
 
 class _Borders:

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 
 class TracerError(Exception):
-    """Base of all errors below; the command line prints it as one line and exits with 2."""
+    """Base of all errors below; the command line prints it as one line and exits with 2.
+
+    `trace` is the `tracer.Trace` of the calls before a recording failed, None where there were none: its status is
+    "failed", its notes say what was noticed, and `tracer.diagnose` names the fault.
+    """
+
+    trace: Any = None
 
 
 class ModelError(TracerError):

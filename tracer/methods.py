@@ -2,39 +2,32 @@
 
 from __future__ import annotations
 
-import time
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from os import PathLike
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
 import numpy as np
 from torch import Tensor, nn
-from torch.autograd.graph import Node
 
+from tracer.circumstances import integer_input, may_couple
 from tracer.deeplift import DeepLift
+from tracer.diagnose.circumstances import ended_by
 from tracer.errors import InputError, ObservationError, TracerError
-from tracer.hooks import listening, module_paths
+from tracer.hooks import module_paths
 from tracer.logits import unwrapping
-from tracer.observation import Attributed
-from tracer.paired import Note, PairedEvaluation
-from tracer.recorder import Recorder
-from tracer.reference_log import ReferenceLog
+from tracer.observation import Call, Observation
+from tracer.paired import Note as PairedNote
+from tracer.probe import batch_note, buffers_kept, extras_note, same_random_numbers
+from tracer.recording import Capture, Details, Keeping, Outcome, PanelMaker, Recording
+from tracer.records import Floats, Note
 from tracer.rulebook import Rulebook
-from tracer.store import TraceWriter
+from tracer.run_observer import RunObserver
 from tracer.trace import Trace
-from tracer.watching import (
-    Capture,
-    Details,
-    Outcome,
-    PanelMaker,
-    Watching,
-    check,
-    finish_trace,
-    started_now,
-)
+from tracer.watching import Watching, check, refuse_nesting, said
 
 Method = Literal["captum", "exact", "gradient"]
 
@@ -50,9 +43,11 @@ def record(
     path: str | PathLike[str] | None = None,
     capture: Capture = "tensors",
     additional_forward_args: Any = None,
+    baseline_forward_args: Any = None,
     force: bool = False,
     details: Details | None = None,
     panel: PanelMaker | None = None,
+    max_bytes: int | None = None,
 ) -> Trace:
     """A trace of one attribution of `model` at `inputs` against `baselines` (None: zeros), by `method`.
 
@@ -60,12 +55,15 @@ def record(
     name. `rules` ("PATTERN=RULE") override the rulebook for the calls that match; with "captum" the installed captum
     is then emulated, since only its emulation can be told to differ. `inputs` is a floating-point tensor (E, ...) or a
     tuple of them, `baselines` the same or anything that broadcasts to it (a number, a tensor with one example);
-    `target` and `additional_forward_args` are as in captum. `path` is the file to write (None: kept in memory),
-    `capture` "tensors" or "summary".
+    `target` and `additional_forward_args` are as in captum. `baseline_forward_args` stand in for the latter in the
+    reference's run, its own mask and positions; captum cannot use them, so a note then says by how much f(x') differs.
+    `path` is the file to write (None: kept in memory), `capture` "tensors" or "summary"; `max_bytes` bounds the stored
+    tensors, the rest is kept as figures.
 
-    The model is left as it was. Outputs that are no tensors are unwrapped to their logits. Raises `TracerError`s:
-    `InputError` for inputs that do not fit, `ObservationError` where the method itself fails; captum's calls up to the
-    failure are kept in `path`.
+    The model is left as it was. Outputs that are no tensors are unwrapped to their logits; a note says so. Raises
+    `TracerError`s: `InputError` for inputs that do not fit, `ObservationError` where the method itself fails, which
+    names the fault where it is known. The calls up to the failure are a trace of status "failed": in `path`, and the
+    error's `trace`.
     """
     details = details or Details(target="" if target is None else str(target))
     check(model, capture)
@@ -77,17 +75,17 @@ def record(
             raise InputError(f"an input is {type(tensor).__name__}; expected a floating-point tensor, examples first")
         if not tensor.shape[0]:
             raise InputError("the input holds no example: its first axis has length 0")
-        if not tensor.is_floating_point():
-            raise InputError(
-                f"the input has dtype {str(tensor.dtype).removeprefix('torch.')}; DeepLIFT needs floating point: "
-                "attribute to the output of the embedding layer instead of to token ids"
-            )
     if method not in ("captum", "exact", "gradient"):
         raise InputError(f"unknown method {method!r}; expected 'captum', 'exact' or 'gradient'")
     # Detached: captum asks for gradients on the tensors that it is given, and leaves that so when it fails.
     own = tuple(tensor.detach() for tensor in tensors)
     call = (own if isinstance(inputs, tuple) else own[0], baselines, target, additional_forward_args)
-    request = _Request(call, path, capture, force, details, panel)
+    keeping = Keeping(path, capture, force, max_bytes, details)
+    request = _Request(call, baseline_forward_args, keeping, panel)
+    refuse_nesting()
+    for tensor in tensors:
+        if not tensor.is_floating_point():
+            _refuse_integers(model, tensor, request, method)
     if method == "captum" and not rules:
         return _record_captum(model, request)
     rulebook = Rulebook.parse(method, [rules] if isinstance(rules, str) else rules)
@@ -99,71 +97,141 @@ class _Request:
     """What to attribute, as the first four arguments of captum's `attribute`, and what to make of it."""
 
     call: tuple[Any, Any, Any, Any]
-    path: str | PathLike[str] | None
-    capture: Capture
-    force: bool
-    details: Details
+    baseline_forward_args: Any
+    keeping: Keeping
     panel: PanelMaker | None
 
 
 def _record_captum(model: nn.Module, request: _Request) -> Trace:
     from captum.attr import DeepLift as CaptumDeepLift
 
-    watching = Watching(model, request.path, request.capture, request.force, request.details)
-    with unwrapping(model), watching:
-        kept = "" if request.path is None else f" (its calls so far are in {request.path})"
-        with _failing("captum's DeepLift", kept), _without_captums_traces(model), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # captum announces its hooks and its gradients at every call
-            attributions, delta = CaptumDeepLift(model).attribute(*request.call, return_convergence_delta=True)
-        watching.outcome.attributions = tuple(
-            tensor.detach() for tensor in (attributions if isinstance(attributions, tuple) else (attributions,))
-        )
-        watching.outcome.delta = np.asarray(delta.detach().double().cpu().numpy(), dtype=np.float64)
-        watching.outcome.panel_maker = request.panel
+    watching = Watching(model, request.keeping)
+    try:
+        with unwrapping(model), buffers_kept(model), watching, _without_captums_traces(model):
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # captum announces its hooks and its gradients at every call
+                attributions, delta = CaptumDeepLift(model).attribute(*request.call, return_convergence_delta=True)
+            found = tuple(
+                tensor.detach() for tensor in (attributions if isinstance(attributions, tuple) else (attributions,))
+            )
+            watching.outcome.attributions = found
+            watching.outcome.delta = np.asarray(delta.detach().double().cpu().numpy(), dtype=np.float64)
+            watching.outcome.panel_maker = request.panel
+            watching.outcome.probe = partial(_probe, model, request, found)
+    except TracerError as error:
+        error.trace = watching.partial
+        raise
+    except Exception as error:
+        raise failed("captum's DeepLift", error, watching.partial, request.keeping.path) from error
+    training = [note for note in watching.trace.notes if note.what == "training mode"]
+    if training:
+        names = ", ".join(dict.fromkeys(f"{note.path} ({note.detail})" for note in training[:5]))
+        warnings.warn(f"the model is in training mode: {names}; call model.eval() first", stacklevel=3)
     return watching.trace
 
 
+def _probe(
+    model: nn.Module, request: _Request, attributions: tuple[Tensor, ...], observation: Observation
+) -> Iterator[Note]:
+    """What only another run of the model can tell of a captum recording that is over."""
+    modules = {path: module for module, path in (request.keeping.details.names or module_paths(model)).items()}
+    with same_random_numbers(), _without_captums_traces(model):
+        if observation.examples > 1 and may_couple(observation, modules):
+            note = batch_note(model, request.call, attributions)
+            if note is not None:
+                yield note
+        if request.baseline_forward_args is not None:
+            yield extras_note(model, request.call, request.baseline_forward_args)
+
+
 def _record_rulebook(model: nn.Module, request: _Request, rulebook: Rulebook, method: Method) -> Trace:
-    started, clock = started_now(), time.perf_counter()
-    with TraceWriter(request.path, force=request.force) as writer:
-        recording = _Recording(model, request.details)
-        inputs, baselines, target, extras = request.call
-        with _failing("the attribution"):
-            lift = DeepLift(model, rulebook=rulebook)
+    inputs, baselines, target, extras = request.call
+    lift = DeepLift(model, rulebook=rulebook)
+    with Recording(model, request.keeping, method, str(rulebook)) as recording:
+        observer = RunObserver(model, recording)
+        try:
             attributions, delta = lift.attribute(
-                inputs, baselines, target, extras, return_convergence_delta=True, observer=recording
-            )
-        assert recording.recorder is not None
-        assert recording.recorder.observation is not None
+                inputs, baselines, target, extras, return_convergence_delta=True,
+                baseline_forward_args=request.baseline_forward_args, observer=observer,
+            )  # fmt: skip
+        except InputError:  # a slip of the caller's: nothing to look into
+            recording.discard()
+            raise
+        except (Exception, KeyboardInterrupt) as error:
+            trace = None
+            observation = observer.abandoned()
+            if observation is not None:
+                trace = recording.finish(observation, Outcome(status="failed", message=said(error)))
+            if isinstance(error, KeyboardInterrupt):
+                raise
+            if isinstance(error, TracerError):
+                error.trace = trace
+                raise
+            raise failed("the attribution", error, trace, request.keeping.path) from error
+        observation = observer.observation
         outcome = Outcome(
             delta=np.atleast_1d(delta.double().cpu().numpy()),
+            output=_outputs(lift, observation.examples),
             attributions=attributions if isinstance(attributions, tuple) else (attributions,),
             panel_maker=request.panel,
+            notes=[_noted(note) for note in lift.notes],
             message=_in_words(lift.notes),
         )
-        return finish_trace(
-            recording.recorder.observation, writer, outcome, request.details, method, request.capture, started,
-            time.perf_counter() - clock, type(model).__name__, str(rulebook),
-        )  # fmt: skip
+        if rulebook.doubled and request.baseline_forward_args is not None:
+            outcome.probe = lambda _observation: [extras_note(model, request.call, request.baseline_forward_args)]
+        return recording.finish(observation, outcome)
 
 
-def _in_words(notes: Sequence[Note]) -> str:
+def _outputs(lift: DeepLift, examples: int) -> tuple[Floats, Floats] | None:
+    """f(x) and f(x'), each (E,); None where the output does not tell the examples apart."""
+    if lift.outputs is None or any(tensor.shape != (examples,) for tensor in lift.outputs):
+        return None
+    output, reference = (np.asarray(tensor.cpu().numpy(), dtype=np.float64) for tensor in lift.outputs)
+    return output, reference
+
+
+def _noted(note: PairedNote) -> Note:
+    """A note of the paired evaluation's as the trace keeps it."""
+    source = None if note.source == "?" else note.source
+    return Note(note.what, note.path, None, f"{note.op}, rule {note.rule}", note.amount, source)
+
+
+def _refuse_integers(model: nn.Module, tensor: Tensor, request: _Request, method: Method) -> NoReturn:
+    """Raise the error for an input that has no differences to share out, with a trace that says so."""
+    details = request.keeping.details
+    paths = details.names or module_paths(model)
+    note = integer_input(tensor.dtype, {path: module for module, path in paths.items()})
+    error = InputError(
+        f"the input has {note.detail.partition('; ')[0]}; DeepLIFT needs floating point: "
+        f"{note.detail.partition('; ')[2]} instead of to token ids"
+    )
+    root = Call(0, None, "", 0, "module", details.type or type(model).__name__, None, "autograd", False, 0.0)
+    root.end = 1
+    observation = Observation(tensor.shape[0], method == "captum", [root], notes=[note])
+    with Recording(model, request.keeping, method) as recording:
+        outcome = Outcome(status="failed", message=f"InputError: {error}")
+        error.trace = recording.finish(observation, outcome)
+    raise error
+
+
+def failed(what: str, error: Exception, trace: Trace | None, path: str | PathLike[str] | None) -> ObservationError:
+    """What to raise when a model, or captum, ended `what` with `error`: in one line the fault, where it is known.
+
+    `trace` holds the calls so far; they are also in the file `path` where one was given.
+    """
+    fault = None if trace is None else next(iter(ended_by(trace)), None)
+    reason = " ".join(str(error).split())[:300] if fault is None else f"{fault.message}; {fault.advice}"
+    kept = "" if trace is None or path is None else f" (its calls so far are in {path})"
+    named = ObservationError(f"{what} ended with {type(error).__name__}: {reason}{kept}")
+    named.trace = trace
+    return named
+
+
+def _in_words(notes: Sequence[PairedNote]) -> str:
     """What was not exact, each op once: "approximated: erfcx (net/erfcx, net.py:3 forward)"; "" where all was exact."""
     found = dict.fromkeys(f"{note.what}: {note.op} ({note.path}, {note.source})" for note in notes)
     shown = "; ".join(list(found)[:5])
     return shown if len(found) <= 5 else f"{shown}; and {len(found) - 5} more"
-
-
-@contextmanager
-def _failing(what: str, kept: str = "") -> Iterator[None]:
-    """Say in one line what ended `what`, and what is `kept` of it: a model, and captum, can fail in any way."""
-    try:
-        yield
-    except TracerError:
-        raise
-    except Exception as error:
-        reason = " ".join(str(error).split())[:300]
-        raise ObservationError(f"{what} ended with {type(error).__name__}: {reason}{kept}") from error
 
 
 @contextmanager
@@ -176,50 +244,3 @@ def _without_captums_traces(model: nn.Module) -> Iterator[None]:
         for module, names in before.items():
             for name in ({"input", "output"} & vars(module).keys()) - names:
                 delattr(module, name)
-
-
-class _Recording:
-    """Looks on at the runs of `tracer.DeepLift`: logs the reference's, records the input's."""
-
-    def __init__(self, model: nn.Module, details: Details) -> None:
-        self.model = model
-        self.names: Mapping[nn.Module, str] | None = details.names or module_paths(model)
-        self.root_type = details.type
-        self.log: ReferenceLog | None = None
-        self.recorder: Recorder | None = None
-        self._references: tuple[Tensor, ...] = ()
-
-    @contextmanager
-    def reference_run(self, references: tuple[Tensor, ...]) -> Iterator[None]:
-        """Keep what the reference's run computes."""
-        self._references = tuple(reference.detach() for reference in references)
-        self.log = ReferenceLog(self.model)
-        with listening(self.names or {}, self.log), self.log:
-            yield
-
-    @contextmanager
-    def input_run(self, engine: PairedEvaluation, inputs: int) -> Iterator[None]:
-        """Record the input's run, or that of the doubled batch."""
-
-        def attributed(args: tuple[Any, ...], _kwargs: dict[str, Any]) -> Attributed:
-            rows = args[0].shape[0]
-            if self.log is None:
-                return Attributed(list(args[:inputs]), None, rows // 2, doubled=True)
-            return Attributed(list(args[:inputs]), list(self._references), rows, doubled=False)
-
-        self.recorder = Recorder(
-            self.model,
-            attributed,
-            rule_of=lambda module: "captum" if module in engine.ruled else None,
-            rule_of_node=_rule_of_node,
-            log=self.log,
-            root_type=self.root_type,
-        )
-        with listening(self.names or {}, self.recorder), self.recorder:
-            yield
-
-
-def _rule_of_node(node: Node) -> str | None:
-    """The rule behind a graph node of the paired evaluation's; None for autograd's own."""
-    replacement = getattr(node, "replacement", None)
-    return None if replacement is None else str(replacement.rule)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import torch
 
 from tracer.axis import Place
-from tracer.records import Kind
+from tracer.records import Kind, Note
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -84,7 +84,8 @@ class Call:
 @dataclass(eq=False, slots=True)
 class Observation:
     """One observed attribution. `rows` is the length of the example axis as the model saw it: 2 E where the input and
-    the reference share a batch (`doubled`), E where each had a run of its own.
+    the reference share a batch (`doubled`), E where each had a run of its own. `notes` is what the calls themselves
+    gave reason to note.
     """
 
     examples: int
@@ -94,6 +95,7 @@ class Observation:
     uses: list[Use] = field(default_factory=list)
     inputs: list[Wire] = field(default_factory=list)
     outputs: list[Wire] = field(default_factory=list)
+    notes: list[Note] = field(default_factory=list)
 
     @property
     def rows(self) -> int:

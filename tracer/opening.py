@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import stat
 import struct
 from pathlib import Path
 
 from tracer import schema
+from tracer.bounded import BoundedQueries
 from tracer.errors import TraceFileError
 from tracer.plain import clean
 
@@ -37,7 +39,7 @@ def open_connection(path: Path) -> tuple[sqlite3.Connection, int]:
             connection.execute("PRAGMA trusted_schema = OFF")
             connection.execute("PRAGMA query_only = ON")
             connection.execute("PRAGMA cell_size_check = ON")
-            found = connection.execute("SELECT name, sql FROM sqlite_schema WHERE sql IS NOT NULL").fetchall()
+            found = BoundedQueries(connection, path).rows("SELECT name, sql FROM sqlite_schema WHERE sql IS NOT NULL")
         except BaseException:
             connection.close()
             raise
@@ -64,6 +66,9 @@ def _check_header(path: Path, has_log: bool) -> tuple[int, bool]:
     """The version of the layout, and whether the file is in write-ahead-log mode; TraceFileError where its first bytes
     are not those of a trace."""
     try:
+        mode = path.stat().st_mode
+        if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):  # reading a pipe would wait for whoever writes into it
+            raise TraceFileError(f"{path} is a device or a pipe: give a trace file")
         with path.open("rb") as file:
             header = file.read(_HEADER)
             size = os.fstat(file.fileno()).st_size

@@ -16,17 +16,19 @@ from torch import nn
 from torch.autograd.graph import Node
 from torch.overrides import TorchFunctionMode
 
-from tracer import ops
+from tracer import circumstances, ops
 from tracer.axis import Origin, find_place
 from tracer.graph import GradientEdge, consumptions, gradient_edge
 from tracer.hooks import is_atomic, tensors_in
+from tracer.journal import Journal
 from tracer.observation import Attributed, Call, Observation, Use, Wire
+from tracer.records import Note
 from tracer.reference_log import ReferenceLog
 from tracer.source import source_line
 
 _RESHAPING_NODES = (
     "View", "UnsafeView", "Reshape", "AsStrided", "Slice", "Select", "Transpose", "Permute", "Expand", "Alias", "Clone",
-    "Unsqueeze", "Squeeze", "TBackward", "Split", "Unbind",
+    "Unsqueeze", "Squeeze", "TBackward", "Split", "Unbind", "BackwardHookFunction",
 )  # fmt: skip
 
 
@@ -36,8 +38,8 @@ class Recorder(TorchFunctionMode):
     Use as the listener of `tracer.hooks.listening` and as a context manager. `on_root(args, kwargs)` is asked at each
     call of the model what is attributed to, and says None to let the call pass unrecorded. `rule_of` names the rule
     that replaces a module's gradient, `rule_of_node` the one behind a graph node; None is autograd. `log` is the log of
-    the reference run, where it is not half of a doubled batch; `root_type` the type to show for the model. Only the
-    first attribution is recorded; `later_runs` counts the others.
+    the reference run, where it is not half of a doubled batch; `root_type` the type to show for the model; `journal` is
+    told how far the run is. Only the first attribution is recorded; `later_runs` counts the others.
     """
 
     def __init__(
@@ -49,6 +51,7 @@ class Recorder(TorchFunctionMode):
         rule_of_node: Callable[[Node], str | None] = lambda node: None,
         log: ReferenceLog | None = None,
         root_type: str = "",
+        journal: Journal | None = None,
     ) -> None:
         super().__init__()
         self.model = model
@@ -57,6 +60,7 @@ class Recorder(TorchFunctionMode):
         self.rule_of_node = rule_of_node
         self.log = log
         self.root_type = root_type
+        self.journal = journal
         self.observation: Observation | None = None
         self.later_runs = 0
         self._active = False
@@ -91,13 +95,16 @@ class Recorder(TorchFunctionMode):
             shown = (self.root_type if module is self.model else "") or type(module).__name__
             call = self._open(path, "module", shown, None, rule or "autograd", leaf)
             call.arguments = arguments
+            if rule == "captum":
+                self._note(circumstances.at_call(path, call.number, module, args, kwargs))
             if module is self.model:
                 self._take_inputs()
             if leaf:
                 self._leaf_depth = 1
                 if getattr(module, "inplace", False):
                     for _name, tensor in tensors_in(args):
-                        self._keep_value(tensor)
+                        # captum has a module that it rules work on a copy.
+                        self._keep_value(tensor, "" if rule == "captum" else path)
 
     def leave(self, path: str, module: nn.Module, output: Any) -> None:
         """A module call ended; with `output` None perhaps by an exception."""
@@ -110,11 +117,14 @@ class Recorder(TorchFunctionMode):
                 self._leaf_depth -= 1
                 return
             call = self._stack[-1]
+            if module is self.model and output is not None:
+                self._note(circumstances.of_output(output))
             if call.leaf:
                 self._leaf_depth = 0
                 self._references = self.log.next() if self.log else {}
                 self._record_results(call, list(tensors_in(output, "output")))
             else:
+                self._references = self.log.next() if self.log and module is not self.model else {}
                 self._note_results(call, list(tensors_in(output, "output")))
             self._close(call)
             if module is self.model:
@@ -129,6 +139,8 @@ class Recorder(TorchFunctionMode):
             return
         self._attributed = attributed
         self.observation = Observation(attributed.examples, attributed.doubled)
+        if self.journal is not None:
+            self.journal.begin(attributed.examples)
         self._active = True
 
     def _take_inputs(self) -> None:
@@ -176,6 +188,8 @@ class Recorder(TorchFunctionMode):
         self._stack.pop()
         call.seconds = time.perf_counter() - call.started
         call.end = len(self.observation.calls)
+        if self.journal is not None:
+            self.journal.forward(self.observation)
 
     # --- ops ----------------------------------------------------------------------------------------------------------
 
@@ -200,7 +214,7 @@ class Recorder(TorchFunctionMode):
         if written is not None:
             if written is not args[0]:
                 self._adopt_base(args[0], written)
-            self._keep_value(written)
+            self._keep_value(written, op.name)
         inputs = self._wires(ops.arguments(args if written is None else (written, *args[1:]), kwargs))
         started = time.perf_counter()
         output = func(*args, **kwargs)
@@ -222,6 +236,7 @@ class Recorder(TorchFunctionMode):
         try:
             with self:  # torch switched the mode off for the time of this call
                 output = ops.body(func)(*args, **kwargs)
+            self._references = {}
             self._note_results(call, list(tensors_in(output, "output")))
         finally:
             self._close(call)
@@ -240,6 +255,7 @@ class Recorder(TorchFunctionMode):
         call = self._open(f"{self._stack[-1].path}/{name}", "op", name, source_line(), "autograd", leaf=True)
         call.started = started
         call.arguments = inputs
+        self._note(circumstances.of_op(name, call.path, call.number, *self._running[1:]))
         self._record_results(call, results)
         self._close(call)
 
@@ -274,7 +290,9 @@ class Recorder(TorchFunctionMode):
             origin = Origin(near.value, near.place, taken, *self._running)
         place = find_place(tensor, self.observation.rows, origin)
         references = self._references.get(name)
-        wire = Wire(len(self.observation.wires), tensor.detach(), place, producer, parent, references)
+        with torch._C.DisableTorchFunction():  # an engine's mode below would take this for a cut of the model's own
+            value = tensor.detach()
+        wire = Wire(len(self.observation.wires), value, place, producer, parent, references)
         self.observation.wires.append(wire)
         edge = gradient_edge(tensor)
         if edge is not None:
@@ -352,10 +370,19 @@ class Recorder(TorchFunctionMode):
         for node, slot, _edge in consumptions([view_edge], {edge}):
             node.register_hook(_noter([(slot, use)]))
 
-    def _keep_value(self, tensor: torch.Tensor) -> None:
-        """Copy the values that lie in this tensor's memory, which an in-place op is about to overwrite."""
+    def _keep_value(self, tensor: torch.Tensor, writer: str) -> None:
+        """Copy the values that lie in this tensor's memory, which the op or module `writer` is about to overwrite."""
         for wire in self._by_storage.pop(tensor.untyped_storage().data_ptr(), ()):
             wire.value = wire.value.clone()
+            maker = None if wire.producer is None or self.observation is None else self.observation.calls[wire.producer]
+            if maker is not None and maker.rule == "captum" and writer:
+                self._note(
+                    Note("overwritten output", maker.path, maker.number, f"by {writer} in place", source=source_line())
+                )
+
+    def _note(self, note: Note | None) -> None:
+        if note is not None and self.observation is not None:
+            self.observation.notes.append(note)
 
     # --- multipliers --------------------------------------------------------------------------------------------------
 
@@ -369,7 +396,6 @@ class Recorder(TorchFunctionMode):
         return self._wires(tensors)
 
     def _note_results(self, call: Call, results: list[tuple[str, torch.Tensor]]) -> None:
-        self._references = {}
         for name, tensor in results:
             if (wire := self._wire(name, tensor)) is not None:
                 self._watch(tensor, wire)
@@ -399,10 +425,12 @@ class Recorder(TorchFunctionMode):
         edge = gradient_edge(tensor)
         if edge is None:
             return
-        number = edge.output
+        number, journal, observation = edge.output, self.journal, self.observation
 
         def arrive(gradients: tuple[torch.Tensor | None, ...]) -> None:
             wire.multiplier = gradients[number]
+            if journal is not None and observation is not None:
+                journal.backward(observation)
 
         edge.node.register_prehook(arrive)
 

@@ -58,8 +58,8 @@ class ReferenceLog(TorchFunctionMode):
         if module is self.model:
             self._active = False
             self._by_storage.clear()
-        elif self._active and self._leaf_depth:
-            self._leaf_depth -= 1
+        elif self._active:
+            self._leaf_depth = max(self._leaf_depth - 1, 0)
             if not self._leaf_depth:
                 self._log(list(tensors_in(output, "output")))
 
@@ -80,6 +80,9 @@ class ReferenceLog(TorchFunctionMode):
         if written is not None:
             self._keep_value(written)
         arguments = list(ops.arguments(args if written is None else (written, *args[1:]), kwargs))
+        if written is not None:  # its value from before, which the op overwrites
+            with torch._C.DisableTorchFunction():
+                arguments = [(name, item.clone() if item is written else item) for name, item in arguments]
         output = func(*args, **kwargs)
         self._log([*arguments, *tensors_in(output if written is None else written, "output")])
         return output

@@ -160,6 +160,9 @@ def run_from_row(row: Sequence[Cell]) -> Run:
     status = cells["status"]
     if status not in ("recording", "complete", "failed"):
         raise ValueError(f"unknown status {status!r}")
+    output, output_reference, delta = (unpack(cells[name]) for name in ("output", "output_reference", "delta"))
+    if not len(output) == len(output_reference) == len(delta):
+        raise ValueError(f"outputs of {len(output)} and {len(output_reference)} examples, a delta of {len(delta)}")
     names = (
         "model", "method", "variant", "message", "started", "capture", "rulebook", "target", "text", "reference",
         "command",
@@ -171,9 +174,9 @@ def run_from_row(row: Sequence[Cell]) -> Run:
         versions={text(key): text(value) for key, value in json.loads(cells["versions"]).items()},
         tokens=_token_rows(cells["tokens"]),
         reference_tokens=_token_rows(cells["reference_tokens"]),
-        output=unpack(cells["output"]),
-        output_reference=unpack(cells["output_reference"]),
-        delta=unpack(cells["delta"]),
+        output=output,
+        output_reference=output_reference,
+        delta=delta,
         panel=_panel_from_json(json.loads(cells["panel"])),
     )
 
@@ -306,8 +309,9 @@ def _panel_from_json(data: Any) -> Panel:
             )
             for item in data["rankings"]
         ),
-        hooks=hooks
-        and HookReport(
+        hooks=None
+        if hooks is None
+        else HookReport(
             version=text(hooks["version"]),
             path=text(hooks["path"]),
             hooked={text(key): int(value) for key, value in hooks["hooked"].items()},

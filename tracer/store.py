@@ -25,6 +25,7 @@ _BATCH = 2_000
 _COMMIT_SECONDS = 0.5
 
 _ADD_NODE = schema.insertion("node", schema.NODE_COLUMNS)
+_REPLACE_NODE = _ADD_NODE.replace("INSERT", "INSERT OR REPLACE")
 _ADD_EDGE = schema.insertion("edge", schema.EDGE_COLUMNS)
 _ADD_TENSOR = schema.insertion("tensor", ("hash", "dtype", "shape", "data"))
 _ADD_RUN = schema.insertion("run", schema.RUN_COLUMNS)
@@ -39,14 +40,16 @@ class TraceWriter:
 
     `path` None keeps the trace in memory, in the same schema. A file can be opened while it is written, and a killed
     process leaves what was committed, with the status "recording". Leaving the context before `finish` leaves the
-    status "failed" and the reason; leaving it before `begin` leaves no file.
+    status "failed" and the reason; leaving it before `begin` leaves no file. `max_bytes` bounds the stored tensors.
     """
 
-    def __init__(self, path: str | os.PathLike[str] | None, force: bool = False) -> None:
+    def __init__(self, path: str | os.PathLike[str] | None, force: bool = False, max_bytes: int | None = None) -> None:
         self.path = None if path is None else Path(path)
+        self.max_bytes = max_bytes
         self.stored_bytes = 0
         """Bytes of tensors stored so far, each content counted once."""
         self._begun = self._finished = self._handed_over = False
+        self._provisional = self._settling = False
         self._nodes: list[tuple[schema.Cell, ...]] = []
         self._edges: list[tuple[schema.Cell, ...]] = []
         self._hashes: set[bytes] = set()
@@ -62,17 +65,34 @@ class TraceWriter:
             _create(self._connection)
 
     def begin(self, run: Run) -> None:
-        """Write the head of the run, with the status "recording"; from here on the file can be opened."""
+        """Write the head of the run, with the status "recording"; from here on the file can be opened.
+
+        Called again, it brings the head up to date.
+        """
         with self._errors():
-            self._connection.execute(_ADD_RUN, schema.run_row(replace(run, status="recording")))
+            self._connection.execute(
+                _SET_RUN if self._begun else _ADD_RUN, schema.run_row(replace(run, status="recording"))
+            )
             self._begun = True
+            self._commit()
+
+    def note_progress(self, message: str, nodes: Iterable[Node]) -> None:
+        """Write how far the run is, and calls whose figures are not known yet; a killed process leaves them.
+
+        The first `add` takes these provisional calls away; from then on nothing is committed until `finish`, so that a
+        file shows the provisional calls or the final ones, never a mixture.
+        """
+        with self._errors():
+            self._provisional = True
+            self._connection.executemany(_REPLACE_NODE, map(_node_row, nodes))
+            self._connection.execute("UPDATE run SET message = ?", (schema.storable(message),))
             self._commit()
 
     def put_tensor(self, raw: bytes | memoryview, dtype: str, shape: tuple[int, ...]) -> TensorRef:
         """The reference to a stored tensor: `raw` are its elements in row-major order, `dtype` torch's name of it.
 
-        One content is stored once. A tensor that a database cell cannot hold (1 GB), or of a dtype that numpy does not
-        know, is elided.
+        One content is stored once. A tensor that a database cell cannot hold (1 GB), of a dtype that numpy does not
+        know, or for which `max_bytes` leaves no room, is elided.
         """
         data = memoryview(raw).cast("B") if memoryview(raw).nbytes else memoryview(b"")
         item = schema.ITEM_TYPES.get(dtype)
@@ -82,6 +102,8 @@ class TraceWriter:
             raise ValueError(f"{data.nbytes} bytes do not make a {dtype} tensor of shape {shape}")
         digest = schema.content_hash(data, dtype, shape)
         if digest not in self._hashes:
+            if self.max_bytes is not None and self.stored_bytes + data.nbytes > self.max_bytes:
+                return TensorRef(None, dtype, shape, elided=True)
             with self._errors():
                 row = (digest, dtype, str(list(shape)), data)
                 self._connection.execute(_ADD_TENSOR, row)
@@ -133,6 +155,13 @@ class TraceWriter:
         self._handed_over = True
         return Trace(self._connection, None)
 
+    def discard(self) -> None:
+        """End the writing, and leave no file."""
+        self._connection.close()
+        self._finished = self._handed_over = True
+        if self.path is not None:
+            _remove(self.path)
+
     def close(self) -> None:
         """End the writing; see the class for what is left when `finish` did not come first."""
         self._end("the recording ended before it was finished")
@@ -154,7 +183,11 @@ class TraceWriter:
         # After an error the database may be unwritable (a full disk); that must not hide the error itself.
         if self._begun and not self._finished:
             with suppress(TraceFileError), self._errors():
-                self._flush()
+                if self._settling:  # some final rows stand where provisional ones stood: back to those
+                    self._connection.execute("ROLLBACK")
+                    self._connection.execute("BEGIN")
+                elif not self._provisional:
+                    self._flush()
                 failed = "UPDATE run SET status = 'failed', message = ?"
                 self._connection.execute(failed, (schema.storable(reason),))
                 self._commit()
@@ -169,11 +202,19 @@ class TraceWriter:
         with self._errors():
             nodes, self._nodes = self._nodes, []
             edges, self._edges = self._edges, []
+            if nodes and self._provisional:
+                self._connection.execute("DELETE FROM node")
+                self._provisional, self._settling = False, True
             self._connection.executemany(_ADD_NODE, nodes)
             self._connection.executemany(_ADD_EDGE, edges)
 
     def _commit_now_and_then(self) -> None:
-        if time.monotonic() - self._committed > _COMMIT_SECONDS:
+        if self._settling or time.monotonic() - self._committed < _COMMIT_SECONDS:
+            return
+        if self._provisional:
+            with self._errors():
+                self._commit()
+        else:
             self.commit()
 
     def _commit(self) -> None:

@@ -16,9 +16,11 @@ import numpy as np
 import numpy.typing as npt
 
 from tracer import attachments, schema
-from tracer.columns import FIGURES_QUERY, NAMES_QUERY, Columns, columns_from_rows, worst_first
+from tracer.bounded import BoundedQueries
+from tracer.columns import FIGURES_BYTES, FIGURES_QUERY, NAMES_QUERY, Columns, columns_from_rows, worst_first
 from tracer.errors import InputError, TraceFileError
 from tracer.opening import UNREADABLE, damaged, open_connection
+from tracer.plain import clean
 from tracer.records import Counterfactual, Edge, Floats, Node, Note, Run, Statistics, TensorRef
 from tracer.schema import MISSHAPEN, content_hash
 
@@ -33,6 +35,10 @@ _PLACES: dict[str, tuple[str, str]] = {
     "output_reference": ("out", "reference"),
     "multiplier_out": ("out", "multiplier"),
 }
+_NODE_CELLS = (
+    "source", "rule", "largest_secant", "small_differences", "dropped_differences", "nonfinite", "leak_examples",
+    "self_leak_examples",
+)  # fmt: skip
 _CHUNK = 1_000
 _Attachment = TypeVar("_Attachment")
 
@@ -51,12 +57,15 @@ class Trace:
         self.path = path
         self.version = version
         self._connection = connection
+        self._queries = BoundedQueries(connection, path)
         self._finalizer = weakref.finalize(self, connection.close)
         try:
             columns = [name if version > 1 or name != "command" else "''" for name in schema.RUN_COLUMNS]
             rows = self._rows(f"SELECT {', '.join(columns)} FROM run")
             if not rows:
-                raise damaged(path, "it holds no run")
+                raise TraceFileError(
+                    f"{path} holds no run yet: its recording has not begun, or was killed before it did"
+                )
             try:
                 self.run: Run = schema.run_from_row(rows[0])
             except MISSHAPEN as error:
@@ -78,14 +87,22 @@ class Trace:
             refs = schema.refs_from_json(value)
         except MISSHAPEN as error:
             raise damaged(self.path, error) from error
-        return tuple(self._stored(ref, f"attribution {index}") for index, ref in enumerate(refs))
+        found: dict[bytes | None, Array] = {}  # one tensor named a million times is still one
+        size = 0
+        for index, ref in enumerate(refs):
+            if ref.hash not in found:
+                found[ref.hash] = self._stored(ref, f"attribution {index}")
+                size += found[ref.hash].nbytes
+                if not self._queries.holds(size):
+                    raise damaged(self.path, "its attributions are larger than the file")
+        return tuple(found[ref.hash] for ref in refs)
 
     @cached_property
     def columns(self) -> Columns:
         """The figures of all nodes, read once."""
-        figures, (names,) = self._rows(FIGURES_QUERY), self._rows(NAMES_QUERY)
+        figures = self._rows(FIGURES_QUERY, width=FIGURES_BYTES)
         try:
-            return columns_from_rows(figures, names, complete=self.run.status == "complete")
+            return columns_from_rows(figures, list(self._names()), complete=self.run.status == "complete")
         except MISSHAPEN as error:
             raise damaged(self.path, error) from error
 
@@ -99,6 +116,13 @@ class Trace:
         """The same run under other rules, as far as it was measured: single changes, then the rungs of the ladder."""
         columns = attachments.COUNTERFACTUAL_COLUMNS
         runs = self._attachments("counterfactual", columns, attachments.counterfactual_from_row)
+        try:
+            for run in runs:
+                self._check_examples(f"the change {run.change!r}", run.delta)
+                if len(run.self_leak) not in (0, len(self.nodes)):
+                    raise ValueError(f"the change {run.change!r} has figures of {len(run.self_leak)} calls")
+        except MISSHAPEN as error:
+            raise damaged(self.path, error) from error
         return tuple(sorted(runs, key=lambda run: run.step))
 
     @property
@@ -115,7 +139,9 @@ class Trace:
             f"SELECT {columns}, {described} FROM edge{joins} WHERE node = ? ORDER BY direction, slot", (_id(node),)
         )
         try:
-            return tuple(map(_edge, rows))
+            edges = tuple(map(_edge, rows))
+            self._check_examples(f"an edge of node {_id(node)}", *(edge.flow for edge in edges))
+            return edges
         except MISSHAPEN as error:
             raise damaged(self.path, error) from error
 
@@ -144,7 +170,7 @@ class Trace:
         row_bytes = width * np.dtype(schema.ITEM_TYPES[dtype]).itemsize
         start, stop, _ = slice(start, stop).indices(_product(shape[:-1]))
         stop = max(start, stop)
-        step = max(stop - start if rows is None else rows, 1)
+        step = max(stop - start if rows is None or not width else rows, 1)
         try:
             # One handle for all blocks: each new one would walk the chain of the tensor's pages from its beginning.
             with self._connection.blobopen("tensor", "data", rowid, readonly=True) as blob:
@@ -162,8 +188,11 @@ class Trace:
         if not 0 <= example < self.run.examples:
             count = self.run.examples
             raise InputError(f"there is no example {example}: the trace holds {count}, 0 to {count - 1}")
-        count = len(self.columns.parent)
-        rows = self._rows("SELECT leak_examples, self_leak_examples FROM node ORDER BY id LIMIT ?", (count,))
+        count, size = len(self.columns.parent), 8 * self.run.examples
+        cells = (
+            f"CASE WHEN length({name}) = {size} THEN {name} END" for name in ("leak_examples", "self_leak_examples")
+        )
+        rows = self._rows(f"SELECT {', '.join(cells)} FROM node ORDER BY id LIMIT ?", (count,), 2 * size)
         try:
             leak, self_leak = (
                 schema.unpack(b"".join(column)).reshape(count, self.run.examples)[:, example]
@@ -176,7 +205,7 @@ class Trace:
     def find(self, path: str, call: int = 0) -> Node:
         """The node of one call of `path`; InputError where there is none."""
         rows = self._rows("SELECT id FROM node WHERE path = ? AND call = ?", (schema.storable(path), call))
-        if not rows:
+        if not rows or not 0 <= rows[0][0] < len(self.nodes):
             raise InputError(f"the trace has no call {call} of {path!r}: look the paths up in trace.columns.paths")
         return self.nodes[rows[0][0]]
 
@@ -226,9 +255,11 @@ class Trace:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _rows(self, sql: str, values: Sequence[schema.Cell] = ()) -> list[tuple[schema.Cell, ...]]:
+    def _rows(
+        self, sql: str, values: Sequence[schema.Cell] = (), width: int | None = None
+    ) -> list[tuple[schema.Cell, ...]]:
         try:
-            return self._connection.execute(sql, values).fetchall()
+            return self._queries.rows(sql, values, width)
         except UNREADABLE as error:
             raise damaged(self.path, error) from error
 
@@ -243,47 +274,68 @@ class Trace:
         except MISSHAPEN as error:
             raise damaged(self.path, error) from error
 
+    def _names(self) -> Iterator[tuple[schema.Cell, ...]]:
+        size, last = 0, -1
+        while True:
+            ((end, *names),) = self._rows(NAMES_QUERY, (last,))
+            if end is None:
+                return
+            size += sum(map(len, names))
+            if end <= last or not self._queries.holds(size):
+                raise ValueError("its calls are not in order")
+            last = end
+            yield (end, *names)
+
     def _read_nodes(self, start: int, stop: int) -> list[Node]:
-        sql = f"SELECT {', '.join(schema.NODE_COLUMNS)} FROM node WHERE id >= ? AND id < ? ORDER BY id"
+        sql = f"SELECT id, {', '.join(_NODE_CELLS)} FROM node WHERE id >= ? AND id < ? ORDER BY id"
         rows = self._rows(sql, (start, stop))
         try:
-            return [self._node(dict(zip(schema.NODE_COLUMNS, row, strict=True))) for row in rows]
+            if [row[0] for row in rows] != list(range(start, max(start, stop))):
+                raise ValueError("its calls are not in order")
+            return [self._node(*row) for row in rows]
         except MISSHAPEN as error:
             raise damaged(self.path, error) from error
 
-    def _node(self, cells: dict[str, Any]) -> Node:
-        index = cells["id"]
-        end = self.columns.end
+    def _node(
+        self, index: int, source: schema.Cell, rule: schema.Cell, secant: schema.Cell, small: schema.Cell,
+        dropped: schema.Cell, nonfinite: schema.Cell, leaks: schema.Cell, self_leaks: schema.Cell,
+    ) -> Node:  # fmt: skip
+        columns = self.columns
+        parent, end = int(columns.parent[index]), int(columns.end[index])
         children = []
         child = index + 1
-        while child < end[index]:
+        while child < end:
             children.append(child)
-            child = int(end[child])
-        leak, self_leak = schema.unpack(cells["leak_examples"]), schema.unpack(cells["self_leak_examples"])
-        if self.run.status == "complete" and not len(leak) == len(self_leak) == self.run.examples:
-            raise ValueError(f"node {index} has figures of {len(leak)} examples, the run has {self.run.examples}")
+            child = int(columns.end[child])
+        leak, self_leak = schema.unpack(leaks), schema.unpack(self_leaks)
+        self._check_examples(f"node {index}", leak, self_leak)
         return Node(
             id=index,
-            parent=cells["parent"],
-            end=int(end[index]),
-            depth=cells["depth"],
-            path=cells["path"],
-            call=cells["call"],
-            kind=cells["kind"],
-            type=cells["type"],
-            source=None if cells["source"] is None else schema.text(cells["source"]),
-            rule=schema.text(cells["rule"]),
+            parent=parent if parent >= 0 else None,
+            end=end,
+            depth=int(columns.depth[index]),
+            path=columns.paths[index],
+            call=int(columns.call[index]),
+            kind=columns.kinds[index],
+            type=columns.types[index],
+            source=None if source is None else schema.text(source),
+            rule=schema.text(rule),
             leak=leak,
             self_leak=self_leak,
-            gain=schema.number(cells["gain"]),
-            relative_leak=schema.number(cells["relative_leak"]),
-            largest_secant=schema.number(cells["largest_secant"]),
-            small_differences=int(cells["small_differences"]),
-            dropped_differences=int(cells["dropped_differences"]),
-            nonfinite=int(cells["nonfinite"]),
-            seconds=schema.number(cells["seconds"]),
+            gain=float(columns.gain[index]),
+            relative_leak=float(columns.relative_leak[index]),
+            largest_secant=schema.number(secant),
+            small_differences=int(small),
+            dropped_differences=int(dropped),
+            nonfinite=int(nonfinite),
+            seconds=float(columns.seconds[index]),
             children=tuple(children),
         )
+
+    def _check_examples(self, what: str, *figures: Floats) -> None:
+        if self.run.status == "complete" and any(len(numbers) != self.run.examples for numbers in figures):
+            sizes = ", ".join(str(len(numbers)) for numbers in figures)
+            raise ValueError(f"{what} has figures of {sizes} examples, the run has {self.run.examples}")
 
     def _reference(self, node: Node | int, name: TensorName, slot: int) -> tuple[TensorRef, str]:
         """The stored tensor's reference, and what to call it in an error."""
@@ -294,12 +346,14 @@ class Trace:
         rows = self._rows(
             f"SELECT {column}_hash, dtype, shape FROM edge WHERE {where}", (_id(node), direction, slot)
         )  # fmt: skip
-        what = f"{name} {slot} of {self.nodes[_id(node)].path or 'the model'!s}"
+        what = f"{name} {slot} of {clean(self.columns.paths[_id(node)]) or 'the model'}"
         if not rows:
             raise TraceFileError(f"the trace has no {what}: see trace.edges(node) for what the call was given and gave")
         digest, dtype, _ = rows[0]
         if digest is None and self.run.capture != "tensors":
             raise TraceFileError(f"the trace has figures only, not {what}: record it with --capture tensors")
+        if not isinstance(digest, bytes | None):
+            raise damaged(self.path, f"the hash of {what} is no hash")
         return TensorRef(digest or None, str(dtype), (), elided=digest == b""), what
 
     def _locate(self, ref: TensorRef, what: str) -> tuple[int, str, tuple[int, ...]]:
@@ -318,11 +372,16 @@ class Trace:
             raise damaged(self.path, error) from error
         if stored_as != "blob" or length != expected:
             raise damaged(self.path, f"{what} has {length} bytes, its shape needs {expected}")
+        if not self._queries.holds(expected):
+            raise damaged(self.path, f"{what} claims {expected} bytes, more than the file has")
         return int(rowid), dtype, shape
 
     def _stored(self, ref: TensorRef, what: str) -> Array:
         rowid, dtype, shape = self._locate(ref, what)
-        ((data,),) = self._rows("SELECT data FROM tensor WHERE id = ?", (rowid,))
+        rows = self._rows("SELECT data FROM tensor WHERE id = ? AND typeof(data) = 'blob'", (rowid,))
+        if not rows:
+            raise damaged(self.path, f"{what} is missing")
+        data = rows[0][0]
         if content_hash(data, dtype, shape, self.version) != ref.hash:
             raise damaged(self.path, f"{what} is not what was recorded")
         try:
@@ -360,12 +419,16 @@ class _Nodes(Sequence[Node]):
 def _edge(row: tuple[schema.Cell, ...]) -> Edge:
     cells = dict(zip(schema.EDGE_COLUMNS, row, strict=False))
     described = row[len(schema.EDGE_COLUMNS) :]
-    direction: Literal["in", "out"] = "in" if cells["direction"] == "in" else "out"
+    direction = cells["direction"]
+    if direction not in ("in", "out"):
+        raise ValueError(f"an edge of direction {direction!r}")
     shape = schema.parse_shape(json.loads(cells["shape"]))
     dtype = schema.text(cells["dtype"])
     refs: dict[str, TensorRef | None] = {}
     for index, tensor in enumerate(schema.STORED):
         digest = cells[f"{tensor}_hash"]
+        if not isinstance(digest, bytes | None):
+            raise TypeError("a hash is no hash")
         stored_dtype, stored_shape = described[2 * index : 2 * index + 2]
         if digest is None:
             refs[tensor] = None

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import torch
 from torch.nn import functional as F
+from torch.nn.modules._functions import BackwardHookFunction
 
 from tracer import ops
 from tracer.rules.table import LINEAR, RULES
@@ -88,7 +89,8 @@ def custom_functions(run: Callable[[str, Callable[..., Any], tuple[Any, ...]], A
 
     def apply(cls: type, *args: Any, **kwargs: Any) -> Any:
         plain = partial(original.__func__, cls, **kwargs)
-        return plain(*args) if cls.__module__.startswith("tracer.") else run(cls.__name__, plain, args)
+        ours = cls.__module__.startswith("tracer.") or cls is BackwardHookFunction  # torch's identity around a module
+        return plain(*args) if ours else run(cls.__name__, plain, args)
 
     torch.autograd.Function.apply = classmethod(apply)  # type: ignore[assignment,method-assign]
     try:

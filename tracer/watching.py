@@ -1,84 +1,24 @@
-"""`tracer.watch`: observe somebody's own captum call, and `finish_trace`, which makes an observation a trace."""
+"""`tracer.watch`: observe somebody's own captum call."""
 
 from __future__ import annotations
 
-import importlib.metadata
-import platform
-import time
 import warnings
-from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from functools import cache
 from os import PathLike
 from types import TracebackType
-from typing import Any, Literal, Self, get_args
+from typing import Any, Self, get_args
 
-import numpy as np
 import torch
 from torch import nn
+from torch.overrides import _get_current_function_mode_stack
 
 from tracer.errors import InputError, ModelError, ObservationError
-from tracer.hooked import hook_report
-from tracer.hooks import listening, module_paths
-from tracer.ledger import Ledger
-from tracer.measure import Measure
-from tracer.observation import Attributed, Observation
+from tracer.hooks import listening
+from tracer.observation import Attributed
 from tracer.recorder import Recorder
-from tracer.records import Floats, HookReport, Panel, Run, Status
-from tracer.store import TraceWriter
+from tracer.recording import Capture, Details, Keeping, Outcome, Recording
+from tracer.reference_log import ReferenceLog
 from tracer.trace import Trace
-
-Capture = Literal["summary", "tensors"]
-PanelMaker = Callable[[tuple[torch.Tensor, ...], Floats, HookReport | None], Panel]
-_PACKAGES = ("torch", "captum", "transformers", "numpy", "deeplift-tracer")
-
-
-@dataclass(frozen=True, slots=True)
-class Details:
-    """What only the caller knows about a run and the trace should say: names, texts, tokens. All optional.
-
-    `type` is the model's type where a wrapper stands for it, `names` the paths of the modules to observe.
-    """
-
-    model: str = ""
-    type: str = ""
-    variant: str = "as shipped"
-    target: str = ""
-    text: str = ""
-    reference: str = ""
-    tokens: tuple[tuple[str, ...], ...] = ()
-    reference_tokens: tuple[tuple[str, ...], ...] = ()
-    names: Mapping[nn.Module, str] | None = None
-
-
-@dataclass(slots=True)
-class Outcome:
-    """What the method itself reported; None where it was not asked."""
-
-    delta: Floats | None = None
-    attributions: tuple[torch.Tensor, ...] | None = None
-    panel_maker: PanelMaker | None = None
-    status: Status = "complete"
-    message: str = ""
-
-
-@cache
-def installed_versions() -> dict[str, str]:
-    """Versions of Python and of the packages that a figure can depend on."""
-    versions = {"python": platform.python_version()}
-    for package in _PACKAGES:
-        try:
-            versions[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return versions
-
-
-def started_now() -> str:
-    """The time in UTC, ISO 8601, in seconds."""
-    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def check(model: nn.Module, capture: Capture) -> None:
@@ -94,6 +34,15 @@ def check(model: nn.Module, capture: Capture) -> None:
             raise ModelError(f"{path or 'the model'} is a TorchScript module: trace the Python module it was made from")
         if type(module).__name__ == "OptimizedModule":
             raise ModelError(f"{path or 'the model'} is torch.compile'd: trace the module it was made from, ._orig_mod")
+
+
+def refuse_nesting() -> None:
+    """Raise `ObservationError` where a recording is under way in this thread: both would see each other's calls."""
+    modes = _get_current_function_mode_stack()  # type: ignore[no-untyped-call]
+    if any(isinstance(mode, (Recorder, ReferenceLog)) for mode in modes):
+        raise ObservationError(
+            "a recording is under way in this thread already: end its `with` block before the next one begins"
+        )
 
 
 def captum_rule(module: nn.Module) -> str | None:
@@ -126,20 +75,16 @@ def captum_inputs(args: tuple[Any, ...], _kwargs: dict[str, Any]) -> Attributed 
 class Watching:
     """The context that `watch` returns; after it, `trace` is the trace of the observed attribution."""
 
-    def __init__(
-        self, model: nn.Module, path: str | PathLike[str] | None, capture: Capture, force: bool, details: Details
-    ) -> None:
+    def __init__(self, model: nn.Module, keeping: Keeping) -> None:
         self.outcome = Outcome()
-        self._details = details
-        self._path = path
-        self._force = force
-        self._capture: Capture = capture
-        self._trace: Trace | None = None
-        self._started = started_now()
-        self._clock = time.perf_counter()
-        self._recorder = Recorder(model, captum_inputs, rule_of=captum_rule, root_type=details.type)
-        self._paths = details.names or module_paths(model)
         self._model = model
+        self._recording = Recording(model, keeping, "captum")
+        self._trace: Trace | None = None
+
+    @property
+    def partial(self) -> Trace | None:
+        """The trace as far as there is one: of a run that failed, its calls so far."""
+        return self._trace
 
     @property
     def trace(self) -> Trace:
@@ -149,19 +94,31 @@ class Watching:
         return self._trace
 
     def __enter__(self) -> Self:
-        self._writer = TraceWriter(self._path, force=self._force)
-        self._contexts = ExitStack()
-        self._contexts.enter_context(listening(self._paths, self._recorder))
-        self._contexts.enter_context(self._recorder)
+        refuse_nesting()
+        recording = self._recording.__enter__()
+        self._recorder = Recorder(
+            self._model,
+            captum_inputs,
+            rule_of=captum_rule,
+            root_type=recording.keeping.details.type,
+            journal=recording.journal,
+        )
+        self._observing = ExitStack()
+        self._observing.enter_context(listening(recording.paths, self._recorder))
+        self._observing.enter_context(self._recorder)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._contexts.close()
+        self._observing.close()
+        with ExitStack() as ending:
+            ending.push(self._recording)
+            self._finish(error)
+
+    def _finish(self, error: BaseException | None) -> None:
         observation = self._recorder.observation
         if observation is None or not observation.calls:
-            self._writer.close()
             if error is None:
                 raise ObservationError(
                     "no captum DeepLift attribution of this model was seen inside the `with` block: "
@@ -172,22 +129,21 @@ class Watching:
             warnings.warn(
                 f"{self._recorder.later_runs + 1} attributions ran inside one `with` block: the trace is of the first; "
                 "open a block for each",
-                stacklevel=2,
+                stacklevel=3,
             )
         if error is not None:
             self._recorder.abandon()
-            self.outcome.status = "failed"
-            interrupted = isinstance(error, KeyboardInterrupt)
-            self.outcome.message = "interrupted" if interrupted else f"{type(error).__name__}: {error}"
+            self.outcome.status, self.outcome.message = "failed", said(error)
         try:
-            self._trace = finish_trace(
-                observation, self._writer, self.outcome, self._details, "captum", self._capture, self._started,
-                time.perf_counter() - self._clock, type(self._model).__name__,
-            )  # fmt: skip
-        except BaseException:
-            self._writer.close()
+            self._trace = self._recording.finish(observation, self.outcome)
+        except Exception:
             if error is None:  # the user's own error says more
                 raise
+
+
+def said(error: BaseException) -> str:
+    """An error as a run's message has it."""
+    return "interrupted" if isinstance(error, KeyboardInterrupt) else f"{type(error).__name__}: {error}"
 
 
 def watch(
@@ -197,51 +153,16 @@ def watch(
     *,
     force: bool = False,
     details: Details | None = None,
+    max_bytes: int | None = None,
 ) -> Watching:
     """A context in which one `captum.attr.DeepLift(model).attribute(...)` call is observed; its `.trace` has the
     result.
 
-    `path` is the trace file to write (None: kept in memory), `capture` "tensors" or "summary" (figures only). An
-    existing file is refused unless `force`. The attribution itself comes out bit for bit as without observation. If it
-    raises, the calls so far are kept in a trace of status "failed" and the exception goes on.
+    `path` is the trace file to write (None: kept in memory), `capture` "tensors" or "summary" (figures only);
+    `max_bytes` bounds the stored tensors, the rest is kept as figures. An existing file is refused unless `force`. The
+    attribution itself comes out bit for bit as without observation. If it raises, the calls so far are kept in a trace
+    of status "failed", in which `tracer.diagnose` names the fault, and the exception goes on. Recordings in one thread
+    do not nest.
     """
     check(model, capture)
-    return Watching(model, path, capture, force, details or Details())
-
-
-def finish_trace(
-    observation: Observation,
-    writer: TraceWriter,
-    outcome: Outcome,
-    details: Details,
-    method: str,
-    capture: Capture,
-    started: str,
-    seconds: float,
-    model_name: str,
-    rulebook: str = "",
-) -> Trace:
-    """The trace of an observation, written with `writer`: the ledger's rows, then the head of the run."""
-    ledger = Ledger(observation, writer if capture == "tensors" else None)
-    output, output_reference = ledger.output
-    delta = ledger.delta if outcome.delta is None else outcome.delta
-    hooks = hook_report(observation, installed_versions().get("captum", "")) if method == "captum" else None
-    attributions = outcome.attributions or ledger.attributions
-    if outcome.panel_maker is not None and outcome.status == "complete":
-        panel = outcome.panel_maker(attributions, delta, hooks)
-    else:
-        panel = Panel(hooks=hooks)
-    run = Run(
-        model=details.model or model_name, method=method, variant=details.variant, status=outcome.status,
-        message=outcome.message, started=started, seconds=seconds, capture=capture, rulebook=rulebook,
-        versions=dict(installed_versions()), target=details.target, text=details.text,
-        reference=details.reference, tokens=details.tokens, reference_tokens=details.reference_tokens, output=output,
-        output_reference=output_reference, delta=np.asarray(delta, dtype=np.float64), panel=panel,
-    )  # fmt: skip
-    writer.begin(run)
-    for node, edges in ledger.rows():
-        writer.add(node, edges)
-    measure = Measure(observation, writer)
-    writer.set_attributions([ref for tensor in attributions if (ref := measure.store(tensor)) is not None])
-    writer.finish(run)
-    return writer.trace()
+    return Watching(model, Keeping(path, capture, force, max_bytes, details or Details()))

@@ -1,0 +1,182 @@
+"""One run on its way into a trace: what is kept of it, and where. Makes a trace of an observation."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from functools import cache
+from os import PathLike
+from types import TracebackType
+from typing import Literal, Self
+
+import numpy as np
+import torch
+from torch import nn
+
+from tracer.circumstances import after_run
+from tracer.hooked import hook_report
+from tracer.hooks import module_paths
+from tracer.journal import Journal
+from tracer.ledger import Ledger
+from tracer.measure import Measure, as_array
+from tracer.observation import Observation
+from tracer.records import Floats, HookReport, Note, Panel, Run, Status
+from tracer.store import TraceWriter
+from tracer.trace import Trace
+
+Capture = Literal["summary", "tensors"]
+PanelMaker = Callable[[tuple[torch.Tensor, ...], Floats, HookReport | None], Panel]
+Probe = Callable[[Observation], Iterable[Note]]
+_PACKAGES = ("torch", "captum", "transformers", "numpy", "deeplift-tracer")
+
+
+@dataclass(frozen=True, slots=True)
+class Details:
+    """What only the caller knows about a run and the trace should say: names, texts, tokens. All optional.
+
+    `type` is the model's type where a wrapper stands for it, `names` the paths of the modules to observe, `command` the
+    JSON of the command-line options that make the same run again.
+    """
+
+    model: str = ""
+    type: str = ""
+    variant: str = "as shipped"
+    target: str = ""
+    text: str = ""
+    reference: str = ""
+    tokens: tuple[tuple[str, ...], ...] = ()
+    reference_tokens: tuple[tuple[str, ...], ...] = ()
+    names: Mapping[nn.Module, str] | None = None
+    command: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Keeping:
+    """What to keep of a run, and where: `path` None keeps it in memory, `max_bytes` bounds the stored tensors."""
+
+    path: str | PathLike[str] | None = None
+    capture: Capture = "tensors"
+    force: bool = False
+    max_bytes: int | None = None
+    details: Details = field(default_factory=Details)
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What the method itself reported; None where it was not asked.
+
+    `output` is (f(x), f(x')) at the target, `notes` are the method's own, `probe` looks at the model again once the
+    recording is over.
+    """
+
+    delta: Floats | None = None
+    output: tuple[Floats, Floats] | None = None
+    attributions: tuple[torch.Tensor, ...] | None = None
+    panel_maker: PanelMaker | None = None
+    notes: Sequence[Note] = ()
+    probe: Probe | None = None
+    status: Status = "complete"
+    message: str = ""
+
+
+@cache
+def installed_versions() -> dict[str, str]:
+    """Versions of Python and of the packages that a figure can depend on."""
+    versions = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+class Recording:
+    """Context of one recorded run: hand its `journal` to the recorder, then `finish` with what was observed.
+
+    Leaving the context before `finish` leaves a trace of status "failed" with the calls that the journal has, or, where
+    the run has not begun, no file.
+    """
+
+    def __init__(self, model: nn.Module, keeping: Keeping, method: str, rulebook: str = "") -> None:
+        self.keeping = keeping
+        self.method = method
+        self.rulebook = rulebook
+        self.paths: Mapping[nn.Module, str] = keeping.details.names or module_paths(model)
+        self._model_name = keeping.details.model or type(model).__name__
+        self._started = datetime.now(UTC).isoformat(timespec="seconds")
+        self._clock = time.perf_counter()
+
+    def __enter__(self) -> Self:
+        self._writer = TraceWriter(self.keeping.path, self.keeping.force, self.keeping.max_bytes)
+        self.journal = Journal(self._writer, self._head)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._writer.__exit__(kind, error, traceback)
+
+    def discard(self) -> None:
+        """End without a trace, and without a file."""
+        self._writer.discard()
+
+    def finish(self, observation: Observation, outcome: Outcome) -> Trace:
+        """The trace: the ledger's rows, the notes, then the head of the run."""
+        if self.journal.error is not None:
+            raise self.journal.error
+        writer, capture = self._writer, self.keeping.capture
+        seconds = time.perf_counter() - self._clock
+        ledger = Ledger(observation, writer if capture == "tensors" else None, outcome.output)
+        output, output_reference = ledger.output
+        delta = ledger.delta if outcome.delta is None else outcome.delta
+        captum = self.method == "captum"
+        hooks = hook_report(observation, installed_versions().get("captum", "")) if captum else None
+        attributions = outcome.attributions or ledger.attributions
+        if outcome.panel_maker is not None and outcome.status == "complete":
+            panel = outcome.panel_maker(attributions, delta, hooks)
+        else:
+            panel = Panel(hooks=hooks)
+        run = replace(
+            self._head(observation.examples), status=outcome.status, message=outcome.message, seconds=seconds,
+            output=output, output_reference=output_reference, delta=np.asarray(delta, dtype=np.float64), panel=panel,
+        )  # fmt: skip
+        writer.begin(run)
+        for node, edges in ledger.rows():
+            writer.add(node, edges)
+        writer.add_notes(list(_notes(observation, outcome, self.paths, ledger.delta)))
+        measure = Measure(observation, writer)
+        refs = [measure.store(as_array(tensor)) for tensor in attributions]
+        writer.set_attributions([ref for ref in refs if ref is not None])
+        writer.finish(run)
+        return writer.trace()
+
+    def _head(self, examples: int) -> Run:
+        """The head of the run as far as it is known before it."""
+        details = self.keeping.details
+        unknown = np.full(examples, np.nan)
+        return Run(
+            model=self._model_name, method=self.method, variant=details.variant, status="recording", message="",
+            started=self._started, seconds=float("nan"), capture=self.keeping.capture, rulebook=self.rulebook,
+            versions=dict(installed_versions()), target=details.target, text=details.text, reference=details.reference,
+            tokens=details.tokens, reference_tokens=details.reference_tokens, output=unknown, output_reference=unknown,
+            delta=unknown, panel=Panel(), command=details.command,
+        )  # fmt: skip
+
+
+def _notes(observation: Observation, outcome: Outcome, paths: Mapping[nn.Module, str], delta: Floats) -> Iterable[Note]:
+    """What was noticed: by the method, by the recorder, after the run, and by the probe."""
+    found = [*outcome.notes, *observation.notes, *after_run(observation, {path: m for m, path in paths.items()})]
+    for note in found:
+        if note.what == "in-place input" and outcome.delta is not None:
+            # captum takes f(x) − f(x') from the model without its hooks, the ledger from the run that it hooked.
+            note = replace(note, amount=float(np.abs(outcome.delta - delta).max(initial=0.0)))
+        if note.what == "non-tensor output" and outcome.status == "complete":
+            note = replace(note, detail=f"{note.detail}; its logits, or first tensor, are explained")
+        yield note
+    if outcome.probe is not None and outcome.status == "complete":
+        yield from outcome.probe(observation)

@@ -1,0 +1,80 @@
+"""What `tracer.record` lets look on at the runs of `tracer.DeepLift`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from torch import Tensor, nn
+from torch.autograd.graph import Node
+
+from tracer.hooks import listening
+from tracer.observation import Attributed, Observation
+from tracer.paired import PairedEvaluation
+from tracer.recorder import Recorder
+from tracer.recording import Recording
+from tracer.reference_log import ReferenceLog
+
+
+class RunObserver:
+    """Looks on at the runs of `tracer.DeepLift`: logs the reference's, records the input's."""
+
+    def __init__(self, model: nn.Module, recording: Recording) -> None:
+        self.model = model
+        self.names: Mapping[nn.Module, str] | None = recording.paths
+        self._recording = recording
+        self.log: ReferenceLog | None = None
+        self.recorder: Recorder | None = None
+        self._references: tuple[Tensor, ...] = ()
+
+    @contextmanager
+    def reference_run(self, references: tuple[Tensor, ...]) -> Iterator[None]:
+        """Keep what the reference's run computes."""
+        self._references = tuple(reference.detach() for reference in references)
+        self._recording.journal.begin(references[0].shape[0])
+        self.log = ReferenceLog(self.model)
+        with listening(self._recording.paths, self.log), self.log:
+            yield
+
+    @contextmanager
+    def input_run(self, engine: PairedEvaluation, inputs: int) -> Iterator[None]:
+        """Record the input's run, or that of the doubled batch."""
+
+        def attributed(args: tuple[Any, ...], _kwargs: dict[str, Any]) -> Attributed:
+            rows = args[0].shape[0]
+            if self.log is None:
+                return Attributed(list(args[:inputs]), None, rows // 2, doubled=True)
+            return Attributed(list(args[:inputs]), list(self._references), rows, doubled=False)
+
+        self.recorder = Recorder(
+            self.model,
+            attributed,
+            rule_of=lambda module: "captum" if module in engine.ruled else None,
+            rule_of_node=_rule_of_node,
+            log=self.log,
+            root_type=self._recording.keeping.details.type,
+            journal=self._recording.journal,
+        )
+        with listening(self._recording.paths, self.recorder), self.recorder:
+            yield
+
+    @property
+    def observation(self) -> Observation:
+        """What was observed of the input's run, which is over."""
+        assert self.recorder is not None
+        assert self.recorder.observation is not None
+        return self.recorder.observation
+
+    def abandoned(self) -> Observation | None:
+        """What an input run that failed left; None where it had not begun."""
+        if self.recorder is None or self.recorder.observation is None or not self.recorder.observation.calls:
+            return None
+        self.recorder.abandon()
+        return self.recorder.observation
+
+
+def _rule_of_node(node: Node) -> str | None:
+    """The rule behind a graph node of the paired evaluation's; None for autograd's own."""
+    replacement = getattr(node, "replacement", None)
+    return None if replacement is None else str(replacement.rule)
