@@ -11,21 +11,26 @@ from typing import TYPE_CHECKING, Any
 from tracer import errors
 
 if TYPE_CHECKING:
+    from tracer.counterfactual import repair
     from tracer.deeplift import DeepLift
+    from tracer.diagnose import diagnose
     from tracer.methods import record
+    from tracer.recording import Details
     from tracer.trace import Trace, open_trace
-    from tracer.watching import Details, watch
+    from tracer.watching import watch
 
 __version__ = "0.1.0"
-__all__ = ["DeepLift", "Details", "Trace", "errors", "open_trace", "record", "watch"]
+__all__ = ["DeepLift", "Details", "Trace", "diagnose", "errors", "open_trace", "record", "repair", "watch"]
 
 _HOMES = {
     "DeepLift": "tracer.deeplift",
     "Trace": "tracer.trace",
+    "diagnose": "tracer.diagnose",
     "open_trace": "tracer.trace",
     "record": "tracer.methods",
+    "repair": "tracer.counterfactual",
     "watch": "tracer.watching",
-    "Details": "tracer.watching",
+    "Details": "tracer.recording",
 }
 
 
