@@ -16,7 +16,7 @@ import pytest
 import tracer
 from tests.synthetic import write_synthetic
 from tracer import cli
-from tracer.commands import report, view
+from tracer.commands import report, subject_options, view
 from tracer.commands import trace as trace_command
 from tracer.errors import TracerError
 
@@ -183,4 +183,4 @@ def test_the_trace_file_is_named_after_the_model() -> None:
     assert names == {
         "org/name": "name.dltrace", "a b/c:d": "c-d.dltrace", "./models/x/": "x.dltrace", "..name..": "name.dltrace",
     }  # fmt: skip
-    assert trace_command.kinds("gelu, softmax") == ("gelu", "softmax")
+    assert subject_options.kinds("gelu, softmax") == ("gelu", "softmax")

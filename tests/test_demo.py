@@ -17,6 +17,9 @@ from tracer.cli import main
 from tracer.demo.model import TARGET, TEXT, demo_model
 from tracer.demo.run import RUNS, DemoResult, run_demo
 from tracer.explicit import explicit
+from tracer.families import candidates
+from tracer.ladder import stored_repair
+from tracer.plain import figure
 from tracer.subject import make_subject
 from tracer.trace import Trace
 
@@ -113,11 +116,46 @@ def test_the_table_says_it_all(result: DemoResult, folder: Path) -> None:
     ):
         assert sum(line.startswith(run) for line in lines) == 1
     assert sum("worst call: bert.encoder.layer." in line for line in lines) == 3
-    assert lines[-5].strip() == "no call leaks"
-    assert max(map(len, lines[:-3])) <= 120  # the last lines hold file names
+    exact = next(index for index, line in enumerate(lines) if line.startswith("exact, as shipped"))
+    assert lines[exact + 1].strip() == "no call leaks"
+    notes = [line for line in lines if line.startswith(("Note: ", "Traces: ", "Look at one again: "))]
+    assert max(len(line) for line in lines if line not in notes) <= 120  # the others hold file names and warnings
     assert any("Integrated Gradients has not converged" in line for line in lines)
     assert result.worst == folder / "softmax-gelu.dltrace"
     assert str(result.worst) in lines[-1]
+
+
+def test_the_worst_run_is_repaired_rung_by_rung(traces: dict[str, Trace], result: DemoResult) -> None:
+    lines = result.table.splitlines()
+    title = lines.index("What would repair captum, softmax and GELU explicit? Measured, run by run:")
+    rows = [line.split("  ") for line in lines[title + 2 : title + 6]]
+    found = stored_repair(traces["softmax-gelu"])
+    assert [rung.change for rung in found.ladder] == [
+        "softmax exact (6 calls)", "LayerNorm exact (12 calls)", "products exact (12 calls)",
+    ]  # fmt: skip
+    assert "as recorded" in rows[0]
+    for row, rung in zip(rows[1:], found.ladder, strict=True):
+        assert rung.change in row and figure(float(rung.delta[0]), signed=True) in "".join(row)
+    after = [abs(float(rung.delta[0])) for rung in found.ladder]
+    assert 100 < after[0] < 10_000 and 1 < after[1] < 100 and after[2] < 1e-4
+    assert lines[title + 7] == "to confirm: --rule softmax=exact --rule layer_norm=exact --rule matmul=exact"
+
+
+def test_the_largest_leak_is_not_the_cause(traces: dict[str, Trace]) -> None:
+    """Making the family with the largest leaks exact leaves the delta; softmax, with far smaller ones, removes it."""
+    trace = traces["softmax-gelu"]
+    single = {run.pattern: abs(float(run.delta[0])) for run in trace.counterfactuals if run.step == 0}
+    leaks = {candidate.pattern: candidate.size for candidate in candidates(trace)}
+    assert max(leaks, key=leaks.__getitem__) == "matmul" and leaks["softmax"] < leaks["matmul"] / 5
+    assert single["matmul"] > 0.5 * abs(trace.delta[0]) and single["softmax"] < 1e-3 * abs(trace.delta[0])
+
+
+@pytest.mark.parametrize("name", ["shipped", "softmax", "softmax-gelu"])
+def test_every_captum_trace_holds_its_ladder_and_says_how_it_was_made(traces: dict[str, Trace], name: str) -> None:
+    found = stored_repair(traces[name])
+    assert found.reached and len(found.singles) >= 3
+    assert all(not np.isnan(run.self_leak).any() for run in found.counterfactuals)
+    assert json.loads(traces[name].run.command)["model"] == "(demo)"
 
 
 def test_the_report_has_the_keys_of_the_contract(traces: dict[str, Trace], capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,6 +1,7 @@
 """The command line: `main` is the only place that prints errors and sets exit codes.
 
-Exit codes: 0 done, 2 a mistake of the user's (one line says which), 130 interrupted, 141 nobody reads the output.
+Exit codes: 0 done, 1 a check that does not hold, 2 a mistake of the user's (one line says which), 130 interrupted, 141
+nobody reads the output.
 """
 
 from __future__ import annotations
@@ -12,12 +13,12 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 import tracer
-from tracer.commands import demo, report, trace, view
+from tracer.commands import check, demo, diff, export, repair, report, trace, view
 from tracer.errors import TracerError
 from tracer.plain import clean
 
 PROGRAM = "deeplift-tracer"
-_COMMANDS = (demo, trace, view, report)
+_COMMANDS = (demo, trace, view, report, diff, repair, check, export)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -39,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     options = parser().parse_args(arguments)
     try:
-        options.run(options)
+        code: int | None = options.run(options)
         sys.stdout.flush()
     except TracerError as error:
         print(f"{PROGRAM}: {clean(' '.join(str(error).split()))}", file=sys.stderr)
@@ -51,4 +52,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # Python flushes standard output once more at exit, and would complain there.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
-    return 0
+    return code or 0

@@ -12,7 +12,8 @@ Report = Callable[[str, int, int], None]
 def progress() -> Iterator[Report]:
     """A function to call with (what is being done, steps done, steps in all; 0: not known) while the context lasts.
 
-    One bar a kind of work on a terminal; one line a kind of work where standard error is a file or a pipe.
+    One bar a kind of work on a terminal; one line a kind of work where standard error is a file or a pipe. The kind is
+    what stands before a colon: "What if: softmax exact" and "What if: LayerNorm exact" share a bar.
     """
     from rich.console import Console
     from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
@@ -22,8 +23,9 @@ def progress() -> Iterator[Report]:
         said: set[str] = set()
 
         def say(what: str, done: int, total: int) -> None:
-            if what not in said:
-                said.add(what)
+            kind = what.partition(":")[0]
+            if kind not in said:
+                said.add(kind)
                 console.print(f"{what} …" if console.encoding.startswith("utf") else f"{what} ...", markup=False)
 
         yield say
@@ -33,8 +35,10 @@ def progress() -> Iterator[Report]:
         tasks: dict[str, TaskID] = {}
 
         def advance(what: str, done: int, total: int) -> None:
-            if what not in tasks:
-                tasks[what] = bars.add_task(what, total=total or None)
-            bars.update(tasks[what], completed=done, total=total or None)
+            kind, colon, _one = what.partition(":")
+            if kind not in tasks:
+                tasks[kind] = bars.add_task(what, total=total or None)
+            shown = f"{what} … {done + 1} of {total}" if colon and done < total else what
+            bars.update(tasks[kind], description=shown, completed=done, total=total or None)
 
         yield advance

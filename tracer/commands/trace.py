@@ -9,9 +9,11 @@ from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tracer.commands import view
+from tracer.commands import subject_options, view, what_if
 from tracer.commands.progress import Report, progress
-from tracer.errors import InputError, TraceFileError
+from tracer.commands.subject_options import METHODS
+from tracer.errors import TraceFileError, TracerError
+from tracer.ladder import headline
 from tracer.verdict import verdict
 
 if TYPE_CHECKING:
@@ -21,9 +23,8 @@ if TYPE_CHECKING:
     from tracer.subject import Subject, TensorSubject
     from tracer.trace import Trace
 
-METHODS = {"captum": "DeepLIFT (captum)", "exact": "DeepLIFT (exact)", "gradient": "gradient × Δ"}
-"""Each method with its name in the sanity panel."""
-TASKS = ("classify", "causal", "masked")
+_LIMIT_S = 60.0
+"""The counterfactual runs that nobody asked for end after this time."""
 _DESCRIPTION = """\
 Record one attribution. MODEL is a Hugging Face hub id or a directory that save_pretrained wrote, explained for a
 text; or package.module:factory for any PyTorch model, explained for the tensors of a safetensors file.
@@ -62,47 +63,7 @@ def add(commands: argparse._SubParsersAction[Any]) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     command.add_argument("model", metavar="MODEL", help="a hub id, a model directory, or package.module:factory")
-    command.add_argument("--text", metavar="T", help="the text to explain")
-    command.add_argument(
-        "--inputs", metavar="FILE", type=Path, help="with package.module:factory: a safetensors file, see below"
-    )
-    command.add_argument("--task", choices=TASKS, help="what the model does (default: what its config says)")
-    command.add_argument(
-        "--position",
-        metavar="P",
-        type=int,
-        help="causal: explain the token that follows token P (default: the text's last; negative: from the end); "
-        "masked: explain token P, masked out (default: where the text's mask is)",
-    )
-    command.add_argument(
-        "--target",
-        metavar="K",
-        help="class or its label, token id or a text that is one token, or number of an output (I,J for more axes); "
-        "default: what the model predicts",
-    )
-    command.add_argument("--method", choices=tuple(METHODS), default="captum", help="default: captum")
-    command.add_argument(
-        "--rule",
-        metavar="PATTERN=RULE",
-        action="append",
-        default=[],
-        dest="rules",
-        help="another rule (exact, gradient, rescale, captum) for calls whose path, op or module type fits the "
-        "pattern; may be repeated, the last that fits holds",
-    )
-    command.add_argument(
-        "--explicit",
-        metavar="KINDS",
-        type=kinds,
-        default=(),
-        help="make functional ops modules: softmax or softmax,gelu",
-    )
-    command.add_argument("--reference", metavar="R", help="pad (default), mask, unk, zero, or a text of as many tokens")
-    command.add_argument(
-        "--reference-positions",
-        choices=("zero", "same"),
-        help="position ids of the reference: the input's (same, the default) or all zero",
-    )
+    subject_options.add_subject_options(command)
     command.add_argument(
         "--capture", choices=("summary", "tensors"), default="tensors", help="figures only, or tensors too (default)"
     )
@@ -110,6 +71,11 @@ def add(commands: argparse._SubParsersAction[Any]) -> None:
         "-o", "--out", metavar="FILE", type=Path, help="trace file (default: the model's name, .dltrace)"
     )
     command.add_argument("--force", action="store_true", help="overwrite FILE")
+    command.add_argument(
+        "--no-repair",
+        action="store_true",
+        help="do not run captum again with some calls made exact, to find what makes its delta vanish",
+    )
     command.add_argument("--view", action="store_true", help="open the terminal UI afterwards")
     command.set_defaults(run=run)
 
@@ -122,7 +88,7 @@ def run(options: argparse.Namespace) -> None:
     # Standard output is for the trace's path alone, whatever a model of somebody else's prints.
     with redirect_stdout(sys.stderr), progress() as report:
         report(f"Loading {options.model}", 0, 0)
-        subject = _subject(options)
+        subject = subject_options.load(options)
         with trace_subject(
             subject,
             options.explicit,
@@ -132,51 +98,30 @@ def run(options: argparse.Namespace) -> None:
             options.capture,
             force=options.force,
             rules=options.rules,
+            command=subject_options.to_json(options),
         ) as trace:
-            headline = verdict(trace).headline
-    print(headline, file=sys.stderr)
+            judged = verdict(trace)
+            told = ""
+            if options.method == "captum" and not options.no_repair and judged.level != "holds":
+                told = _what_if(subject, options, trace, report)
+    print(judged.headline, file=sys.stderr)
+    if told:
+        print(told, file=sys.stderr)
     print(path)
     if options.view:
         view.show(path)
 
 
-def _subject(options: argparse.Namespace) -> Subject | TensorSubject:
-    """What the options name, loaded; `InputError` for options that do not go together, before anything is loaded."""
-    from tracer.subject import (
-        is_factory,
-        load_factory,
-        load_subject,
-        make_subject,
-        make_tensor_subject,
-        read_inputs,
-    )
-
-    if is_factory(options.model):
-        for option in ("text", "task", "position", "reference", "reference_positions"):
-            if getattr(options, option) is not None:
-                raise InputError(
-                    f"--{option.replace('_', '-')} is for Hugging Face models and texts: "
-                    f"{options.model} takes its tensors from --inputs FILE"
-                )
-        if options.inputs is None:
-            raise InputError(f"--inputs is missing: give {options.model} a safetensors file with a tensor named input")
-        given = read_inputs(options.inputs)
-        return make_tensor_subject(load_factory(options.model), given, options.model, options.target)
-    if options.inputs is not None:
-        raise InputError(f"--inputs goes with package.module:factory: explain {options.model} for a text, with --text")
-    if options.text is None:
-        raise InputError(f"--text is missing: give the text to explain {options.model} for")
-    model, tokenizer = load_subject(options.model, options.task)
-    return make_subject(
-        model,
-        tokenizer,
-        options.text,
-        task=options.task,
-        position=options.position,
-        target=options.target,
-        reference="pad" if options.reference is None else options.reference,
-        reference_positions=options.reference_positions or "same",
-    )
+def _what_if(subject: Subject | TensorSubject, options: argparse.Namespace, trace: Trace, report: Report) -> str:
+    """What the counterfactual runs came to, in one line. Whatever happens in them, the recording stays complete."""
+    try:
+        found = what_if.measure(subject, options, trace, report, limit_s=_LIMIT_S)
+    except KeyboardInterrupt:
+        return "Interrupted: the trace is complete; what would make its delta vanish was not measured."
+    except TracerError as error:
+        return f"What would make the delta vanish was not measured: {error}"
+    more = f" To measure the rest: deeplift-tracer repair {trace.path}" if found.interrupted else ""
+    return headline(found) + more
 
 
 def trace_subject(
@@ -189,20 +134,23 @@ def trace_subject(
     force: bool = False,
     like: Panel | None = None,
     rules: Sequence[str] = (),
+    command: str = "",
+    panel: bool = True,
 ) -> Trace:
     """The recorded trace of one subject, sanity panel included, with the ops of `explicit_kinds` made modules.
 
-    `like` is the sanity panel of another run on this subject: the rankings that do not depend on the run come from it.
+    `like` is the sanity panel of another run on this subject: the rankings that do not depend on the run come from it;
+    `panel` false leaves it out. `command` is the JSON of the options that name the subject and its run.
     """
     from tracer.explicit import explicit
     from tracer.methods import record
+    from tracer.recording import Details
     from tracer.sanity import sanity_panel, tensor_panel
     from tracer.subject import Subject
-    from tracer.watching import Details
 
     name = METHODS[method] if not rules else f"{METHODS[method]}, {len(rules)} own rule{'s' if len(rules) > 1 else ''}"
 
-    def panel(attributions: tuple[Any, ...], delta: Any, hooks: HookReport | None) -> Panel:
+    def make_panel(attributions: tuple[Any, ...], delta: Any, hooks: HookReport | None) -> Panel:
         if isinstance(subject, Subject):
             return sanity_panel(subject, attributions, float(delta.sum()), name, hooks, progress=report, like=like)
         return tensor_panel(subject, attributions, float(delta[0]), name, hooks, progress=report)
@@ -231,8 +179,9 @@ def trace_subject(
                 tokens=subject.token_rows,
                 reference_tokens=subject.reference_token_rows,
                 names=subject.names,
+                command=command,
             ),
-            panel=panel,
+            panel=make_panel if panel else None,
         )
 
 
@@ -240,12 +189,3 @@ def default_path(model: str) -> Path:
     """A file in the working directory named after a hub id or model directory: "org/name" gives name.dltrace."""
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(model).expanduser().absolute().name).strip("-.")
     return Path(f"{name or 'model'}.dltrace")
-
-
-def kinds(text: str) -> tuple[str, ...]:
-    """The kinds of op in a comma-separated list."""
-    wanted = tuple(kind.strip() for kind in text.split(",") if kind.strip())
-    unknown = sorted(set(wanted) - {"softmax", "gelu"})
-    if unknown or not wanted:
-        raise argparse.ArgumentTypeError(f"{text!r}: expected softmax, gelu, or both with a comma")
-    return wanted

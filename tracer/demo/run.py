@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from argparse import Namespace
 from dataclasses import dataclass
 from pathlib import Path
 
 from tracer.agreement import cosine, spearman
+from tracer.commands import subject_options, what_if
 from tracer.commands.progress import Report
 from tracer.commands.trace import trace_subject
 from tracer.demo.model import TARGET, TEXT, demo_model
 from tracer.errors import TraceFileError
+from tracer.ladder import Repair, ladder_lines
 from tracer.plain import clean, figure, multiple, shorten
 from tracer.records import Panel
 from tracer.report import ranked
-from tracer.subject import make_subject
+from tracer.subject import Subject, make_subject
 from tracer.trace import Trace
 from tracer.verdict import call_name, ranking_warning, verdict
 
@@ -54,18 +57,38 @@ def run_demo(folder: Path, report: Report) -> DemoResult:
     except OSError as error:
         raise TraceFileError(f"cannot make the folder {folder} ({error.strerror}): give another with --out") from error
     report("Loading the demo's model", 0, 0)
-    model, tokenizer = demo_model()
-    subject = make_subject(model, tokenizer, TEXT, target=TARGET, reference="pad", reference_positions="zero")
+    subject = demo_subject()
     rows: list[_Row] = []
+    repairs: dict[Path, Repair] = {}
     panel: Panel | None = None
     for name, method, kinds in RUNS:
         path = folder / f"{name}.dltrace"
-        with trace_subject(subject, kinds, path, report, method, force=True, like=panel) as trace:
+        options = _options(method, kinds)
+        with trace_subject(
+            subject, kinds, path, report, method, force=True, like=panel, command=subject_options.to_json(options)
+        ) as trace:
             panel = trace.run.panel
             rows.append(_row(trace, path))
+            if method == "captum":
+                repairs[path] = what_if.measure(subject, options, trace, report)
+                if repairs[path].interrupted:
+                    raise KeyboardInterrupt
     assert panel is not None
     worst = max(rows, key=lambda row: abs(row.delta))
-    return DemoResult("\n".join(_table(rows, panel, subject.target)) + "\n", worst.path)
+    lines = [*_table(rows, panel, subject.target), *_story(repairs[worst.path], worst), *_files(rows, worst)]
+    return DemoResult("\n".join(lines) + "\n", worst.path)
+
+
+def demo_subject() -> Subject:
+    """The demo's sentence on its model, against padding at the first position, as in the notebook of issue #519."""
+    model, tokenizer = demo_model()
+    return make_subject(model, tokenizer, TEXT, target=TARGET, reference="pad", reference_positions="zero")
+
+
+def _options(method: str, kinds: tuple[str, ...]) -> Namespace:
+    """What a trace of the demo says about how it was made; `deeplift-tracer repair` reads it."""
+    kept = dict.fromkeys(("text", "inputs", "task", "position", "target", "reference", "reference_positions"))
+    return Namespace(model=subject_options.DEMO, method=method, rules=[], explicit=kinds, **kept)
 
 
 def _row(trace: Trace, path: Path) -> _Row:
@@ -106,7 +129,16 @@ def _table(rows: list[_Row], panel: Panel, target: int) -> list[str]:
         lines.append(f"    {row.worst}")
     lines.append("")
     lines += [f"Note: {clean(warning)}." for ranking in panel.rankings[:-1] if (warning := ranking_warning(ranking))]
-    worst = max(rows, key=lambda row: abs(row.delta))
-    lines.append(f"Traces: {', '.join(str(row.path) for row in rows)}")
-    lines.append(f"Look at one again: deeplift-tracer view {worst.path}")
     return lines
+
+
+def _story(repair: Repair, row: _Row) -> list[str]:
+    """What it takes to bring the worst run's delta down, rung by rung."""
+    return [f"What would repair {row.what}? Measured, run by run:", *ladder_lines(repair, 90), ""]
+
+
+def _files(rows: list[_Row], worst: _Row) -> list[str]:
+    return [
+        f"Traces: {', '.join(str(row.path) for row in rows)}",
+        f"Look at one again: deeplift-tracer view {worst.path}",
+    ]

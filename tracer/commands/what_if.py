@@ -1,0 +1,57 @@
+"""The counterfactual runs of a recorded subject, written into its trace."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+from tracer.families import By
+from tracer.verdict import HOLDS
+
+if TYPE_CHECKING:
+    from tracer.commands.progress import Report
+    from tracer.ladder import Repair
+    from tracer.subject import Subject, TensorSubject
+    from tracer.trace import Trace
+
+
+def measure(
+    subject: Subject | TensorSubject,
+    options: argparse.Namespace,
+    trace: Trace,
+    report: Report,
+    *,
+    bound: float = HOLDS,
+    by: By = "family",
+    limit_s: float | None = None,
+    save: bool = True,
+) -> Repair:
+    """The repair of the run that `options` (method, rules, explicit) made of `subject`, and `trace` holds.
+
+    With `save` what was measured is written into the trace; single changes measured earlier stay there.
+    """
+    from tracer.counterfactual import repair
+    from tracer.recording import Details
+    from tracer.store import amend
+
+    found = repair(
+        subject.model,
+        subject.inputs,
+        subject.baselines,
+        target=subject.target,
+        additional_forward_args=subject.additional_forward_args or None,
+        explicit=options.explicit,
+        method=options.method,
+        rules=options.rules,
+        bound=bound,
+        by=by,
+        trace=trace,
+        details=Details(names=subject.names),
+        limit_s=limit_s,
+        progress=report,
+    )
+    if save and found.counterfactuals:
+        again = {measured.pattern for measured in found.singles}
+        earlier = [old for old in trace.counterfactuals if old.step == 0 and old.pattern not in again]
+        amend(trace, counterfactuals=[*found.singles, *earlier, *found.ladder])
+    return found
