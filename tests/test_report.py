@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shlex
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,14 @@ import pytest
 
 from tests.synthetic import synthetic_run, write_synthetic
 from tests.test_store import node
+from tracer import report
 from tracer.errors import InputError
+from tracer.figures import json_figure, of_example, relative
 from tracer.plain import clean, ending, figure, multiple, percentage, shorten, times
-from tracer.records import Node, Panel, Ranking, Run
-from tracer.report import ranked, report_data, report_json, report_text
-from tracer.store import TraceWriter
+from tracer.records import Counterfactual, Finding, Node, Panel, Ranking, Run
+from tracer.report import command_line, ranked, report_data, report_json
+from tracer.report_text import report_text
+from tracer.store import TraceWriter, amend
 from tracer.trace import Trace, open_trace
 from tracer.verdict import ranking_warning, verdict
 
@@ -62,8 +66,12 @@ def test_the_json_has_the_keys_of_the_contract(trace: Trace) -> None:
         "schema", "model", "method", "target", "output", "output_reference", "delta", "relative_delta", "self_leak_sum",
         "tokens", "nodes", "findings",
     }  # fmt: skip
-    assert contract | {"variant", "status", "panel", "versions"} <= set(data)
-    assert data["schema"] == 1 and data["findings"] == []
+    assert contract | {"variant", "status", "panel", "versions", "counterfactuals", "command"} <= set(data)
+    assert data["schema"] == 1 and data["counterfactuals"] == []
+    assert set(data["findings"][0]) == {
+        "kind", "path", "call", "source", "calls", "share", "message", "advice", "issues", "evidence", "caused_by",
+        "delta_after",
+    }  # fmt: skip
     assert set(data["nodes"][0]) == {"path", "call", "kind", "type", "source", "leak", "self_leak", "gain"}
     assert {"token", "attribution"} <= set(data["tokens"][0])
     assert set(data["panel"]) == {"labels", "output", "output_reference", "rankings", "captum"}
@@ -133,6 +141,123 @@ def test_the_text_has_verdict_numbers_panel_and_worst_calls(trace: Trace) -> Non
     assert "positive +3 +0.5" in flowing
     assert "worst 3 of 39 calls" in flowing
     assert max(map(len, text.splitlines())) <= 90
+
+
+BLAMED = Finding(
+    kind="unseen-op", node=0, path="p0", call=0, source="model.py:7 forward", share=0.95, message="nobody saw it",
+    advice="make it a module", issues=(351, 1082), nodes=(0, 1), evidence=(("leak", -8.0), ("nothing", math.nan)),
+)  # fmt: skip
+VICTIM = replace(
+    BLAMED, kind="linearised-norm", node=1, path="p1", call=2, source=None, share=0.05, message="it is blown up",
+    advice="exactly", issues=(), nodes=(1,), caused_by="unseen-op", delta_after=-12.0,
+)  # fmt: skip
+
+
+@pytest.fixture
+def diagnosed(monkeypatch: pytest.MonkeyPatch) -> Trace:
+    """A trace with a delta of −8, two findings, and a measured ladder of one rung."""
+    monkeypatch.setattr(report, "diagnose", lambda trace, example=None: (replace(BLAMED, delta_after=0.5), VICTIM))
+    nodes = (node(end=2, self_leak=np.array([-7.6]), leak=np.array([-8.0])), node(1, self_leak=np.array([-0.4])))
+    trace = memory_trace(replace(with_delta(-8.0), command=COMMAND), *nodes)
+    alone = Counterfactual(
+        0, "softmax exact (2 calls)", "softmax", ("softmax=exact",), np.array([0.5]), np.zeros(2), 0.25
+    )
+    more = (*alone.rules, "p*=exact")
+    rungs = (replace(alone, step=1), Counterfactual(2, "p exact (1 call)", "p*", more, np.array([1e-4]), np.zeros(2)))
+    amend(trace, counterfactuals=(alone, *rungs))
+    return trace
+
+
+COMMAND = json.dumps({"model": "/home/me/models/mine", "text": "it's it", "target": "1", "rules": ["a=b", "c=d"],
+                      "explicit": ["softmax", "gelu"], "position": 3})  # fmt: skip
+
+
+def test_the_text_tells_what_is_wrong_right_after_the_numbers(diagnosed: Trace) -> None:
+    text = report_text(diagnosed, width=80)
+    start = text.index("what is wrong, worst first")
+    assert text.index("self leaks") < start < text.index("repair, measured") < text.index("model output")
+    assert text[start : text.index("repair, measured")].splitlines() == [
+        "what is wrong, worst first",
+        "  1. unseen-op: 95 % of all leaks",
+        "     where       p0 and 1 more call",
+        "     line        model.py:7 forward",
+        "     why         nobody saw it",
+        "     change      make it a module",
+        "     then        the delta is +0.5 instead of -8, measured",
+        "     see         captum #351, #1082",
+        "  2. linearised-norm: 5 % of all leaks, caused by unseen-op",
+        "     where       p1 call 2",
+        "     why         it is blown up",
+        "     alone       made exact without its cause, the delta is -12 instead of -8,",
+        "                 measured",
+        "",
+    ]
+
+
+def test_the_text_has_the_ladder_as_it_was_measured(diagnosed: Trace) -> None:
+    lines = report_text(diagnosed, width=80).splitlines()
+    start = next(index for index, line in enumerate(lines) if line.startswith("repair, measured: "))
+    assert " ".join(lines[start : start + 2]).endswith(
+        "2 changes bring the delta from -8 to +0.0001, 0.005 % of the output's change: softmax and p exact."
+    )
+    rows = [line.split() for line in lines[start + 3 : start + 6]]
+    assert [row[0] for row in rows] == ["0", "1", "2"]
+    assert [row[-3:] for row in rows] == [["-8", "400", "%"], ["+0.5", "25", "%"], ["+0.0001", "0.005", "%"]]
+    assert not any("not measured yet" in line for line in lines)
+
+
+def test_what_is_not_measured_is_said_with_the_command(tmp_path: Path) -> None:
+    write_synthetic(tmp_path / "my run.dltrace", layers=2)
+    with open_trace(tmp_path / "my run.dltrace") as trace:
+        text = report_text(trace, width=400)
+    assert (
+        f"What the delta would be after a change is not measured yet: deeplift-tracer repair '{tmp_path}/my run" in text
+    )
+
+
+def test_findings_and_counterfactuals_are_in_the_json(diagnosed: Trace) -> None:
+    data = strict(report_json(report_data(diagnosed)))
+    first, second = data["findings"]
+    assert first == {
+        "kind": "unseen-op", "path": "p0", "call": 0, "source": "model.py:7 forward", "calls": 2, "share": 0.95,
+        "message": "nobody saw it", "advice": "make it a module", "issues": [351, 1082],
+        "evidence": {"leak": -8.0, "nothing": None}, "caused_by": "", "delta_after": 0.5,
+    }  # fmt: skip
+    assert (second["caused_by"], second["delta_after"], second["call"]) == ("unseen-op", -12.0, 2)
+    assert [(each["step"], each["delta"], each["relative_delta"]) for each in data["counterfactuals"]] == [
+        (0, 0.5, 0.25), (1, 0.5, 0.25), (2, 1e-4, 5e-5),
+    ]  # fmt: skip
+    assert data["counterfactuals"][2]["rules"] == ["softmax=exact", "p*=exact"]
+    assert [each["seconds"] for each in data["counterfactuals"]] == [0.25, 0.25, None]
+
+
+def test_the_command_is_one_that_a_shell_takes_and_names_no_folder() -> None:
+    words = shlex.split(command_line(COMMAND))
+    assert words == [
+        "deeplift-tracer", "trace", "mine", "--text", "it's it", "--target", "1", "--rule", "a=b", "--rule", "c=d",
+        "--explicit", "softmax,gelu", "--position", "3",
+    ]  # fmt: skip
+    inputs = json.dumps(
+        {"model": "pkg.mod:net", "inputs": "/secret/folder/x.safetensors", "reference_positions": "same"}
+    )
+    assert command_line(inputs) == (
+        "deeplift-tracer trace pkg.mod:net --inputs x.safetensors --reference-positions same"
+    )
+    assert command_line('{"model": "(demo)"}') == "deeplift-tracer demo"
+    for odd in ("", "{", "[]", '{"text": "no model"}', '{"model": 3}'):
+        assert command_line(odd) == ""
+
+
+def test_figures_of_one_example() -> None:
+    values = np.array([1.0, 2.0])
+    assert (of_example(values, None), of_example(values, 1)) == (3.0, 2.0)
+    for example in (2, -1):
+        with pytest.raises(InputError, match=f"no example {example}: the trace holds 2, 0 to 1"):
+            of_example(values, example)
+    with pytest.raises(InputError, match="the trace holds none"):
+        of_example(np.zeros(0), 0)
+    assert (relative(-1.0, 4.0), relative(0.0, 0.0), relative(1.0, 0.0)) == (0.25, 0.0, math.inf)
+    assert [json_figure(value) for value in (1.5, math.nan, None, -math.inf)] == [1.5, None, None, "-inf"]
 
 
 def test_the_text_of_any_trace_can_be_written() -> None:

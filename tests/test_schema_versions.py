@@ -92,10 +92,11 @@ def test_a_failed_amendment_changes_nothing(tmp_path: Path) -> None:
     path = tmp_path / "run.dltrace"
     write_synthetic(path)
     with open_trace(path) as trace:
-        amend(trace, counterfactuals=[_run(3)])
+        nodes = len(trace.nodes)
+        amend(trace, counterfactuals=[_run(nodes)])
         bad = Counterfactual(0, "x", "y", (), np.zeros(1), np.zeros(1), seconds=object())  # type: ignore[arg-type]
         with pytest.raises((TraceFileError, sqlite3.Error)):
-            amend(trace, counterfactuals=[_run(3, step=1), bad])
+            amend(trace, counterfactuals=[_run(nodes, step=1), bad])
         assert [run.step for run in trace.counterfactuals] == [0]
 
 

@@ -1,25 +1,100 @@
-"""The report on a trace, as data and as plain text. Pure: a trace in, a dict or text out."""
+"""The report on a trace as data, and what all its forms (text, Markdown, HTML, JSON) share. Pure: a trace in."""
 
 from __future__ import annotations
 
 import json
 import math
-import textwrap
+import shlex
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import PurePath
 from typing import Any
 
 import numpy as np
 
 from tracer.columns import worst_first
-from tracer.errors import InputError
-from tracer.plain import clean, ending, figure, shorten, times
-from tracer.records import Floats, Node, Panel, Ranking
+from tracer.diagnose import diagnose
+from tracer.figures import json_figure, of_example, relative
+from tracer.ladder import Repair, stored_repair
+from tracer.plain import clean, figure, times
+from tracer.records import Counterfactual, Finding, Floats, Node, Panel, Ranking
 from tracer.trace import Trace
-from tracer.verdict import call_name, ranking_warning, verdict
+from tracer.verdict import Verdict, ranking_warning, verdict
 
 SCHEMA = 1
-_SIGNS = {"holds": "HOLDS", "off": "OFF", "broken": "BROKEN", "unfinished": "UNFINISHED"}
-_TOP_TOKENS = 5
+SIGNS = {"holds": "HOLDS", "off": "OFF", "broken": "BROKEN", "unfinished": "UNFINISHED"}
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a report tells of a trace, over all examples or of one: each part is worked out when it is asked for."""
+
+    trace: Trace
+    example: int | None = None
+
+    @cached_property
+    def verdict(self) -> Verdict:
+        """Whether the attributions add up."""
+        return verdict(self.trace, self.example)
+
+    @cached_property
+    def findings(self) -> tuple[Finding, ...]:
+        """The diagnosis, worst first, symptoms under their causes."""
+        return diagnose(self.trace, self.example)
+
+    @cached_property
+    def repair(self) -> Repair:
+        """What was measured with other rules."""
+        return stored_repair(self.trace)
+
+    @cached_property
+    def self_leak(self) -> Floats:
+        """The self leak of each call, (N,)."""
+        return self.trace.leaks(self.example)[1]
+
+    @property
+    def delta(self) -> float:
+        """The convergence delta."""
+        return self.figure(self.trace.run.delta)
+
+    @property
+    def change(self) -> float:
+        """f(x) − f(x')."""
+        return self.figure(self.trace.run.output) - self.figure(self.trace.run.output_reference)
+
+    def figure(self, values: Floats) -> float:
+        """One number of a figure (E,): the sum over the examples, or that of the one shown; NaN where there is none."""
+        return math.nan if len(values) == 0 and self.example is None else of_example(values, self.example)
+
+    def worst(self, top: int | None) -> list[Node]:
+        """The calls of the largest |self leak|, worst first: `top` of them, or all."""
+        order = worst_first(self.self_leak)[:top].tolist()
+        if top is not None and top < 1_000:
+            return [self.trace.nodes[node] for node in order]
+        nodes = list(self.trace.nodes)  # one pass over the file beats a look-up for each
+        return [nodes[node] for node in order]
+
+    def numbers(self) -> list[tuple[str, str]]:
+        """What ran on what and what came out, as (name, one clean line of text)."""
+        run = self.trace.run
+        output, reference, delta = map(self.figure, (run.output, run.output_reference, run.delta))
+        ratio = relative(delta, output - reference)
+        leaks = float(sum(self.self_leak.tolist()))
+        rows = [
+            ("model", clean(run.model, 200)),
+            ("method", clean(f"{run.method}, {run.variant}" if run.variant else run.method)),
+            ("target", clean(run.target)),
+            ("text", clean(run.text, 300)),
+            ("reference", clean(run.reference, 300)),
+            ("examples", _examples(run.examples, self.example)),
+            ("f(x)", figure(output)),
+            ("f(x')", f"{figure(reference)}   f(x) - f(x') = {figure(output - reference, signed=True)}"),
+            ("delta", f"{figure(delta, signed=True)}   {times(ratio)} f(x) - f(x')"),
+            ("not exact", clean(run.message) if run.status == "complete" else ""),
+            ("self leaks", f"{figure(leaks, signed=True)} in sum over {len(self.trace.nodes)} calls"),
+        ]
+        return [(name, value) for name, value in rows if value]
 
 
 def report_data(trace: Trace, top: int | None = None, example: int | None = None) -> dict[str, Any]:
@@ -27,18 +102,18 @@ def report_data(trace: Trace, top: int | None = None, example: int | None = None
 
     Figures are sums over the examples, or those of `example`. `nodes` are worst first, at most `top` of them. A token's
     attribution is the sum over its embedding, None where the attributions are not by token. A ranking's tokens
-    stand by falling score.
+    stand by falling score. `findings` stand as `tracer.diagnose` gives them, `counterfactuals` as they were measured.
     """
     run = trace.run
-    _, self_leak = trace.leaks(example)
-    output, reference, delta = (_shown(array, example) for array in (run.output, run.output_reference, run.delta))
-    judged = verdict(trace, example)
+    report = Report(trace, example)
+    output, reference = report.figure(run.output), report.figure(run.output_reference)
+    change = run.output - run.output_reference
     return {
         "schema": SCHEMA,
         "status": run.status,
         "message": run.message,
-        "verdict": judged.level,
-        "headline": judged.headline,
+        "verdict": report.verdict.level,
+        "headline": report.verdict.headline,
         "model": run.model,
         "method": run.method,
         "variant": run.variant,
@@ -46,18 +121,20 @@ def report_data(trace: Trace, top: int | None = None, example: int | None = None
         "text": run.text,
         "reference": run.reference,
         "examples": run.examples,
-        "output": _json(output),
-        "output_reference": _json(reference),
-        "delta": _json(delta),
-        "relative_delta": _json(_relative(delta, output - reference)),
-        "self_leak_sum": _json(float(sum(self_leak.tolist()))),
+        "output": json_figure(output),
+        "output_reference": json_figure(reference),
+        "delta": json_figure(report.delta),
+        "relative_delta": json_figure(relative(report.delta, output - reference)),
+        "self_leak_sum": json_figure(float(sum(report.self_leak.tolist()))),
+        "findings": [_finding_data(finding) for finding in report.findings],
+        "counterfactuals": [_counterfactual_data(measured, change, example) for measured in trace.counterfactuals],
         "tokens": [
-            {"token": token, "attribution": _json(value), "example": index}
-            for index, token, value in _token_attributions(trace, example)
+            {"token": token, "attribution": json_figure(value), "example": index}
+            for index, token, value in token_attributions(trace, example)
         ],
-        "nodes": [_node_data(node, example) for node in _worst(trace, self_leak, top)],
-        "findings": [],
+        "nodes": [_node_data(node, example) for node in report.worst(top)],
         "panel": _panel_data(run.panel, run.tokens[0] if run.tokens else ()),
+        "command": command_line(run.command),
         "versions": run.versions,
     }
 
@@ -74,16 +151,6 @@ def report_json(data: dict[str, Any]) -> str:
     return "{\n" + ",\n".join(parts) + "\n}\n"
 
 
-def report_text(trace: Trace, top: int = 10, example: int | None = None, width: int = 100) -> str:
-    """The report for a terminal of `width` columns: verdict, numbers, sanity panel, the `top` worst calls."""
-    judged = verdict(trace, example)
-    lines = [*textwrap.wrap(f"{_SIGNS[judged.level]}: {judged.headline}", width), ""]
-    lines += _numbers(trace, example)
-    lines += _panel(trace, width)
-    lines += _calls(trace, example, top, width)
-    return "\n".join(lines) + "\n"
-
-
 def ranked(ranking: Ranking, tokens: Sequence[str]) -> list[tuple[str, float, float]]:
     """(token, score, normalised score) by falling score, NaN last; a score without a token goes by its place."""
     names = [*tokens, *(f"#{index}" for index in range(len(tokens), len(ranking.scores)))]
@@ -91,112 +158,8 @@ def ranked(ranking: Ranking, tokens: Sequence[str]) -> list[tuple[str, float, fl
     return sorted(rows, key=lambda row: (math.isnan(row[1]), -row[1]))
 
 
-def _numbers(trace: Trace, example: int | None) -> Iterator[str]:
-    run = trace.run
-    output, reference, delta = (_shown(array, example) for array in (run.output, run.output_reference, run.delta))
-    ratio = _relative(delta, output - reference)
-    leaks = float(sum(trace.leaks(example)[1].tolist()))
-    rows = [
-        ("model", clean(run.model, 200)),
-        ("method", clean(f"{run.method}, {run.variant}" if run.variant else run.method)),
-        ("target", clean(run.target)),
-        ("text", clean(run.text, 300)),
-        ("reference", clean(run.reference, 300)),
-        ("examples", _examples(run.examples, example)),
-        ("f(x)", figure(output)),
-        ("f(x')", f"{figure(reference)}   f(x) - f(x') = {figure(output - reference, signed=True)}"),
-        ("delta", f"{figure(delta, signed=True)}   {times(ratio)} f(x) - f(x')"),
-        ("not exact", clean(run.message) if run.status == "complete" else ""),
-        ("self leaks", f"{figure(leaks, signed=True)} in sum over {len(trace.nodes)} calls"),
-    ]
-    for name, value in rows:
-        if value:
-            yield f"{name:<11} {value}"
-
-
-def _examples(count: int, example: int | None) -> str:
-    if count <= 1:
-        return ""
-    return f"example {example} of {count} (0 to {count - 1})" if example is not None else f"sums over {count}"
-
-
-def _panel(trace: Trace, width: int) -> Iterator[str]:
-    panel = trace.run.panel
-    tokens = trace.run.tokens[0] if trace.run.tokens else ()
-    if panel.output:
-        yield ""
-        yield f"{'model output':<22} {'text':>12} {'reference':>12}"
-        labels = [*panel.labels, *map(str, range(len(panel.labels), len(panel.output)))]
-        for label, output, reference in zip(labels, panel.output, panel.output_reference, strict=False):
-            yield f"  {clean(label, 20):<20} {figure(output, signed=True):>12} {figure(reference, signed=True):>12}"
-    if panel.rankings:
-        yield ""
-        yield f"{'top tokens by':<34} {'delta':>12}  tokens (attribution over its norm)"
-    for ranking in panel.rankings:
-        delta = "" if ranking.delta is None else figure(ranking.delta, signed=True)
-        top = [f"{clean(token, 30)} {value:+.2f}" for token, _, value in ranked(ranking, tokens)[:_TOP_TOKENS]]
-        while len(top) > 1 and len(", ".join(top)) > width - 49:
-            top.pop()
-        yield f"  {clean(ranking.name, 32):<32} {delta:>12}  {', '.join(top)}"
-    for ranking in panel.rankings:
-        warning = ranking_warning(ranking)
-        if warning:
-            yield from textwrap.wrap(f"warning: {clean(warning)}", width, initial_indent="  ", subsequent_indent="    ")
-    if panel.hooks is not None:
-        hooks = panel.hooks
-        yield ""
-        yield f"captum {clean(hooks.version)}: {hooks.summary}   ({clean(hooks.path)})"
-        yield f"  hooked      {_counts(hooks.hooked)}"
-        yield f"  not hooked  {_counts(hooks.unhooked)}"
-
-
-def _counts(types: dict[str, int]) -> str:
-    ordered = sorted(types.items(), key=lambda item: -item[1])
-    return ", ".join(f"{clean(name, 60)} × {count}" for name, count in ordered) or "none"
-
-
-def _calls(trace: Trace, example: int | None, top: int, width: int) -> Iterator[str]:
-    _, self_leak = trace.leaks(example)
-    nodes = _worst(trace, self_leak, top)
-    yield ""
-    if not nodes:
-        yield "no call was recorded"
-        return
-    yield f"{'self leak':>12} {'leak':>12} {'gain':>8}  {'type':<12} worst {len(nodes)} of {len(trace.nodes)} calls"
-    for node in nodes:
-        own, whole = _shown(node.self_leak, example), _shown(node.leak, example)
-        room = max(width - 50, 24)
-        yield (
-            f"{figure(own, signed=True):>12} {figure(whole, signed=True):>12} {figure(node.gain):>8}  "
-            f"{shorten(clean(node.type), 12):<12} {ending(call_name(node), room)}"
-        )
-        if node.source:
-            yield f"{'':>50}{ending(clean(node.source), room)}"
-
-
-def _worst(trace: Trace, self_leak: Floats, top: int | None) -> list[Node]:
-    order = worst_first(self_leak)[:top].tolist()
-    if top is not None and top < 1_000:
-        return [trace.nodes[node] for node in order]
-    nodes = list(trace.nodes)  # one pass over the file beats a look-up for each
-    return [nodes[node] for node in order]
-
-
-def _node_data(node: Node, example: int | None) -> dict[str, Any]:
-    return {
-        "path": node.path,
-        "call": node.call,
-        "kind": node.kind,
-        "type": node.type,
-        "source": node.source,
-        "leak": _json(_shown(node.leak, example)),
-        "self_leak": _json(_shown(node.self_leak, example)),
-        "gain": _json(node.gain),
-    }
-
-
-def _token_attributions(trace: Trace, example: int | None) -> Iterator[tuple[int, str, float]]:
-    """(example, token, attribution) of each token of the examples shown."""
+def token_attributions(trace: Trace, example: int | None) -> Iterator[tuple[int, str, float]]:
+    """(example, token, attribution) of each token of the examples shown; NaN where attributions are not by token."""
     rows = trace.run.tokens
     if not rows:
         return
@@ -212,20 +175,98 @@ def _token_attributions(trace: Trace, example: int | None) -> Iterator[tuple[int
             yield index, token, float(by_token[index, place]) if by_token is not None and fits else math.nan
 
 
+def command_line(command: str) -> str:
+    """The command that makes the run again, from what the trace keeps of its options; "" where it keeps none.
+
+    Of an absolute path only the last name is shown: the folders before it are nobody else's business.
+    """
+    try:
+        kept = json.loads(command) if command else None
+    except ValueError:
+        return ""
+    if not isinstance(kept, dict) or not isinstance(kept.get("model"), str):
+        return ""
+    if kept["model"] == "(demo)":
+        return "deeplift-tracer demo"
+    words = ["deeplift-tracer", "trace", _last_name(kept.pop("model"))]
+    for option, value in kept.items():
+        name = "--rule" if option == "rules" else f"--{option.replace('_', '-')}"
+        if option == "rules" and isinstance(value, list):
+            words += [word for rule in value for word in (name, str(rule))]
+        elif option == "explicit" and isinstance(value, list):
+            words += [name, ",".join(map(str, value))]
+        elif isinstance(value, str | int):
+            words += [name, _last_name(value) if option == "inputs" and isinstance(value, str) else str(value)]
+    return clean(shlex.join(words))
+
+
+def _last_name(path: str) -> str:
+    return PurePath(path).name if path.startswith("/") else path
+
+
+def _examples(count: int, example: int | None) -> str:
+    if count <= 1:
+        return ""
+    return f"example {example} of {count} (0 to {count - 1})" if example is not None else f"sums over {count}"
+
+
+def _node_data(node: Node, example: int | None) -> dict[str, Any]:
+    return {
+        "path": node.path,
+        "call": node.call,
+        "kind": node.kind,
+        "type": node.type,
+        "source": node.source,
+        "leak": json_figure(of_example(node.leak, example)),
+        "self_leak": json_figure(of_example(node.self_leak, example)),
+        "gain": json_figure(node.gain),
+    }
+
+
+def _finding_data(finding: Finding) -> dict[str, Any]:
+    return {
+        "kind": finding.kind,
+        "path": finding.path,
+        "call": finding.call,
+        "source": finding.source,
+        "calls": len(finding.nodes),
+        "share": json_figure(finding.share),
+        "message": finding.message,
+        "advice": finding.advice,
+        "issues": list(finding.issues),
+        "evidence": {name: json_figure(value) for name, value in finding.evidence},
+        "caused_by": finding.caused_by,
+        "delta_after": json_figure(finding.delta_after),
+    }
+
+
+def _counterfactual_data(measured: Counterfactual, change: Floats, example: int | None) -> dict[str, Any]:
+    delta = of_example(measured.delta, example)
+    return {
+        "step": measured.step,
+        "change": measured.change,
+        "pattern": measured.pattern,
+        "rules": list(measured.rules),
+        "delta": json_figure(delta),
+        "relative_delta": json_figure(relative(delta, of_example(change, example))),
+        "seconds": json_figure(measured.seconds),
+    }
+
+
 def _panel_data(panel: Panel, tokens: Sequence[str]) -> dict[str, Any]:
     hooks = panel.hooks
     return {
         "labels": list(panel.labels),
-        "output": list(map(_json, panel.output)),
-        "output_reference": list(map(_json, panel.output_reference)),
+        "output": list(map(json_figure, panel.output)),
+        "output_reference": list(map(json_figure, panel.output_reference)),
         "rankings": [
             {
                 "name": ranking.name,
-                "delta": None if ranking.delta is None else _json(ranking.delta),
-                "relative_delta": None if ranking.relative_delta is None else _json(ranking.relative_delta),
+                "delta": json_figure(ranking.delta),
+                "relative_delta": json_figure(ranking.relative_delta),
                 "warning": ranking_warning(ranking),
                 "tokens": [
-                    {"token": token, "score": _json(score), "normalised": _json(normalised)}
+                    {"token": token, "score": json_figure(score), "normalised": json_figure(normalised)}
                     for token, score, normalised in ranked(ranking, tokens)
                 ],
             }
@@ -241,22 +282,3 @@ def _panel_data(panel: Panel, tokens: Sequence[str]) -> dict[str, Any]:
             "summary": hooks.summary,
         },
     }
-
-
-def _shown(values: Floats, example: int | None) -> float:
-    """The sum over the examples, or the figure of one; NaN where an unfinished run has none."""
-    if example is None:
-        return float(sum(values.tolist()))
-    if example >= len(values):
-        raise InputError(f"there is no example {example}: the trace holds {len(values)}")
-    return float(values[example])
-
-
-def _relative(delta: float, change: float) -> float:
-    return abs(delta) / abs(change) if change else (0.0 if delta == 0 else math.inf)
-
-
-def _json(value: float) -> float | str | None:
-    if math.isnan(value):
-        return None
-    return value if math.isfinite(value) else str(value)

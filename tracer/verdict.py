@@ -38,6 +38,7 @@ class Verdict:
     share: float
 
 
+@np.errstate(over="ignore", invalid="ignore")
 def verdict(trace: Trace, example: int | None = None) -> Verdict:
     """The verdict over all examples, or over one of them."""
     _, self_leak = trace.leaks(example)
@@ -53,8 +54,13 @@ def verdict(trace: Trace, example: int | None = None) -> Verdict:
     delta = float(run.delta[index])
     change = float(run.output[index] - run.output_reference[index])
     which = f" in example {index}" if run.examples > 1 else ""
-    level: Level = "holds" if ratio <= HOLDS else "off" if ratio <= OFF else "broken"
+    level = level_of(ratio)
     return Verdict(level, _headline(level, delta, change, ratio, which, worst, share), ratio, worst, share)
+
+
+def level_of(ratio: float) -> Level:
+    """How much of the output's change attributions explain whose relative delta is `ratio`; NaN is broken."""
+    return "holds" if ratio <= HOLDS else "off" if ratio <= OFF else "broken"
 
 
 def relative_deltas(run: Run) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
@@ -92,7 +98,8 @@ def _headline(
 
 def _unfinished(run: Run) -> str:
     if run.status == "recording":
-        return "This trace is still being recorded, or its recording was killed: the figures are not complete."
+        stage = f" ({clean(run.message, 80)})" if run.message else ""
+        return f"This trace is still being recorded{stage}, or its recording was killed: the figures are not complete."
     if run.status == "failed":
         reason = f": {clean(run.message)}" if run.message else "."
         return f"The run failed before its attribution was complete{reason}"

@@ -1,0 +1,40 @@
+"""A file that a command writes: complete, or not there at all; what was there is kept unless told otherwise."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO
+
+from tracer.errors import TraceFileError
+
+
+def check_new(path: Path, force: bool) -> None:
+    """TraceFileError where `path` is a folder, or a file that must not be overwritten."""
+    if path.is_dir():
+        raise TraceFileError(f"{path} is a folder: give a file in it")
+    if path.exists() and not force:
+        raise TraceFileError(f"{path} already exists: give another file with -o, or overwrite it with --force")
+
+
+@contextmanager
+def new_file(path: Path, force: bool = False) -> Iterator[BinaryIO]:
+    """`path`, open for writing bytes. It comes into being when the context is left, and not after an error."""
+    check_new(path, force)
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        try:
+            with part.open("xb") as file:
+                yield file
+            part.replace(path)
+        except BaseException:
+            with suppress(OSError):
+                part.unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        # Reading a trace raises no OSError: it is the writing that failed.
+        raise TraceFileError(
+            f"cannot write {path} ({error.strerror}): give a file in a folder that you can write"
+        ) from error
