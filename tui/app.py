@@ -4,76 +4,293 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 
 from textual.app import App, SystemCommand
+from textual.driver import Driver
 from textual.filter import LineFilter, NoColor
 from textual.screen import Screen
 
-from tracer.trace import Trace, open_trace
-from tracer.verdict import verdict
+from tracer.errors import TracerError
+from tracer.plain import clean, shorten
+from tracer.trace import TensorName, Trace, open_trace
 from tui import actions
-from tui.figures import Figures, derive
+from tui.following import follow
+from tui.palettes import LOOKS, PLAIN, Look
+from tui.placeholder import empty_trace
+from tui.recording import Recording
+from tui.screens import entry_of
+from tui.screens.base import TraceScreen
 from tui.screens.layers import LayersScreen
-from tui.theme import THEME, AsciiFilter, encodes_glyphs
+from tui.session import Session
+from tui.settings import Settings, load
+from tui.terminal import Shadow, thrifty
+from tui.theme import AsciiFilter, encodes_glyphs
+from tui.watch import Watch
+from tui.widgets.hint import Hint
 
 
 class TracerApp(App[None]):
-    """The terminal view of one trace. It only reads."""
+    """The terminal view of one trace, of two side by side, of a folder of them, or of what a recording has to show.
+
+    It only reads. Without a trace there is one without calls until a file of the folder is opened, or the recording's
+    file can be.
+    """
 
     CSS_PATH = "tui.tcss"
     TITLE = "deeplift-tracer"
 
-    def __init__(self, trace: Trace, ascii_only: bool = False) -> None:
+    def __init__(
+        self,
+        trace: Trace | None = None,
+        other: Trace | None = None,
+        ascii_only: bool = False,
+        settings: Settings | None = None,
+        recording: Recording | None = None,
+        folder: Path | None = None,
+    ) -> None:
+        self._terminal = Shadow()
         super().__init__()
-        self.trace = trace
+        self.session = Session(trace or empty_trace(), other, settings)
+        self.recording = recording
+        self.folder = folder
+        self.keys, problems = actions.keymap_of(self.session.settings.keys)
+        self._problems = (*self.session.settings.problems, *problems)
+        self.set_keymap({name: ",".join(keys) for name, keys in self.keys.items()})
         self.animation_level = "none"
+        self._made: dict[str, TraceScreen] = {}
         self._own_filters: list[LineFilter] = []
         if self.no_color:
             self._own_filters.append(NoColor())
         if ascii_only:
             self._own_filters.append(AsciiFilter())
-        self.register_theme(THEME)
-        self.theme = THEME.name
+        for look in LOOKS.values():
+            self.register_theme(look.theme)
+        self.theme = self.look.theme.name
+
+    @property
+    def look(self) -> Look:
+        """The theme in use; by weight alone where NO_COLOR is set."""
+        return PLAIN if self.no_color else LOOKS.get(self.session.settings.theme, LOOKS["dark"])
+
+    def get_driver_class(self) -> type[Driver]:
+        """Textual's driver, made thrifty where it draws on a terminal."""
+        driver = super().get_driver_class()
+        return thrifty(driver, self._terminal) if driver.__name__ == "LinuxDriver" else driver
+
+    def on_mount(self) -> None:
+        """Begin with what there is to show; say what is wrong with the settings, a line each."""
+        for problem in self._problems:
+            self.notify(clean(problem), severity="warning", markup=False, timeout=10)
+        if self.recording is not None:
+            from tui.screens.waiting import WaitingScreen
+
+            self.push_screen(WaitingScreen(self.recording))
+            watch = Watch(self.recording.path, stale=self.recording.stale)
+            self.run_worker(follow(self, watch, self.recording), group="follow")
+        elif self.folder is None:
+            self._begin()
+
+    def on_resize(self) -> None:
+        """A terminal may do what it likes with its lines when its size changes."""
+        self._terminal.forget()
+
+    def action_redraw(self) -> None:
+        """Paint everything again, whatever stands on the terminal."""
+        self._terminal.forget()
+        self.screen.refresh()
+
+    def on_key(self) -> None:
+        """The help of the first start goes with the first key."""
+        if self.session.settings.first_start:
+            self.session.settings = self.session.settings.started()
+            for hint in self.screen.query(Hint):
+                hint.remove()
 
     def get_default_screen(self) -> Screen[None]:
-        """The layers of the trace."""
-        return LayersScreen(self.trace, figures_of(self.trace), verdict(self.trace))
+        """The layers of the trace, which stay at the bottom of the stack while another screen lies on top; or the
+        folder, on which they lie then."""
+        if self.folder is not None:
+            from tui.screens.folder import FolderScreen
+
+            return FolderScreen(self.folder)
+        return self._screen("layers")
 
     def get_line_filters(self) -> Sequence[LineFilter]:
         """Textual's filters, then ours: no colours where NO_COLOR is set, ASCII where the terminal has nothing else."""
         return [*super().get_line_filters(), *self._own_filters]
 
     def get_system_commands(self, screen: Screen[None]) -> Iterable[SystemCommand]:
-        """What the command palette offers: the actions of the table."""
-        for action in actions.of("screen"):
-            yield SystemCommand(
-                action.title, f"key: {action.keys_shown}", partial(self.run_action, action.name, screen)
-            )
+        """What the command palette offers: the actions of the table for this screen."""
+        scope: actions.Scope = getattr(screen, "SCOPE", "screen")
+        for action in actions.of(*actions.scopes_of(scope)):
+            yield SystemCommand(action.title, self._key_words(action), partial(self.run_action, action.name, screen))
+
+    def show_screen(self, name: str) -> None:
+        """Bring a screen of the table up; what lies over the present one goes."""
+        if entry_of(name) is None:
+            return
+        main = 1 + max((place for place, screen in enumerate(self.screen_stack) if screen in self._made.values()))
+        for _ in self.screen_stack[main:]:
+            self.pop_screen()
+        if self.screen is self._made.get(name):
+            return
+        if name == "layers":
+            self.pop_screen()
+        elif self.screen is self._screen("layers"):
+            self.push_screen(self._screen(name))
+        else:
+            self.switch_screen(self._screen(name))
+
+    def go_to(self, node: int) -> None:
+        """Show this call in the layers; the call that was selected is one step back."""
+        if not 0 <= node < len(self.session.figures):
+            return
+        if node != self.session.node:
+            self.session.history.leave(self.session.node)
+        self._select(node)
+
+    def travel(self, forward: bool) -> None:
+        """One step through the calls that were visited."""
+        history, present = self.session.history, self.session.node
+        node = history.forward(present) if forward else history.back(present)
+        if node is None:
+            self.say("There is nothing to go forward to." if forward else "There is nothing to go back to.")
+        else:
+            self._select(node)
+
+    def open_tensor(self, node: int, name: TensorName = "input", slot: int = 0) -> None:
+        """Show a tensor of a call; Esc comes back."""
+        try:
+            from tui.screens.tensor import TensorScreen
+        except ImportError:
+            self.say("This version has no tensor view.")
+            return
+        self.push_screen(TensorScreen(node, name, slot))
+
+    def enter_trace(self, trace: Trace, other: Trace | None = None) -> None:
+        """Open a trace of the folder, or two to compare; TraceFileError where one cannot be read."""
+        self.session = Session(trace, other, self.session.settings)
+        self.push_screen(self._screen("layers"))
+        self._begin()
+
+    def leave_trace(self) -> None:
+        """Go back to the folder, if there is one."""
+        if self.folder is None or not self._made:
+            return
+        while len(self.screen_stack) > 1:
+            self.pop_screen()
+        for screen in self._made.values():
+            self.uninstall_screen(screen)
+            if screen.is_running:
+                screen.remove()
+        self._made.clear()
+        self.session = Session(empty_trace(), settings=self.session.settings)
+
+    def trace_arrived(self) -> None:
+        """There is a trace to show: nobody has to wait for it any longer."""
+        from tui.screens.waiting import WaitingScreen
+
+        for place, screen in enumerate(self.screen_stack):
+            if isinstance(screen, WaitingScreen):
+                for _ in self.screen_stack[place:]:
+                    self.pop_screen()
+
+    def select_worst(self) -> None:
+        """Put the cursor of the layers on the worst call, wherever the user is."""
+        self.session.node = self.session.figures.worst
+        layers = self._screen("layers")
+        assert isinstance(layers, LayersScreen)
+        layers.layer_tree.go_to(self.session.node)
+
+    def session_changed(self) -> None:
+        """Let the screen in view show another example, threshold or trace; the others do when they come up."""
+        for screen in self.screen_stack:
+            if isinstance(screen, TraceScreen) and screen.is_current:
+                screen.session_changed()
+
+    def use_theme(self, name: str) -> None:
+        """Show everything in another theme, and remember it."""
+        self.session.settings = self.session.settings.with_theme(name)
+        self.theme = self.look.theme.name
+        for screen in self.screen_stack:
+            for widget in screen.query("*"):
+                widget.refresh()
+
+    def copy(self, text: str) -> None:
+        """Copy a text, and say where it went."""
+        from tui import clipboard
+
+        driver = self._driver
+        where = clipboard.copy(text, driver.write if driver is not None else lambda sequence: None)
+        self.say(f"Copied {shorten(clean(text), 60)} {where}.")
+
+    def say(self, text: str) -> None:
+        """A toast; what still stands there goes, so that a key held down leaves one."""
+        self.clear_notifications()
+        self.notify(text, markup=False, timeout=3)
+
+    def _key_words(self, action: actions.Action) -> str:
+        keys = actions.keys_of(action, self.keys)
+        return f"key: {actions.shown(keys)}" if keys else ""
+
+    def _begin(self) -> None:
+        """Begin with the comparison where there are two traces; follow one that is being recorded."""
+        if self.session.other is not None:
+            self.show_screen("compare")
+        trace = self.session.trace
+        if trace.run.status == "recording" and trace.path is not None:
+            self.run_worker(follow(self, Watch(trace.path, trace)), group="follow", exclusive=True)
+
+    def _select(self, node: int) -> None:
+        self.session.node = node
+        self.show_screen("layers")
+        layers = self._screen("layers")
+        assert isinstance(layers, LayersScreen)
+        layers.select(node)
+
+    def _screen(self, name: str) -> TraceScreen:
+        """The screen of this name, made when it is first asked for and kept."""
+        if name not in self._made:
+            entry = entry_of(name)
+            if entry is None:
+                raise KeyError(name)
+            self._made[name] = entry.make()
+            self.install_screen(self._made[name], name)
+        return self._made[name]
 
 
-def figures_of(trace: Trace) -> Figures:
-    """The figures of all calls of a trace, summed over its examples."""
-    columns = trace.columns
-    return derive(
-        parent=columns.parent,
-        end=columns.end,
-        depth=columns.depth,
-        leak=columns.leak,
-        self_leak=columns.self_leak,
-        gain=columns.gain,
-        call=columns.call,
-        kinds=columns.kinds,
-        types=columns.types,
-        paths=columns.paths,
-        change=float((trace.run.output - trace.run.output_reference).sum()),
-    )
+def run(path: Path, other: Path | None = None, served: bool = False) -> None:
+    """Show the trace in this file, or two compared, until the user quits; TraceFileError, before anything is drawn, if
+    one is none. `served` is in a browser."""
+    with open_trace(path) as trace, nullcontext() if other is None else open_trace(other) as second:
+        TracerApp(trace, second, ascii_only=not served and _terminal_is_ascii(), settings=load()).run()
 
 
-def run(path: Path) -> None:
-    """Show the trace in this file until the user quits; TraceFileError, before anything is drawn, if it is none."""
+def run_folder(folder: Path, served: bool = False) -> None:
+    """Show the traces in this folder until the user quits."""
+    TracerApp(folder=folder, ascii_only=not served and _terminal_is_ascii(), settings=load()).run()
+
+
+def run_recording(command: Sequence[str], path: Path) -> Recording:
+    """Run `command`, which records into the file `path`, and show the trace as it grows; the recording, which has ended.
+
+    It ends with the view: KeyboardInterrupt where it was not done, TracerError where it failed.
+    """
+    recording = Recording(command, path)
+    try:
+        TracerApp(recording=recording, ascii_only=_terminal_is_ascii(), settings=load()).run()
+        if recording.running:
+            raise KeyboardInterrupt
+    finally:
+        recording.stop()
+    if recording.failure:
+        raise TracerError(recording.failure)
+    return recording
+
+
+def _terminal_is_ascii() -> bool:
     stream = sys.__stderr__
-    with open_trace(path) as trace:
-        app = TracerApp(trace, ascii_only=not encodes_glyphs(stream.encoding if stream else None))
-        app.run()
+    return not encodes_glyphs(stream.encoding if stream else None)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
 from tracer.plain import clean, percentage
-from tracer.records import Edge, Node, Statistics
+from tracer.records import Edge, Floats, Node, Statistics
+from tracer.trace import TensorName
 from tui.figures import Figures, Severity
 from tui.format import fit, number, seconds, shorten, wrap
 from tui.theme import GLYPHS, SEVERITY_ROLES, Cell, Line, Role
@@ -16,6 +17,10 @@ _LABEL = 12
 _FIGURE = 11
 _STATISTICS = ("min", "max", "mean", "norm", "non-finite")
 _TENSORS = ("value", "reference", "Δ", "multiplier")
+_NAMES: Mapping[str, Mapping[str, TensorName]] = {
+    "in": {"value": "input", "reference": "reference", "multiplier": "multiplier_in"},
+    "out": {"value": "output", "reference": "output_reference", "multiplier": "multiplier_out"},
+}
 _WORDS = {
     Severity.QUIET: "no divergence of its own",
     Severity.DIVERGING: "diverges",
@@ -24,15 +29,31 @@ _WORDS = {
 }
 
 
-def detail_lines(node: Node, edges: Sequence[Edge], figures: Figures, delta: float, width: int) -> list[Line]:
-    """The detail of a call in `width` cells; `delta` is the convergence delta, summed over the examples."""
+def detail_lines(
+    node: Node, edges: Sequence[Edge], figures: Figures, delta: float, width: int, example: int | None = None
+) -> list[Line]:
+    """The detail of a call in `width` cells; `delta` and all leaks are of one example, or summed over all."""
     lines = _what(node, figures, width)
-    lines += _leaks(node, figures, delta, width)
+    lines += _leaks(node, figures, delta, width, example)
     if not edges:
         lines += [[], [("No tensors were recorded for this call.", Role.MUTED)]]
     for edge in edges:
-        lines += [[], *_edge(edge, width)]
+        lines += [[], *_edge(edge, width, example)]
     return lines
+
+
+def tensor_at(lines: Sequence[Line], y: int) -> tuple[TensorName, int] | None:
+    """The tensor that a line of the detail is about, by name and slot; None for a line about the call itself."""
+    if not 0 <= y < len(lines) or not lines[y]:
+        return None
+    label = lines[y][0][0].strip()
+    for line in reversed(lines[: y + 1]):
+        if not line:
+            return None
+        direction, _, slot = line[0][0].strip().partition(" ")
+        if line[0][1] is Role.ACCENT and direction in _NAMES and slot.strip().isdigit():
+            return _NAMES[direction].get(label, _NAMES[direction]["value"]), int(slot)
+    return None
 
 
 def _what(node: Node, figures: Figures, width: int) -> list[Line]:
@@ -47,15 +68,23 @@ def _what(node: Node, figures: Figures, width: int) -> list[Line]:
     calls = f"call {node.call}" if node.call else "first call"
     described = f"{clean(node.type)}   {node.kind}, {calls}   rule: {clean(node.rule)}   {seconds(node.seconds)}"
     lines += [[(text, Role.MUTED)] for text in wrap_keeping_gaps(described, width)]
-    if node.source:
-        lines.append([(shorten(clean(node.source), width), Role.ACCENT)])
+    # A line even without a source: what follows keeps its place while the cursor moves.
+    source = clean(node.source) if node.source else ""
+    lines.append([(shorten(source, width), Role.ACCENT)] if source else [("no source line", Role.FAINT)])
     return lines
 
 
-def _leaks(node: Node, figures: Figures, delta: float, width: int) -> list[Line]:
+def figure_of(values: Floats, example: int | None) -> float:
+    """The figure of one example, or the sum over all; NaN where an unfinished run has none."""
+    if example is None:
+        return float(np.sum(values))
+    return float(values[example]) if example < len(values) else float("nan")
+
+
+def _leaks(node: Node, figures: Figures, delta: float, width: int, example: int | None) -> list[Line]:
     severity = Severity(int(figures.severity[node.id]))
-    leak, own = float(np.sum(node.leak)), float(np.sum(node.self_leak))
-    share = own / delta if delta else float("nan")
+    leak, own = figure_of(node.leak, example), figure_of(node.self_leak, example)
+    share = own / delta + 0.0 if delta else float("nan")  # + 0.0: no "-0 %"
     facts = [
         ("self leak", number(own, signed=True), SEVERITY_ROLES[severity] if severity else Role.TEXT),
         ("of the delta", percentage(share), Role.TEXT),
@@ -91,9 +120,9 @@ def _known(value: float) -> str:
     return "-" if np.isnan(value) else number(value)
 
 
-def _edge(edge: Edge, width: int) -> list[Line]:
+def _edge(edge: Edge, width: int, example: int | None) -> list[Line]:
     shape = "×".join(map(str, edge.shape)) or "scalar"
-    flow = float(np.sum(edge.flow))
+    flow = figure_of(edge.flow, example)
     lead: list[Cell] = [
         (f"{'in ' if edge.direction == 'in' else 'out'} {edge.slot}  ", Role.ACCENT),
         (shorten(_edge_name(edge), max(width // 3, 8)), Role.STRONG),

@@ -33,6 +33,7 @@ class Figures:
 
     `share` = |self leak| / Σ|self leak| (infinite where the self leak is no number). `severity` rates the call alone,
     `subtree_severity` the worst of its subtree. `diverging` are the ids of calls above QUIET, in the data's order.
+    `own_seconds` is a call's time without the calls inside it.
     """
 
     parent: Ints
@@ -42,6 +43,8 @@ class Figures:
     self_leak: Floats
     gain: Floats
     call: Ints
+    seconds: Floats
+    own_seconds: Floats
     kinds: Sequence[str]
     types: Sequence[str]
     paths: Sequence[str]
@@ -70,15 +73,20 @@ def derive(
     self_leak: npt.ArrayLike,
     gain: npt.ArrayLike,
     call: npt.ArrayLike,
+    seconds: npt.ArrayLike = (),
     kinds: Sequence[str],
     types: Sequence[str],
     paths: Sequence[str],
     change: float,
+    diverging_share: float = DIVERGING_SHARE,
+    complete: bool = True,
 ) -> Figures:
     """The figures of these columns, where `change` = f(x) − f(x').
 
-    A call diverges when its self leak is 1 % of Σ|self leak| or the largest of all, and also at least a thousandth of
-    |change|: rounding noise of a run that closes is no divergence, however its shares fall, and fills no bar.
+    A call diverges when its self leak is `diverging_share` of Σ|self leak| or the largest of all, and also at least a
+    thousandth of |change|: rounding noise of a run that closes is no divergence, however its shares fall, and fills no
+    bar. `seconds` may be left out: the times are then NaN. Of a run that is not `complete`, NaN says that a figure is
+    not known yet: that is no divergence.
     """
     leak_array = np.asarray(leak, dtype=np.float64)
     self_array = np.asarray(self_leak, dtype=np.float64)
@@ -89,29 +97,37 @@ def derive(
     share = np.where(finite, magnitude / total if total else 0.0, np.inf)
     largest = float(magnitude[finite].max(initial=0.0))
     floor = NEGLIGIBLE * abs(change) if np.isfinite(change) else 0.0
-    threshold = max(min(DIVERGING_SHARE * total, largest), floor)
+    threshold = max(min(diverging_share * total, largest), floor)
 
     severity = np.zeros(len(magnitude), dtype=np.uint8)
     severity[finite & (magnitude >= threshold) & (magnitude > 0)] = Severity.DIVERGING
-    severity[(severity == Severity.DIVERGING) & (share >= LARGE_SHARE)] = Severity.LARGE
-    severity[~finite] = Severity.NONFINITE
+    severity[(severity == Severity.DIVERGING) & (share >= max(LARGE_SHARE, diverging_share))] = Severity.LARGE
+    bad = ~finite if complete else np.isinf(magnitude)
+    severity[bad] = Severity.NONFINITE
+    share[~finite & ~bad] = np.nan
 
-    worst = int(np.argmax(np.where(finite, magnitude, np.inf))) if len(magnitude) else 0
+    worst = int(np.argmax(np.where(bad, np.inf, np.nan_to_num(magnitude)))) if len(magnitude) else 0
+    times = np.asarray(seconds, dtype=np.float64)
+    if len(times) != len(magnitude):
+        times = np.full(len(magnitude), np.nan)
+    parents = np.asarray(parent, dtype=np.int64)
     finite_leaks = np.abs(leak_array[np.isfinite(leak_array)])
     return Figures(
-        parent=np.asarray(parent, dtype=np.int64),
+        parent=parents,
         end=end_array,
         depth=np.asarray(depth, dtype=np.int64),
         leak=leak_array,
         self_leak=self_array,
         gain=np.asarray(gain, dtype=np.float64),
         call=np.asarray(call, dtype=np.int64),
+        seconds=times,
+        own_seconds=_own(times, parents),
         kinds=kinds,
         types=types,
         paths=paths,
         share=share,
         severity=severity,
-        subtree_severity=_subtree_maximum(severity, end_array),
+        subtree_severity=subtree_maximum(severity, end_array),
         diverging=np.flatnonzero(severity),
         worst=worst,
         largest_leak=float(finite_leaks.max(initial=floor)),
@@ -119,7 +135,15 @@ def derive(
     )
 
 
-def _subtree_maximum(severity: npt.NDArray[np.uint8], end: Ints) -> npt.NDArray[np.uint8]:
+def _own(seconds: Floats, parent: Ints) -> Floats:
+    """The time of each call without the calls inside it, (N,); 0 where nothing was measured."""
+    measured = np.nan_to_num(seconds, nan=0.0)
+    inner = parent >= 0
+    spent = np.bincount(parent[inner], weights=measured[inner], minlength=len(measured))
+    return np.maximum(measured - spent, 0.0)
+
+
+def subtree_maximum(severity: npt.NDArray[np.uint8], end: Ints) -> npt.NDArray[np.uint8]:
     """The largest severity in each subtree, by counting per level: levels are few, calls may be many."""
     result = np.zeros(len(severity), dtype=np.uint8)
     start = np.arange(len(severity))

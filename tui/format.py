@@ -6,10 +6,14 @@ What comes from a file goes through `tracer.plain.clean` first, which takes out 
 from __future__ import annotations
 
 import math
+import re
 
 from rich.cells import cell_len, chop_cells, set_cell_size
 
 ELLIPSIS = "…"
+_THOUSANDS = re.compile(r"(?<=\d) (?=\d{3}(?!\d)|%)")
+_HELD = "\ue000"
+"""Stands for a space that keeps a number together; private, so that no cleaned text holds it."""
 
 
 def fit(text: str, width: int, right: bool = False) -> str:
@@ -38,10 +42,10 @@ def _last_cells(text: str, width: int) -> str:
 
 
 def wrap(text: str, width: int) -> list[str]:
-    """`text` in lines of at most `width` cells, broken at spaces where that is possible."""
+    """`text` in lines of at most `width` cells, broken at spaces where that is possible, but not inside a number."""
     width = max(width, 4)
     lines = [""]
-    for word in text.split():
+    for word in _THOUSANDS.sub(_HELD, text).split():
         for piece in chop_cells(word, width):
             if not lines[-1]:
                 lines[-1] = piece
@@ -49,7 +53,7 @@ def wrap(text: str, width: int) -> list[str]:
                 lines[-1] += " " + piece
             else:
                 lines.append(piece)
-    return lines
+    return [line.replace(_HELD, " ") for line in lines]
 
 
 def number(value: float, signed: bool = False, digits: int = 4) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -10,11 +11,12 @@ from rich.cells import cell_len
 
 from tracer.plain import clean, figure, multiple
 from tracer.records import Run
-from tracer.verdict import Level, Verdict
+from tracer.verdict import Level, Verdict, relative_deltas
 from tui.format import fit, number, shorten, wrap
 from tui.theme import Cell, Line, Role
 
 _GAP = "   "
+_BEFORE, _AFTER = "‹ ", " ›"
 _SIGNS: Mapping[Level, tuple[str, Role]] = {
     "holds": ("✔", Role.GOOD),
     "off": ("▲", Role.WARNING),
@@ -36,8 +38,11 @@ class Fact:
         return sum(cell_len(text) for text, _ in self.cells)
 
 
-def header_lines(run: Run, verdict: Verdict, width: int, short: bool) -> list[Line]:
-    """The head in `width` cells: up to three lines of verdict and two of facts; one of each on a short screen."""
+def header_lines(run: Run, verdict: Verdict, width: int, short: bool, example: int | None = None) -> list[Line]:
+    """The head in `width` cells: up to three lines of verdict and two of facts; one of each on a short screen.
+
+    The figures are those of one example, or sums over all.
+    """
     glyph, role = _SIGNS[verdict.level]
     texts = wrap(clean(verdict.headline), width - 2)
     if len(texts) > (1 if short else 3):
@@ -47,29 +52,45 @@ def header_lines(run: Run, verdict: Verdict, width: int, short: bool) -> list[Li
         [(f"{glyph} " if index == 0 else "  ", role), (text, role)] for index, text in enumerate(texts)
     ]
     if short:
-        return [*lines, _packed([_delta(run), _change(run)], width)]
-    return [*lines, _packed(_numbers(run), width), _packed(_subject(run), width)]
+        return [*lines, _packed([_delta(run, example), _change(run, example)], width)]
+    return [*lines, _packed(_numbers(run, example), width), _packed(_subject(run), width)]
 
 
-def _numbers(run: Run) -> list[Fact]:
+def clicked(line: Line, x: int) -> str:
+    """What a click at this cell of a line asks for: "previous", "next" or "choose" an example, "" nothing."""
+    cells = list(line)
+    for place in range(1, len(cells) - 1):
+        if cells[place - 1][0] != _BEFORE or cells[place + 1][0] != _AFTER:
+            continue
+        start = sum(cell_len(text) for text, _ in cells[: place - 1])
+        ends = [start + cell_len(_BEFORE)]
+        ends += [ends[0] + cell_len(cells[place][0]), ends[0] + cell_len(cells[place][0] + _AFTER)]
+        if start <= x < ends[2]:
+            return "previous" if x < ends[0] else "choose" if x < ends[1] else "next"
+    return ""
+
+
+def _numbers(run: Run, example: int | None) -> list[Fact]:
+    relative = run.relative_delta if example is None else float(relative_deltas(run)[example])
     facts = [
-        _delta(run),
-        Fact(1, [("relative ", Role.MUTED), (multiple(run.relative_delta), Role.TEXT)]),
-        Fact(1, [("f(x) ", Role.MUTED), (number(_total(run.output)), Role.TEXT)]),
-        Fact(1, [("f(x') ", Role.MUTED), (number(_total(run.output_reference)), Role.TEXT)]),
-        _change(run),
+        _delta(run, example),
+        Fact(1, [("relative ", Role.MUTED), (multiple(relative), Role.TEXT)]),
+        Fact(1, [("f(x) ", Role.MUTED), (number(_figure(run.output, example)), Role.TEXT)]),
+        Fact(1, [("f(x') ", Role.MUTED), (number(_figure(run.output_reference, example)), Role.TEXT)]),
+        _change(run, example),
     ]
     if run.examples > 1:
-        facts.insert(0, Fact(0, [(f"sums over {run.examples} examples", Role.WARNING)]))
+        which = f"sums over {run.examples} examples" if example is None else f"example {example} of {run.examples}"
+        facts.insert(0, Fact(0, [(_BEFORE, Role.KEY), (which, Role.WARNING), (_AFTER, Role.KEY)]))
     return facts
 
 
-def _delta(run: Run) -> Fact:
-    return Fact(0, [("delta ", Role.MUTED), (figure(_total(run.delta), signed=True), Role.STRONG)])
+def _delta(run: Run, example: int | None) -> Fact:
+    return Fact(0, [("delta ", Role.MUTED), (figure(_figure(run.delta, example), signed=True), Role.STRONG)])
 
 
-def _change(run: Run) -> Fact:
-    change = _total(run.output) - _total(run.output_reference)
+def _change(run: Run, example: int | None) -> Fact:
+    change = _figure(run.output - run.output_reference, example)
     return Fact(2, [("f(x)-f(x') ", Role.MUTED), (number(change, signed=True), Role.TEXT)])
 
 
@@ -98,5 +119,8 @@ def _packed(facts: Sequence[Fact], width: int) -> Line:
     return line
 
 
-def _total(values: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> float:
-    return float(np.sum(values))
+def _figure(values: np.ndarray[tuple[int, ...], np.dtype[np.float64]], example: int | None) -> float:
+    """The figure of one example, or the sum over all."""
+    if example is None:
+        return float(np.sum(values))
+    return float(values[example]) if example < len(values) else math.nan

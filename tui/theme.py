@@ -1,7 +1,7 @@
-"""Colours, glyphs, and what stands in for them on terminals that have neither.
+"""What a piece of text is (its role), glyphs, and what stands in for them on terminals without them.
 
 A figure never speaks by colour alone: severity is a glyph and a number, a sign is a side and a "+" or "-".
-Blue and orange stay apart for every common colour blindness.
+How a role looks is `tui.palettes`.
 """
 
 from __future__ import annotations
@@ -11,10 +11,8 @@ from enum import StrEnum
 
 from rich.cells import cell_len
 from rich.segment import Segment
-from rich.style import Style
 from textual.color import Color
 from textual.filter import LineFilter
-from textual.theme import Theme
 
 from tui.figures import Severity
 
@@ -39,6 +37,14 @@ class Role(StrEnum):
     WARNING = "warning"
     HIT = "hit"
     KEY = "key"
+    RISE_1 = "rise-1"
+    RISE_2 = "rise-2"
+    RISE_3 = "rise-3"
+    RISE_4 = "rise-4"
+    FALL_1 = "fall-1"
+    FALL_2 = "fall-2"
+    FALL_3 = "fall-3"
+    FALL_4 = "fall-4"
 
 
 Cell = tuple[str, Role]
@@ -56,72 +62,6 @@ SEVERITY_ROLES: Mapping[Severity, Role] = {
     Severity.LARGE: Role.LARGE,
     Severity.NONFINITE: Role.NONFINITE,
 }
-
-THEME = Theme(
-    name="tracer-dark",
-    primary="#6cb6ff",
-    secondary="#8b98a9",
-    accent="#6cb6ff",
-    warning="#ffb454",
-    error="#ff8fbf",
-    success="#5ec8b0",
-    foreground="#d6dbe3",
-    background="#12151b",
-    surface="#171b23",
-    panel="#1e2430",
-    dark=True,
-    variables={"footer-background": "#1e2430", "scrollbar": "#333c4c", "scrollbar-background": "#12151b"},
-)
-
-_COLOURS: Mapping[Role, Style] = {
-    Role.TEXT: Style(color="#d6dbe3"),
-    Role.STRONG: Style(color="#ffffff", bold=True),
-    Role.MUTED: Style(color="#8b98a9"),
-    Role.FAINT: Style(color="#4d5869"),
-    Role.TITLE: Style(color="#8b98a9", bold=True),
-    Role.ACCENT: Style(color="#6cb6ff"),
-    Role.OP: Style(color="#9fb4cc", italic=True),
-    Role.POSITIVE: Style(color="#f5a142"),
-    Role.NEGATIVE: Style(color="#4fa3f7"),
-    Role.QUIET: Style(color="#4d5869"),
-    Role.DIVERGING: Style(color="#f7d08a"),
-    Role.LARGE: Style(color="#ffa02e", bold=True),
-    Role.NONFINITE: Style(color="#ff8fbf", bold=True),
-    Role.GOOD: Style(color="#5ec8b0", bold=True),
-    Role.WARNING: Style(color="#ffb454"),
-    Role.HIT: Style(color="#ffffff", underline=True),
-    Role.KEY: Style(color="#6cb6ff", bold=True),
-}
-_PLAIN: Mapping[Role, Style] = {
-    Role.STRONG: Style(bold=True),
-    Role.TITLE: Style(bold=True),
-    Role.OP: Style(italic=True),
-    Role.LARGE: Style(bold=True),
-    Role.NONFINITE: Style(bold=True),
-    Role.GOOD: Style(bold=True),
-    Role.WARNING: Style(bold=True),
-    Role.HIT: Style(underline=True),
-    Role.KEY: Style(bold=True),
-    Role.FAINT: Style(dim=True),
-    Role.MUTED: Style(dim=True),
-}
-_CURSOR = Style(bgcolor="#2a3a55")
-_CURSOR_AWAY = Style(bgcolor="#202836")
-_PLAIN_CURSOR = Style(reverse=True, dim=False)
-_PLAIN_CURSOR_AWAY = Style(underline=True)
-
-
-def style_of(role: Role, colour: bool) -> Style:
-    """How a role looks, with colours or by weight alone."""
-    return _COLOURS[role] if colour else _PLAIN.get(role, Style.null())
-
-
-def cursor_style(focused: bool, colour: bool) -> Style:
-    """What is laid over the selected row; paler while another pane has the keys."""
-    if colour:
-        return _CURSOR if focused else _CURSOR_AWAY
-    return _PLAIN_CURSOR if focused else _PLAIN_CURSOR_AWAY
-
 
 _ASCII = {
     "·": ".",
@@ -162,6 +102,12 @@ _ASCII = {
     "↑": "^",
     "↓": "v",
     "←": "<",
+    "↕": "x",
+    "‹": "<",
+    "›": ">",
+    "░": ":",
+    "▒": "%",
+    "▓": "@",
 }
 
 

@@ -18,8 +18,13 @@ from tracer.records import Panel
 from tracer.trace import Trace, open_trace
 from tui import actions
 from tui.app import TracerApp
+from tui.screens import SCREENS
+from tui.screens.base import TraceScreen
 from tui.screens.help import HelpScreen
 from tui.screens.layers import LayersScreen
+from tui.screens.tensor import TensorScreen
+from tui.widgets.choices import Choices
+from tui.widgets.heatmap import Heatmap
 from tui.widgets.layer_tree import LayerTree
 from tui.widgets.lines import LinesView
 
@@ -169,7 +174,7 @@ def test_searching(tmp_path: Path) -> None:
         async with shown(two_divergences(tmp_path / "t.dltrace")) as pilot:
             tree, screen = tree_of(pilot), screen_of(pilot)
             await pilot.press("slash", *"block.0")
-            assert tree.hits.tolist() == [1, 2, 3] and tree.selected == 1
+            assert tree.hits.ranked.tolist() == [1, 2, 3] and tree.selected == 1
             assert "1 of 3 hits" in text_of(pilot)
             await pilot.press("enter", "n")
             assert tree.selected == 2 and "2 of 3 hits" in text_of(pilot)
@@ -202,7 +207,7 @@ def test_help_tokens_panes_and_quitting(trace: Trace) -> None:
         async with shown(trace) as pilot:
             screen = screen_of(pilot)
             await pilot.press("question_mark")
-            assert isinstance(pilot.app.screen, HelpScreen) and "Reading the screen" in text_of(pilot)
+            assert isinstance(pilot.app.screen, HelpScreen) and "In the layer tree" in text_of(pilot)
             await pilot.press("escape")
             assert screen_of(pilot) is screen
             assert not screen.tokens.display
@@ -375,7 +380,7 @@ def test_the_palette_offers_the_table(trace: Trace) -> None:
     async def story() -> None:
         async with shown(trace) as pilot:
             offered = [command.title for command in pilot.app.get_system_commands(pilot.app.screen)]
-            assert offered == [action.title for action in actions.of("screen")]
+            assert offered == [action.title for scope in ("layers", "screen") for action in actions.of(scope)]
             await pilot.press("ctrl+p", *"Close", "enter")
             await pilot.pause(0.2)
             assert not tree_of(pilot).outline.expanded[1:].any()
@@ -384,13 +389,14 @@ def test_the_palette_offers_the_table(trace: Trace) -> None:
 
 
 def test_every_action_of_the_table_is_carried_out_by_somebody() -> None:
-    owners: dict[actions.Scope, type] = {"tree": LayerTree, "pane": LinesView, "screen": LayersScreen}
+    owners: dict[str, type] = {"tree": LayerTree, "pane": LinesView, "screen": TraceScreen}
+    owners |= {"list": Choices, "heatmap": Heatmap, "tensor": TensorScreen}
+    for entry in SCREENS:
+        owners[entry.name] = type(entry.make())
     for action in actions.ACTIONS:
-        assert hasattr(owners[action.scope], f"action_{action.name}"), action.name
+        assert hasattr(owners[action.scope], action.method), action.name
     for scope in owners:
-        keys = [key for action in actions.of(scope) for key in action.keys]
+        keys = [key for action in actions.of(scope) for key in action.keys]  # type: ignore[arg-type]
         assert len(keys) == len(set(keys))
-    assert not {key for a in actions.of("tree") for key in a.keys} & {
-        key for a in actions.of("screen") for key in a.keys
-    }
-    assert 4 <= len([action for action in actions.ACTIONS if action.short]) <= 6
+    for entry in SCREENS:
+        assert 4 <= len(actions.in_footer(owners[entry.name].SCOPE)) <= 6  # type: ignore[attr-defined]

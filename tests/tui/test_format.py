@@ -64,6 +64,10 @@ def test_shorten_keeps_both_ends() -> None:
     assert shorten("bert.encoder.layer.0.attention.self", 20) == "bert.en…tention.self"
 
 
+def test_a_number_is_not_broken() -> None:
+    assert wrap("secants of 5 900 and 62 % of 12 tokens", 12) == ["secants of", "5 900 and", "62 % of 12", "tokens"]
+
+
 @given(st.text(alphabet="ab 世界"), st.integers(4, 30))
 def test_wrap_keeps_all_letters_within_the_width(text: str, width: int) -> None:
     lines = wrap(text, width)

@@ -12,6 +12,7 @@ from rich.cells import cell_len
 from tests.tui.builders import EVIL, figures
 from tui import rows
 from tui.figures import Severity
+from tui.outline import Sort
 from tui.theme import GLYPHS, Cell, Role
 
 NAMES = ["", "bert.encoder", "bert.encoder.layer.0", "bert.encoder.layer.0/softmax", "世界" * 30, EVIL, "x" * 500]
@@ -117,3 +118,57 @@ def test_children_stand_deeper_than_their_parents_and_siblings_level(width: int)
 def test_a_hit_is_marked() -> None:
     assert Role.HIT in [role for _, role in rows.row(TREE, 3, False, 80, hit=True)]
     assert Role.HIT not in [role for _, role in rows.row(TREE, 3, False, 80)]
+
+
+def test_columns_can_be_chosen_and_the_one_sorted_by_goes_last() -> None:
+    chosen = rows.Shape(columns=("time", "share"))
+    assert [column.name for column in rows.layout(120, chosen)[1]] == ["share", "time"]
+    assert [column.name for column in rows.layout(120, rows.Shape(columns=()))[1]] == []
+    sorted_by_time = rows.Shape(columns=("leak", "type"), sort="time")
+    names = [[column.name for column in rows.layout(width, sorted_by_time)[1]] for width in (120, 66, 60, 52, 51)]
+    assert names == [["leak", "time", "type"], ["leak", "time"], ["time"], ["time"], []]
+
+
+@given(
+    st.integers(10, 220),
+    st.integers(0, 6),
+    st.lists(st.sampled_from([column.name for column in rows.ORDER]), unique=True),
+    st.sampled_from(["order", "leak", "gain", "time"]),
+    st.booleans(),
+)
+def test_a_line_is_as_wide_as_the_screen_with_any_columns(
+    width: int, call: int, columns: list[str], sort: Sort, marked: bool
+) -> None:
+    shape = rows.Shape(tuple(columns), sort)
+    cells = rows.row(TREE, call, False, width, marked=marked, shape=shape)
+    assert cell_len(text_of(cells)) == width == cell_len(text_of(rows.heading(width, shape)))
+    assert text_of(cells).isprintable()
+
+
+def test_a_click_on_a_title_finds_its_column() -> None:
+    shape = rows.Shape(columns=("leak", "time"), sort="leak")
+    heading = text_of(rows.heading(100, shape))
+    for title, name in (("call", "call"), ("self leak▼", "self"), ("time", "time")):
+        for x in range(heading.index(title), heading.index(title) + len(title)):
+            assert rows.column_at(x, 100, shape) == name, heading
+    assert rows.column_at(100, 100, shape) is None and rows.column_at(-1, 100, shape) is None
+
+
+def test_a_list_has_whole_paths_and_says_what_it_is_sorted_by() -> None:
+    flat = rows.Shape(sort="time")
+    assert "bert.encoder.layer.0/softmax #1" in text_of(rows.row(TREE, 3, False, 120, shape=flat))
+    assert "▸" not in text_of(rows.row(TREE, 1, False, 120, shape=flat))
+    assert "own time" not in text_of(rows.heading(120)) and "own time▼" in text_of(rows.heading(120, flat))
+    timed = figures([-1, 0], [0.0, 1.0], seconds=[5.0, 2.0])
+    assert "3.0 s" in text_of(rows.row(timed, 0, True, 120, shape=flat))
+    assert "5.0 s" in text_of(rows.row(timed, 0, True, 120, shape=rows.Shape(columns=("time",))))
+
+
+def test_a_mark_stands_beside_the_glyph() -> None:
+    assert text_of(rows.row(TREE, 3, True, 80, marked=True)).startswith("◆●")
+    assert text_of(rows.row(TREE, 3, True, 80)).startswith("◆ ")
+
+
+def test_in_a_list_a_call_is_rated_alone() -> None:
+    quiet = figures([-1, 0, 0], [0.0, -770.0, 0.1])
+    assert text_of(rows.row(quiet, 0, False, 80, shape=rows.Shape(sort="leak"))).startswith(GLYPHS[Severity.QUIET])

@@ -11,6 +11,7 @@ from textual.screen import ModalScreen
 from tui import actions
 from tui.figures import DIVERGING_SHARE, LARGE_SHARE, NEGLIGIBLE, Severity
 from tui.format import fit, wrap
+from tui.reading import READING
 from tui.theme import GLYPHS, SEVERITY_ROLES, Line, Role
 from tui.widgets.lines import LinesView
 
@@ -43,28 +44,53 @@ _GLYPH_TEXTS = {
     Severity.LARGE: f"large: diverges with at least {LARGE_SHARE:.0%} of Σ|self leak|",
     Severity.NONFINITE: "the leak is not a number (NaN or infinite)",
 }
-_GROUPS: tuple[tuple[str, tuple[actions.Scope, ...]], ...] = (
-    ("Everywhere", ("screen",)),
-    ("In the layer tree", ("tree",)),
-    ("In the other panes", ("pane",)),
-)
+_TITLES: dict[actions.Scope, str] = {
+    "screen": "On every screen",
+    "tree": "In the layer tree",
+    "list": "In the list",
+    "heatmap": "In a heatmap",
+    "pane": "In this pane",
+    "tensor": "On a tensor",
+    "folder": "In the list of traces",
+    "waiting": "While waiting for a recording",
+}
+_PANES: dict[actions.Scope, actions.Scope] = {
+    "layers": "tree",
+    "tensor": "heatmap",
+    "heads": "heatmap",
+    "flow": "flow",
+    "findings": "list",
+    "repair": "list",
+    "compare": "tree",
+    "folder": "list",
+}
 _LABEL = 12
 
 
-def help_lines(width: int) -> list[Line]:
-    """The help in `width` cells."""
-    lines: list[Line] = [[("Reading the screen", Role.STRONG)]]
-    for label, text in _READING:
+def help_lines(
+    width: int,
+    scope: actions.Scope = "layers",
+    pane: actions.Scope | None = None,
+    keymap: actions.Keymap = actions.NO_KEYMAP,
+) -> list[Line]:
+    """The help in `width` cells: the keys of the pane that has them, of its screen and of all screens; then how to
+    read the screen."""
+    lines: list[Line] = []
+    for group in dict.fromkeys((pane or _PANES.get(scope, "pane"), *actions.scopes_of(scope))):
+        if lines:
+            lines.append([])
+        lines.append([(_TITLES.get(group, f"On the screen {group.capitalize()}"), Role.STRONG)])
+        for action in actions.of(group):
+            if keys := actions.keys_of(action, keymap):
+                lines += _entry(actions.shown(keys), action.title, width, Role.KEY)
+    lines += _entry("Ctrl+P", "Every action by name", width, Role.KEY)
+    lines += [[], [("Reading the screen", Role.STRONG)]]
+    for label, text in READING.get(scope, _READING):
         lines += _entry(label, text, width, Role.MUTED)
     lines += [[], [("Glyphs", Role.STRONG)]]
     lines += _entry("", "a closed call has the glyph of the worst inside it", width, Role.MUTED)
     for severity, text in _GLYPH_TEXTS.items():
         lines += _entry(f"     {GLYPHS[severity]}", text, width, SEVERITY_ROLES[severity])
-    for title, scopes in _GROUPS:
-        lines += [[], [(title, Role.STRONG)]]
-        for action in actions.of(*scopes):
-            lines += _entry(action.keys_shown, action.title, width, Role.KEY)
-    lines += _entry("Ctrl+P", "Every action by name", width, Role.KEY)
     return lines
 
 
@@ -80,6 +106,11 @@ class HelpScreen(ModalScreen[None]):
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,question_mark,q", "dismiss", "Close")]
 
+    def __init__(self, scope: actions.Scope = "layers", pane: actions.Scope | None = None) -> None:
+        super().__init__()
+        self.scope = scope
+        self.pane = pane
+
     def compose(self) -> ComposeResult:
         """The help in a frame."""
         view = LinesView(id="help")
@@ -89,4 +120,5 @@ class HelpScreen(ModalScreen[None]):
 
     def on_mount(self) -> None:
         """Fill the frame."""
-        self.query_one(LinesView).show(help_lines)
+        keymap = getattr(self.app, "keys", actions.NO_KEYMAP)
+        self.query_one(LinesView).show(lambda width: help_lines(width, self.scope, self.pane, keymap))

@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import ClassVar
 
+import numpy as np
 from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.containers import Container
+from textual.content import Content
 from textual.events import Resize
-from textual.screen import Screen
 from textual.timer import Timer
 from textual.widget import Widget
 from textual.worker import get_current_worker
 
 from tracer.errors import TraceFileError
-from tracer.trace import Trace
-from tracer.verdict import Verdict
-from tui import actions
-from tui.figures import Figures
+from tracer.plain import clean, percentage
+from tui import actions, filters
+from tui.figures import Figures, Ints
+from tui.filters import Filter
 from tui.format import plural
-from tui.screens.help import HelpScreen
-from tui.search import Index
+from tui.outline import SORTS, Sort
+from tui.screens.base import TraceScreen
+from tui.search import NOTHING
+from tui.searching import Searchable, read_sources
+from tui.widgets.crumbs import Crumbs
 from tui.widgets.detail import Detail
-from tui.widgets.footer import Footer
-from tui.widgets.header import SHORT, Header
+from tui.widgets.header import SHORT
 from tui.widgets.layer_tree import LayerTree
 from tui.widgets.search import SearchBar
 from tui.widgets.tokens import Tokens
@@ -31,50 +35,75 @@ from tui.widgets.tokens import Tokens
 WIDE = 140
 LOW = 30
 _DETAIL_DELAY = 0.04
-_CHUNK = 1_000
 
 
-class LayersScreen(Screen[None]):
+class LayersScreen(TraceScreen):
     """Holds the panes, says which are seen at this size, and carries out the actions of the table.
 
     From 140 cells on all panes are seen; below that detail and tokens share a place. On a low screen the tokens take
     the tree's room as well, and on a short one the pane with the keys has it all.
     """
 
-    BINDINGS: ClassVar[list[BindingType]] = [*actions.bindings("screen")]
+    NAME = "layers"
+    SCOPE = "layers"
+    BINDINGS: ClassVar[list[BindingType]] = [*actions.bindings("layers")]
     AUTO_FOCUS = "#tree"
 
-    def __init__(self, trace: Trace, figures: Figures, verdict: Verdict) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.trace = trace
-        self.figures = figures
-        self.verdict = verdict
         self._lower = "detail"
-        self._index: Index | None = None
+        self._searchable: Searchable | None = None
         self._search_began = -1
+        self._filter = Filter()
+        self._filter_before = Filter()
         self._detail_timer: Timer | None = None
 
-    def compose(self) -> ComposeResult:
-        """Header, tree over detail, tokens, search line, footer."""
-        yield Header(self.trace.run, self.verdict, id="header")
-        with Container(id="body"):
-            with Container(id="main"):
-                yield LayerTree(self.figures, self.trace.run.model, id="tree")
-                yield Detail(self.trace, self.figures, id="detail")
-            yield Tokens(self.trace.run, id="tokens")
+    def compose_body(self) -> ComposeResult:
+        """The way to the call, the tree, the detail, the tokens."""
+        with Container(id="main"):
+            yield Crumbs(self.session, id="crumbs")
+            yield LayerTree(self.session.figures, self.session.trace.run.model, id="tree")
+            yield Detail(self.session, id="detail")
+        yield Tokens(self.session.trace.run, id="tokens")
+
+    def compose_below(self) -> ComposeResult:
+        """The search line."""
         yield SearchBar(id="search")
-        yield Footer(id="footer")
 
     def on_mount(self) -> None:
-        """Show the worst call, named in the pane's title."""
+        """Show the worst call."""
         self.search.display = False
+        self.layer_tree.show_columns(self.session.settings.columns)
+        self.layer_tree.show_marks(self.session.marks)
+        self._arrange()
+
+    def refresh_session(self) -> None:
+        """Show the figures of the session, the cursor where it was."""
+        if len(self.session.figures) != len(self.layer_tree.figures):
+            self._searchable = None
+        self.layer_tree.model = self.session.trace.run.model
+        self.layer_tree.show_figures(self.session.figures)
+        self.tokens.show_run(self.session.trace.run)
+        if self._filter:
+            self.layer_tree.filter(filters.kept(self.figures, self._filter, self._find))
         self._name_panes()
-        self._lay_out()
+        self.query_one("#crumbs").refresh()
         self.detail.show_call(self.layer_tree.selected)
 
     def on_resize(self, event: Resize) -> None:
         """Give every pane the room it needs at this size."""
-        self._lay_out()
+        self._arrange()
+
+    def select(self, node: int) -> None:
+        """Put the cursor on a call, and show it."""
+        if self.is_mounted:
+            self._focus(self.layer_tree)
+            self.layer_tree.go_to(node)
+
+    @property
+    def figures(self) -> Figures:
+        """The figures of all calls."""
+        return self.session.figures
 
     @property
     def layer_tree(self) -> LayerTree:
@@ -98,42 +127,64 @@ class LayersScreen(Screen[None]):
 
     def on_layer_tree_selected(self, event: LayerTree.Selected) -> None:
         """Show the detail once the cursor rests, so that a held key is not slowed down by reading."""
+        self.session.node = self.layer_tree.selected
         if self._detail_timer is not None:
             self._detail_timer.stop()
-        self._detail_timer = self.set_timer(_DETAIL_DELAY, lambda: self.detail.show_call(self.layer_tree.selected))
-        if self.search.display:
+        self._detail_timer = self.set_timer(_DETAIL_DELAY, self._follow)
+        if self.search.display and not self.search.filters:
             self._report_hits()
 
+    def on_layer_tree_sort_wanted(self, event: LayerTree.SortWanted) -> None:
+        """Sort as the tree asks."""
+        self._sort(event.sort)
+
+    def on_detail_tensor_wanted(self, event: Detail.TensorWanted) -> None:
+        """View a tensor that was clicked."""
+        self.tracer_app.open_tensor(event.node, event.name, event.slot)
+
     def on_search_bar_typed(self, event: SearchBar.Typed) -> None:
-        """Mark what the query finds, and go to the first of it from where the search began."""
-        hits = self._searchable().find(event.query)
-        self.layer_tree.mark(hits)
+        """Mark what the query finds and go to the best of it; or filter by it."""
+        if self.search.filters:
+            self._filter = Filter(self._filter.diverging, self._filter.families, event.query)
+            self._apply_filter()
+            return
+        hits = self._searched.index.find(event.query)
+        self.layer_tree.show_hits(hits)
         if len(hits):
-            at_or_after = hits[hits >= self._search_began]
-            self.layer_tree.go_to(int(at_or_after[0] if len(at_or_after) else hits[0]))
+            self.layer_tree.go_to(int(hits.ranked[0]))
         elif self._search_began >= 0:
             self.layer_tree.go_to(self._search_began)
         self._report_hits()
 
     def on_search_bar_kept(self) -> None:
         """Leave the query; its hits stay."""
-        if not len(self.layer_tree.hits):
+        if self.search.filters:
+            self.search.close()
+            self._focus(self.layer_tree)
+        elif not len(self.layer_tree.hits):
             self.on_search_bar_ended()
-            return
-        self._focus(self.layer_tree)
-        self.call_after_refresh(self._report_hits)
+        else:
+            if self.layer_tree.selected != self._search_began:
+                self.session.history.leave(self._search_began)
+            self._focus(self.layer_tree)
+            self.call_after_refresh(self._report_hits)
 
     def on_search_bar_ended(self) -> None:
-        """Give the search up and go back to where it began."""
-        self._end_search()
+        """Give the search up and go back to where it began, or to the filter before."""
+        if self.search.filters:
+            self._filter = self._filter_before
+            self.search.close()
+            self._apply_filter()
+            self._focus(self.layer_tree)
+        else:
+            self._end_search()
         if self._search_began >= 0:
             self.layer_tree.go_to(self._search_began)
 
     def action_worst(self) -> None:
         """Go to the call with the largest |self leak|."""
         if len(self.figures):
-            self._focus(self.layer_tree)
-            self.layer_tree.go_to(self.figures.worst)
+            self._jump(self.figures.worst)
 
     def action_next(self) -> None:
         """Go to the next hit or divergence."""
@@ -148,22 +199,68 @@ class LayersScreen(Screen[None]):
         if len(self.figures):
             self._end_search()
             self._search_began = self.layer_tree.selected
+            self._searched.index  # noqa: B018  # made before the first letter is typed
             self.search.open()
             self._report_hits()
 
     def action_end_search(self) -> None:
-        """End the search; without one, give the keys back to the tree."""
+        """End the search; without one, take the filter off, or go back to the tree."""
         if self.search.display:
             self._end_search()
+        elif self.layer_tree.has_focus and self._filter:
+            self._choose_filter("none")
+        elif self.layer_tree.has_focus and self.layer_tree.outline.flat:
+            self._sort("order")
+        elif self.layer_tree.has_focus:
+            self.tracer_app.leave_trace()
         self._focus(self.layer_tree)
 
     def action_only_diverging(self) -> None:
         """Show only diverging calls, or all again."""
-        if not len(self.figures.diverging):
-            self.notify("No call diverges.", markup=False)
-            return
-        self.layer_tree.toggle_only_diverging()
-        self._name_panes()
+        self._choose_filter("diverging")
+
+    def action_filter(self) -> None:
+        """Offer the filters."""
+        from tui.menus import filter_items
+
+        self.offer("Show only", partial(filter_items, self.figures, self._filter), self._choose_filter)
+
+    def action_sort(self) -> None:
+        """Offer the orders."""
+        from tui.menus import sort_items
+
+        self.offer("Sort by", partial(sort_items, self.layer_tree.outline.sort), self._choose_sort)
+
+    def action_columns(self) -> None:
+        """Offer the columns."""
+        from tui.menus import column_items
+
+        self.offer("Columns", lambda: column_items(self.session.settings.columns), self._choose_column, stays=True)
+
+    def action_threshold(self, step: int) -> None:
+        """A higher or a lower share from which on a call counts as diverging."""
+        if self.session.step_threshold(step):
+            self.tracer_app.session_changed()
+
+    def action_mark(self) -> None:
+        """Mark the selected call, or take its mark away; then one line down would be in the way of marking again."""
+        node = self.layer_tree.selected
+        if node >= 0:
+            self.session.marks ^= {node}
+            self.layer_tree.show_marks(self.session.marks)
+            self._name_panes()
+
+    def action_next_mark(self, step: int) -> None:
+        """Go to the next mark, or to the one before."""
+        node = self.layer_tree.outline.next_of(np.array(sorted(self.session.marks), dtype=np.int64), step > 0)
+        if node is None:
+            self.tracer_app.say("No call is marked: m marks one.")
+        else:
+            self._jump(node)
+
+    def action_crumb(self, node: int) -> None:
+        """Go to a call around the selected one."""
+        self._jump(node)
 
     def action_expand_all(self) -> None:
         """Open every call."""
@@ -183,6 +280,11 @@ class LayersScreen(Screen[None]):
         else:
             self._focus(self.tokens)
 
+    def action_tensor(self) -> None:
+        """View the tensors of the selected call."""
+        if len(self.figures):
+            self.tracer_app.open_tensor(self.layer_tree.selected)
+
     def action_next_pane(self) -> None:
         """Give the keys to the next pane."""
         self._turn(1)
@@ -190,14 +292,6 @@ class LayersScreen(Screen[None]):
     def action_previous_pane(self) -> None:
         """Give the keys to the pane before."""
         self._turn(-1)
-
-    def action_help(self) -> None:
-        """Show the help."""
-        self.app.push_screen(HelpScreen())
-
-    def action_quit(self) -> None:
-        """Leave."""
-        self.app.exit()
 
     @property
     def _wide(self) -> bool:
@@ -211,9 +305,9 @@ class LayersScreen(Screen[None]):
     def _short(self) -> bool:
         return self.app.size.height < SHORT
 
-    def _lay_out(self) -> None:
-        self.query_one("#header", Header).lay_out(self.app.size.width, self.app.size.height)
-        self._arrange()
+    def _jump(self, node: int) -> None:
+        """Go to a call so that the way back is remembered."""
+        self.tracer_app.go_to(node)
 
     def _turn(self, step: int) -> None:
         panes: list[Widget] = [self.layer_tree, self.detail, self.tokens]
@@ -240,24 +334,67 @@ class LayersScreen(Screen[None]):
             shown = keys if keys in (self.detail, self.tokens) else self.layer_tree
             for pane in (self.layer_tree, self.detail, self.tokens):
                 pane.display = pane is shown
+            self.query_one("#crumbs").display = False
         else:
             self.layer_tree.display = not alone
+            self.query_one("#crumbs").display = not alone
             self.detail.display = self._wide or self._lower == "detail"
             self.tokens.display = self._wide or self._lower == "tokens"
         self.query_one("#main").display = self.layer_tree.display or self.detail.display
 
     def _step(self, forward: bool) -> None:
-        before = self.layer_tree.selected
-        if not self.layer_tree.step(forward):
-            self.notify("No call diverges.", markup=False)
+        node = self.layer_tree.next_call(forward)
+        if node is None:
+            self.tracer_app.say("No call diverges.")
+        elif node == self.layer_tree.selected:
+            self.tracer_app.say("This is the only one.")
+        else:
+            self._jump(node)
+
+    def _follow(self) -> None:
+        """Show what belongs to the selected call."""
+        if self.is_mounted:
+            self.query_one("#crumbs").refresh()
+            self.detail.show_call(self.layer_tree.selected)
+
+    def _sort(self, sort: Sort) -> None:
+        self.layer_tree.sort_by(sort)
+        self._name_panes()
+
+    def _choose_sort(self, name: str) -> None:
+        self._sort(next(sort for sort in SORTS if sort == name))
+
+    def _choose_column(self, name: str) -> None:
+        from tui.menus import toggled_column
+
+        columns = toggled_column(self.session.settings.columns, name)
+        self.session.settings = self.session.settings.with_columns(columns)
+        self.layer_tree.show_columns(columns)
+
+    def _choose_filter(self, name: str) -> None:
+        if name == "text":
+            self._filter_before, self._search_began = self._filter, self.layer_tree.selected
+            self._end_search()
+            self._searched.index  # noqa: B018
+            self.search.open(filters=True, text=self._filter.text)
             return
-        if self.layer_tree.selected == before:
-            self.notify("This is the only one.", markup=False)
-        if not self.layer_tree.display:
-            self._focus(self.layer_tree)
+        wanted = Filter() if name == "none" else self._filter.toggled(name)
+        kept = filters.kept(self.figures, wanted, self._find)
+        if kept is not None and not kept.any():
+            self.tracer_app.say("No call diverges." if name == "diverging" else f"Nothing here: {wanted.words}.")
+            return
+        self._filter = wanted
+        self._apply_filter()
+
+    def _apply_filter(self) -> None:
+        kept = filters.kept(self.figures, self._filter, self._find)
+        self.layer_tree.filter(kept)
+        self._name_panes()
+        if self.search.display and self.search.filters:
+            self.search.say(plural(len(self.figures) if kept is None else int(np.count_nonzero(kept)), "call"))
 
     def _end_search(self) -> None:
-        self.layer_tree.mark(self.layer_tree.hits[:0])
+        self.layer_tree.show_hits(NOTHING)
         typing = self.search.typing
         self.search.close()
         if typing:
@@ -265,37 +402,45 @@ class LayersScreen(Screen[None]):
 
     def _report_hits(self) -> None:
         hits = self.layer_tree.hits
-        places = (hits == self.layer_tree.selected).nonzero()[0]
-        self.search.report(len(hits), int(places[0]) if len(places) else None)
+        self.search.report(len(hits), hits.place_of(self.layer_tree.selected), hits.loosely)
 
-    def _searchable(self) -> Index:
-        """The index of paths and types at once; source lines join it when they have been read."""
-        if self._index is None:
-            self._index = Index(self.figures.paths, self.figures.types)
-            self.run_worker(self._read_sources, thread=True, exit_on_error=False)
-        return self._index
+    def _find(self, query: str) -> Ints:
+        return self._searched.index.find(query).ranked
 
-    def _read_sources(self) -> None:
+    @property
+    def _searched(self) -> Searchable:
+        """The texts to search, made when they are first asked for; source lines join them later."""
+        if self._searchable is None:
+            self._searchable = Searchable(self.figures)
+            self.run_worker(partial(self._read_sources, self._searchable), thread=True, exit_on_error=False)
+        return self._searchable
+
+    def _read_sources(self, searchable: Searchable) -> None:
         worker = get_current_worker()
-        sources: list[str] = []
         try:
-            while len(sources) < len(self.figures) and not worker.is_cancelled:
-                sources += [node.source or "" for node in self.trace.nodes[len(sources) : len(sources) + _CHUNK]]
+            sources = read_sources(self.session.trace, lambda: worker.is_cancelled)
         except TraceFileError as error:
-            self.app.call_from_thread(self.notify, f"No search of source lines: {error}", markup=False)
+            self.app.call_from_thread(self.tracer_app.say, f"No search of source lines: {error}")
             return
-        if not worker.is_cancelled:
-            self.app.call_from_thread(self._add_sources, sources)
+        if sources is not None:
+            self.app.call_from_thread(self._add_sources, searchable, sources)
 
-    def _add_sources(self, sources: list[str]) -> None:
-        self._index = Index(self.figures.paths, self.figures.types, sources)
+    def _add_sources(self, searchable: Searchable, sources: list[str]) -> None:
+        searchable.add_sources(sources)
         if self.search.display and self.search.query_text:
-            self.layer_tree.mark(self._index.find(self.search.query_text))
-            self._report_hits()
+            self.on_search_bar_typed(SearchBar.Typed(self.search.query_text))
 
     def _name_panes(self) -> None:
+        outline, session = self.layer_tree.outline, self.session
         count = len(self.figures.diverging)
-        state = "only diverging" if self.layer_tree.outline.only_diverging else f"{count} diverging"
-        self.layer_tree.border_title = f"Layers   {plural(len(self.figures), 'call')}   {state}"
+        parts = ["Layers", plural(len(self.figures), "call")]
+        parts.append(f"{count} diverging (at least {percentage(session.threshold)} of Σ|leak|)")
+        if self._filter:
+            parts.append(clean(self._filter.words))
+        if outline.flat:
+            parts.append(f"by {'own time' if outline.sort == 'time' else outline.sort}")
+        if session.marks:
+            parts.append(plural(len(session.marks), "mark"))
+        self.layer_tree.border_title = Content("   ".join(parts))
         self.detail.border_title = "Detail"
         self.tokens.border_title = "Tokens"

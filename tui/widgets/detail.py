@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
+from textual.events import Click
+from textual.message import Message
+
 from tracer.errors import TraceFileError
 from tracer.plain import clean
-from tracer.trace import Trace
-from tui.detail_lines import detail_lines
-from tui.figures import Figures
+from tracer.trace import TensorName
+from tui.detail_lines import detail_lines, figure_of, tensor_at
 from tui.format import wrap
+from tui.session import Session
 from tui.theme import Line, Role
 from tui.widgets.lines import LinesView
 
@@ -15,28 +20,45 @@ from tui.widgets.lines import LinesView
 class Detail(LinesView):
     """Reads one call and its edges from the trace when it is told to show it."""
 
-    def __init__(self, trace: Trace, figures: Figures, *, id: str | None = None) -> None:
+    def __init__(self, session: Session, *, id: str | None = None) -> None:
         super().__init__(id=id)
-        self.trace = trace
-        self.figures = figures
-        self.node: int | None = None
-        self._delta = float(trace.delta.sum())
+        self.session = session
+        self._shown: tuple[int, int] | None = None
+
+    @dataclass
+    class TensorWanted(Message):
+        """A tensor's lines were clicked."""
+
+        node: int
+        name: TensorName
+        slot: int
+
+    def on_click(self, event: Click) -> None:
+        """View the tensor that was clicked."""
+        offset = event.get_content_offset(self)
+        tensor = tensor_at(self._lines, offset.y + self.scroll_offset.y) if offset is not None else None
+        if tensor is not None and self._shown is not None:
+            self.post_message(self.TensorWanted(self._shown[0], *tensor))
 
     def show_call(self, node: int) -> None:
         """Show the call with this id; what cannot be read is said in words instead."""
-        if node == self.node:
+        if self._shown == (node, self.session.revision):
             return
-        self.node = node
+        self._shown = (node, self.session.revision)
         if node < 0:
-            self.show(lambda width: _say("No call was recorded.", width, Role.MUTED))
+            empty = not len(self.session.figures)
+            words = "No call was recorded." if empty else "No call is shown: the filter keeps none."
+            self.show(lambda width: _say(words, width, Role.MUTED))
             return
         try:
-            record, edges = self.trace.nodes[node], self.trace.edges(node)
+            record, edges = self.session.trace.nodes[node], self.session.trace.edges(node)
         except TraceFileError as error:
             text = f"This call cannot be read: {error}"
             self.show(lambda width: _say(text, width, Role.WARNING))
             return
-        self.show(lambda width: detail_lines(record, edges, self.figures, self._delta, width))
+        figures, example = self.session.figures, self.session.example
+        delta = figure_of(self.session.trace.delta, example)
+        self.show(lambda width: detail_lines(record, edges, figures, delta, width, example))
 
 
 def _say(text: str, width: int, role: Role) -> list[Line]:

@@ -1,4 +1,4 @@
-"""The last line: the few keys that matter most, as many as fit."""
+"""The last line: the few keys that matter most on this screen, as many as fit."""
 
 from __future__ import annotations
 
@@ -12,18 +12,25 @@ from tui import actions
 class Footer(Widget):
     """Keys and words of the action table; each can be clicked. `quit` and `help` go last when there is little room."""
 
+    def __init__(self, scope: actions.Scope, *, id: str | None = None) -> None:
+        super().__init__(id=id)
+        self.scope = scope
+
     def render(self) -> Content:
         """As many as fit in one line, in the table's order."""
-        shown = [action for action in actions.ACTIONS if action.short]
+        keymap: actions.Keymap = getattr(self.app, "keys", actions.NO_KEYMAP)
+        shown = [
+            (action, actions.shown(actions.keys_of(action, keymap)[:1])) for action in actions.in_footer(self.scope)
+        ]
         essential = ("help", "quit")
-        for action in reversed([each for each in shown if each.name not in essential]):
-            if sum(len(each.keys_shown) + len(each.short) + 4 for each in shown) <= self.size.width:
+        for each in reversed([each for each in shown if each[0].name not in essential]):
+            if sum(len(key) + len(action.short) + 4 for action, key in shown) <= self.size.width:
                 break
-            shown.remove(action)
+            shown.remove(each)
         key_style = Style(bold=True) + (Style() if self.app.no_color else Style.parse("$primary"))
         parts: list[Content | str] = []
-        for action in shown:
+        for action, key in shown:
             click = Style.from_meta({"@click": f"screen.{action.name}"})
-            parts.append(Content.styled(f" {action.keys_shown}", key_style + click))
+            parts.append(Content.styled(f" {key}", key_style + click))
             parts.append(Content.styled(f" {action.short}  ", click))
         return Content.assemble(*parts)

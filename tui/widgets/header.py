@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
+from textual.events import Click
+from textual.message import Message
 from textual.strip import Strip
 from textual.widget import Widget
 
-from tracer.records import Run
-from tracer.verdict import Verdict
-from tui.header_lines import header_lines
+from tui.header_lines import clicked, header_lines
+from tui.session import Session
 from tui.theme import Line
-from tui.widgets.lines import strip_of
+from tui.widgets.lines import look_of, strip_of
 
 SHORT = 16
 
@@ -19,19 +21,33 @@ SHORT = 16
 class Header(Widget):
     """As high as what it says; on a short screen it says less."""
 
-    def __init__(self, run: Run, verdict: Verdict, *, id: str | None = None) -> None:
+    @dataclass
+    class ExampleWanted(Message):
+        """The example was clicked: "previous", "next" or "choose"."""
+
+        which: str
+
+    def __init__(self, session: Session, *, id: str | None = None) -> None:
         super().__init__(id=id)
-        self.run = run
-        self.verdict = verdict
+        self.session = session
         self._lines: Sequence[Line] = ()
 
     def lay_out(self, width: int, height: int) -> None:
         """Take the lines, and with them the height, that suit a screen of this size."""
-        self._lines = header_lines(self.run, self.verdict, width, short=height < SHORT)
+        self._lines = header_lines(
+            self.session.trace.run, self.session.verdict, width, short=height < SHORT, example=self.session.example
+        )
         self.styles.height = len(self._lines)
         self.refresh()
+
+    def on_click(self, event: Click) -> None:
+        """The example that the figures are of can be clicked: the signs beside it step, the words offer all."""
+        offset = event.get_content_offset(self)
+        wanted = clicked(self._lines[offset.y], offset.x) if offset is not None and offset.y < len(self._lines) else ""
+        if wanted:
+            self.post_message(self.ExampleWanted(wanted))
 
     def render_line(self, y: int) -> Strip:
         """The line at this height."""
         cells = self._lines[y] if y < len(self._lines) else ()
-        return strip_of(cells, self.size.width, not self.app.no_color).apply_style(self.rich_style)
+        return strip_of(cells, self.size.width, look_of(self)).apply_style(self.rich_style)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Set
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -15,10 +16,12 @@ from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
 from tui import actions, rows
-from tui.figures import Bools, Figures, Ints
-from tui.outline import Outline
-from tui.theme import cursor_style, style_of
-from tui.widgets.lines import strip_of
+from tui.figures import Bools, Figures
+from tui.outline import Outline, Sort
+from tui.rows import Shape
+from tui.search import NOTHING, Found
+from tui.theme import Line
+from tui.widgets.lines import look_of, strip_of
 
 HEADING = 1
 
@@ -26,6 +29,7 @@ HEADING = 1
 class LayerTree(ScrollView, can_focus=True):
     """Calls as a tree with their figures beside it. The first line is the heading and does not scroll."""
 
+    SCOPE: ClassVar[actions.Scope] = "tree"
     BINDINGS: ClassVar[list[BindingType]] = [*actions.bindings("tree")]
 
     @dataclass
@@ -39,8 +43,21 @@ class LayerTree(ScrollView, can_focus=True):
         self.figures = figures
         self.model = model
         self.outline = Outline(figures)
-        self.hits: Ints = np.zeros(0, dtype=np.int64)
+        self.columns: tuple[str, ...] | None = None
+        self.marks: Set[int] = frozenset()
+        self.hits = NOTHING
         self._is_hit: Bools = np.zeros(len(figures), dtype=np.bool_)
+
+    @dataclass
+    class SortWanted(Message):
+        """A column's title was clicked, or a line of a sorted list was to be shown in the tree."""
+
+        sort: Sort
+
+    @property
+    def shape(self) -> Shape:
+        """Which columns are wanted, and by what the calls are sorted."""
+        return Shape(self.columns, self.outline.sort)
 
     @property
     def selected(self) -> int:
@@ -64,20 +81,53 @@ class LayerTree(ScrollView, can_focus=True):
         else:
             self._move(self.outline.row_of(node) or 0, centre=True)
 
-    def step(self, forward: bool) -> bool:
-        """Go to the next hit of the search or, without a search, to the next divergence; False if there is none."""
-        node = self.outline.next_of(self.hits if len(self.hits) else self.figures.diverging, forward)
-        if node is None:
-            return False
-        self.go_to(node)
-        return True
+    def next_call(self, forward: bool) -> int | None:
+        """The next hit of the search by rank or, without a search, the next divergence; None if there is none."""
+        if not len(self.hits):
+            return self.outline.next_of(self.figures.diverging, forward)
+        ranked = self.hits.ranked
+        place = self.hits.place_of(self.selected)
+        if place is None:
+            return int(ranked[0 if forward else -1])
+        return int(ranked[(place + (1 if forward else -1)) % len(ranked)])
 
-    def mark(self, hits: Ints) -> None:
-        """Underline these calls (sorted ids) and let `step` go from one to the next; none takes the marks away."""
+    def show_figures(self, figures: Figures) -> None:
+        """Show other figures of the same calls; what is open stays open, and the cursor where it is."""
+        if figures is self.figures:
+            return
+        self.figures = figures
+        self.outline.show_figures(figures)
+        self._is_hit = np.zeros(len(figures), dtype=np.bool_)
+        self.hits = self.hits.below(len(figures))
+        self._is_hit[self.hits.ranked] = True
+        self._rebuilt()
+
+    def show_hits(self, hits: Found) -> None:
+        """Underline these calls and let `next_call` go from one to the next; none takes the lines away."""
         self.hits = hits
         self._is_hit[:] = False
-        self._is_hit[hits] = True
+        self._is_hit[hits.ranked] = True
         self.refresh()
+
+    def show_marks(self, marks: Set[int]) -> None:
+        """Mark these calls."""
+        self.marks = marks
+        self.refresh()
+
+    def show_columns(self, columns: tuple[str, ...] | None) -> None:
+        """Show other columns; None for the usual ones."""
+        self.columns = columns
+        self.refresh()
+
+    def sort_by(self, sort: Sort) -> None:
+        """Show the tree, or a list by a figure, the same call selected."""
+        self.outline.sort_by(sort)
+        self._rebuilt()
+
+    def filter(self, kept: Bools | None) -> None:
+        """Show only these calls and what they are in, or all again."""
+        self.outline.filter(kept)
+        self._rebuilt()
 
     def expand_all(self) -> None:
         """Open every call."""
@@ -120,14 +170,18 @@ class LayerTree(ScrollView, can_focus=True):
         self._move(len(self.outline.rows) - 1)
 
     def action_toggle_call(self) -> None:
-        """Open or close the selected call."""
-        if self.figures.has_children(self.selected):
+        """Open or close the selected call; in a sorted list, show it in the tree."""
+        if self.outline.flat:
+            self.post_message(self.SortWanted("order"))
+        elif self.figures.has_children(self.selected):
             self.outline.toggle(self.selected)
             self._rebuilt()
 
     def action_close(self) -> None:
         """Close the selected call, or go to the call around it."""
         node = self.selected
+        if self.outline.flat:
+            return
         if self.figures.has_children(node) and self.outline.expanded[node]:
             self.action_toggle_call()
         elif node >= 0 and self.figures.parent[node] >= 0:
@@ -136,7 +190,7 @@ class LayerTree(ScrollView, can_focus=True):
     def action_open(self) -> None:
         """Open the selected call, or go to the first call inside it."""
         node = self.selected
-        if not self.figures.has_children(node):
+        if self.outline.flat or not self.figures.has_children(node):
             return
         if self.outline.expanded[node]:
             self._move(self.outline.cursor + 1)
@@ -144,9 +198,12 @@ class LayerTree(ScrollView, can_focus=True):
             self.action_toggle_call()
 
     def on_click(self, event: Click) -> None:
-        """Select the line that was clicked; on its marker, or on the line that is selected, open or close it."""
+        """Select the line that was clicked; a click on the selected line opens or closes it, one on a title sorts."""
         offset = event.get_content_offset(self)
-        if offset is None or offset.y < HEADING:
+        if offset is None:
+            return
+        if offset.y < HEADING:
+            self._click_title(offset.x)
             return
         index = offset.y - HEADING + round(self.scroll_y)
         if index >= len(self.outline.rows):
@@ -156,6 +213,12 @@ class LayerTree(ScrollView, can_focus=True):
         if again:
             self.action_toggle_call()
 
+    def _click_title(self, x: int) -> None:
+        """Sort by the column that was clicked; back to the tree by a second click, or one on the tree's own title."""
+        column = rows.column_at(x, self.scrollable_content_region.width, self.shape)
+        wanted = rows.SORTED_BY.get(column or "", "order")
+        self.post_message(self.SortWanted("order" if wanted == self.outline.sort else wanted))
+
     def on_focus(self, event: Focus) -> None:
         """Show that the keys come here."""
         self._refresh_row(self.outline.cursor)
@@ -164,24 +227,33 @@ class LayerTree(ScrollView, can_focus=True):
         """Show that the keys go elsewhere."""
         self._refresh_row(self.outline.cursor)
 
+    def heading(self, width: int) -> Line:
+        """The titles of the columns."""
+        return rows.heading(width, self.shape)
+
+    def line(self, node: int, width: int) -> Line:
+        """The line of a call."""
+        expanded = bool(self.outline.expanded[node])
+        hit, marked = bool(self._is_hit[node]), node in self.marks
+        return rows.row(self.figures, node, expanded, width, hit, self.model, marked, self.shape)
+
     def render_line(self, y: int) -> Strip:
         """The heading, or the line of the call at this height."""
-        colour = not self.app.no_color
+        look = look_of(self)
         width = self.scrollable_content_region.width
         base = self.rich_style
         if y < HEADING:
-            return strip_of(rows.heading(width), self.size.width, colour).apply_style(base)
+            return strip_of(self.heading(width), self.size.width, look).apply_style(base)
         index = y - HEADING + self.scroll_offset.y
         if index >= len(self.outline.rows):
             return Strip.blank(self.size.width, base)
         node = int(self.outline.rows[index])
-        expanded = bool(self.outline.expanded[node])
-        cells = rows.row(self.figures, node, expanded, width, bool(self._is_hit[node]), self.model)
+        cells = self.line(node, width)
         if index != self.outline.cursor:
-            return strip_of(cells, self.size.width, colour).apply_style(base)
-        over = base + cursor_style(self.has_focus, colour)
-        drop_dim = not colour and self.has_focus
-        segments = [Segment(text, (style_of(role, colour) if not drop_dim else None)) for text, role in cells]
+            return strip_of(cells, self.size.width, look).apply_style(base)
+        over = base + look.over(self.has_focus)
+        drop_dim = not look.colour and self.has_focus
+        segments = [Segment(text, (look.style(role) if not drop_dim else None)) for text, role in cells]
         return Strip(segments).adjust_cell_length(self.size.width).apply_style(over)
 
     @property

@@ -11,22 +11,31 @@ from textual.events import Resize
 from textual.geometry import Size
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
+from textual.widget import Widget
 
 from tui import actions
-from tui.theme import Cell, Line, style_of
+from tui.palettes import DARK, Look
+from tui.theme import Cell, Line
 
 Lines = Sequence[Line]
 
 
-def strip_of(cells: Sequence[Cell], width: int, colour: bool) -> Strip:
+def look_of(widget: Widget) -> Look:
+    """The theme in use."""
+    look: Look = getattr(widget.app, "look", DARK)
+    return look
+
+
+def strip_of(cells: Sequence[Cell], width: int, look: Look) -> Strip:
     """The cells as a strip of exactly `width`, on the widget's own background."""
-    segments = [Segment(text, style_of(role, colour)) for text, role in cells if text]
+    segments = [Segment(text, look.style(role)) for text, role in cells if text]
     return Strip(segments).adjust_cell_length(max(width, 0))
 
 
 class LinesView(ScrollView, can_focus=True):
     """Shows what a function of the width gives back; asks it again when the width changes."""
 
+    SCOPE: ClassVar[actions.Scope] = "pane"
     BINDINGS: ClassVar[list[BindingType]] = [*actions.bindings("pane")]
     LEAST_WIDTH = 1
 
@@ -58,7 +67,7 @@ class LinesView(ScrollView, can_focus=True):
         width = self.size.width
         index = y + down
         cells: Line = self._lines[index] if 0 <= index < len(self._lines) else ()
-        strip = strip_of(cells, max(width, self.virtual_size.width), not self.app.no_color)
+        strip = strip_of(cells, max(width, self.virtual_size.width), look_of(self))
         return strip.crop(across, across + width).apply_style(self.rich_style)
 
     def _lay_out(self) -> None:

@@ -29,6 +29,9 @@ class SearchBar(Horizontal):
     class Ended(Message):
         """Esc while typing: the search is over, and the cursor goes back to where it began."""
 
+    filters = False
+    """Whether what is typed filters the tree, instead of being searched."""
+
     def compose(self) -> ComposeResult:
         """The slash, the query, and the count."""
         yield Label("/", id="slash")
@@ -47,27 +50,31 @@ class SearchBar(Horizontal):
         """The query as it stands."""
         return self._input.value
 
-    def open(self) -> None:
-        """Show the line, empty, and take the keys."""
+    def open(self, filters: bool = False, text: str = "") -> None:
+        """Show the line and take the keys, to search, or to filter by what is typed."""
+        self.filters = filters
         self.display = True
+        self.query_one("#slash", Label).update(Content("only" if filters else "/"))
         with self._input.prevent(Input.Changed):
-            self._input.value = ""
-        self.say("")
+            self._input.value = text
+        self.say("Enter keeps, Esc gives up" if filters else "")
         self._input.focus()
 
     def close(self) -> None:
         """Out of sight."""
         self.display = False
 
-    def report(self, hits: int, place: int | None) -> None:
-        """Say how many calls were found and which of them the cursor is on (from 0)."""
+    def report(self, hits: int, place: int | None, loosely: bool = False) -> None:
+        """Say how many calls were found and which of them, by rank, the cursor is on (from 0)."""
         if not self._input.value.strip():
             self.say("Esc ends")
         elif not hits:
             self.say("nothing found   Esc ends")
         else:
             where = "" if place is None else f"{place + 1} of "
-            self.say(f"{where}{plural(hits, 'hit')}   " + ("Enter keeps, " if self.typing else "n N, ") + "Esc ends")
+            like = "  not as written" if loosely else ""
+            keys = "Enter keeps, Esc ends" if self.typing else "n N, Esc ends"
+            self.say(f"{where}{plural(hits, 'hit')}{like}   {keys}")
 
     def say(self, text: str) -> None:
         """Show a text of our own beside the query."""

@@ -12,4 +12,11 @@ class Tokens(LinesView):
 
     def __init__(self, run: Run, *, id: str | None = None) -> None:
         super().__init__(id=id)
-        self.show(lambda width: token_lines(run, width))
+        self._run: Run | None = None
+        self.show_run(run)
+
+    def show_run(self, run: Run) -> None:
+        """Show the panel of another run, or of this one when it is complete."""
+        if run is not self._run:
+            self._run = run
+            self.show(lambda width: token_lines(run, width))

@@ -1,0 +1,206 @@
+"""What every screen of a trace has: header, tabs, footer, and the actions that work everywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, cast
+
+from textual.app import ComposeResult
+from textual.binding import BindingType
+from textual.containers import Container
+from textual.events import Resize, ScreenResume
+from textual.screen import Screen
+
+from tui import actions
+from tui.exporting import stem_of, write_new, write_report
+from tui.session import Session
+from tui.widgets.footer import Footer
+from tui.widgets.header import SHORT, Header
+from tui.widgets.hint import Hint
+from tui.widgets.tabs import Tabs
+
+if TYPE_CHECKING:
+    from tui.app import TracerApp
+    from tui.menus import Item
+
+
+class TraceScreen(Screen[None]):
+    """A screen on the session. A subclass names its scope, composes its body and shows the session.
+
+    `SCOPE` is its own part of the table of actions; `BINDINGS` of a subclass are `actions.bindings(SCOPE)`. The body
+    lies between tabs and footer. `refresh_session` is called when the screen comes up and the session's example,
+    threshold or trace is no longer what it last showed.
+    """
+
+    NAME: ClassVar[str] = ""
+    SCOPE: ClassVar[actions.Scope] = "screen"
+    BINDINGS: ClassVar[list[BindingType]] = [*actions.bindings("screen")]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._shown_revision = -1
+
+    @property
+    def tracer_app(self) -> TracerApp:
+        """The application, by its type."""
+        return cast("TracerApp", self.app)
+
+    @property
+    def session(self) -> Session:
+        """What all screens share."""
+        return self.tracer_app.session
+
+    def compose(self) -> ComposeResult:
+        """Header, tabs, body, footer."""
+        yield Header(self.session, id="header")
+        yield Tabs(self.NAME, id="tabs")
+        with Container(id="body"):
+            yield from self.compose_body()
+        yield from self.compose_below()
+        if self.session.settings.first_start:
+            yield Hint(id="first")
+        yield Footer(self.SCOPE, id="footer")
+
+    def compose_body(self) -> ComposeResult:
+        """The screen's own panes."""
+        yield from ()
+
+    def compose_below(self) -> ComposeResult:
+        """What lies between the body and the footer."""
+        yield from ()
+
+    def refresh_session(self) -> None:
+        """Show the session as it is now."""
+
+    def session_changed(self) -> None:
+        """Show another example, threshold or trace, unless this is what is shown."""
+        if self._shown_revision != self.session.revision and self.is_mounted:
+            self._shown_revision = self.session.revision
+            self.lay_out_header()
+            self.refresh_session()
+
+    def on_mount(self) -> None:
+        """Show the session for the first time."""
+        self.session_changed()
+
+    def on_screen_resume(self, event: ScreenResume) -> None:
+        """Catch up with what has changed meanwhile."""
+        self.session_changed()
+
+    def on_resize(self, event: Resize) -> None:
+        """Give the header the room it needs at this size."""
+        self.lay_out_header()
+
+    def lay_out_header(self) -> None:
+        """Lay header and tabs out for this size; the tabs go on a short screen, their keys stay."""
+        width, height = self.app.size
+        self.query_one("#header", Header).lay_out(width, height)
+        self.query_one("#tabs", Tabs).display = height >= SHORT
+
+    def on_header_example_wanted(self, event: Header.ExampleWanted) -> None:
+        """Another example, or the list of them."""
+        if event.which == "choose":
+            self.action_choose_example()
+        else:
+            self.action_example(1 if event.which == "next" else -1)
+
+    def action_show(self, name: str) -> None:
+        """Show another screen."""
+        self.tracer_app.show_screen(name)
+
+    def action_example(self, step: int) -> None:
+        """The next example, or the one before."""
+        if self.session.trace.run.examples <= 1:
+            self.tracer_app.say("This trace has one example.")
+            return
+        self.session.step_example(step)
+        self.tracer_app.session_changed()
+
+    def action_back(self) -> None:
+        """The call that was selected before the last jump."""
+        self.tracer_app.travel(forward=False)
+
+    def action_forward(self) -> None:
+        """The call that was left by going back."""
+        self.tracer_app.travel(forward=True)
+
+    def action_choose_example(self) -> None:
+        """Offer the examples, with their deltas."""
+        run = self.session.trace.run
+        if run.examples <= 1:
+            self.tracer_app.say("This trace has one example.")
+            return
+        from tui.menus import example_items
+
+        heading = "delta, and its share of f(x)-f(x')"
+        items = partial(example_items, run, self.session.example)
+        self.offer("Example", items, self._choose_example, heading=heading)
+
+    def action_copy(self, what: str) -> None:
+        """Copy what this screen has to copy: a path, or a number."""
+        path, number = self.copyable()
+        text = path if what == "path" else number
+        if not text:
+            self.tracer_app.say("There is nothing to copy here.")
+            return
+        self.tracer_app.copy(text)
+
+    def copyable(self) -> tuple[str, str]:
+        """A path and a number for the clipboard, "" for none: here those of the selected call."""
+        session = self.session
+        if session.node < 0:
+            return "", ""
+        return session.figures.paths[session.node], repr(float(session.figures.self_leak[session.node]))
+
+    def action_theme(self) -> None:
+        """Offer the themes."""
+        from tui.menus import theme_items
+
+        self.offer("Theme", partial(theme_items, self.tracer_app.look.name), self.tracer_app.use_theme)
+
+    def action_screenshot(self) -> None:
+        """Write a picture of the screen to a file."""
+        name = f"{stem_of(self.session.trace)}-{self.NAME or 'screen'}"
+        self.tracer_app.say(write_new(Path.cwd(), name, ".svg", self.app.export_screenshot(title=self.app.title)))
+
+    def action_report(self) -> None:
+        """Write the report to a file."""
+        self.tracer_app.say(write_report(Path.cwd(), self.session.trace, self.session.example))
+
+    def action_leave(self) -> None:
+        """Go back to the list of traces, if the trace was opened from one."""
+        self.tracer_app.leave_trace()
+
+    def action_redraw(self) -> None:
+        """Paint everything again."""
+        self.tracer_app.action_redraw()
+
+    def action_help(self) -> None:
+        """Show the help on this screen and on the pane that has the keys."""
+        from tui.screens.help import HelpScreen
+
+        pane: actions.Scope | None = getattr(self.focused, "SCOPE", None)
+        self.app.push_screen(HelpScreen(self.SCOPE, pane))
+
+    def offer(
+        self,
+        title: str,
+        items: Callable[[], Sequence[Item]],
+        choose: Callable[[str], None],
+        stays: bool = False,
+        heading: str = "",
+    ) -> None:
+        """Open a menu; `choose` is given the value of what is chosen."""
+        from tui.screens.menu import MenuScreen
+
+        self.app.push_screen(MenuScreen(title, items, choose, stays, heading))
+
+    def _choose_example(self, name: str) -> None:
+        self.session.set_example(None if name == "all" else int(name))
+        self.tracer_app.session_changed()
+
+    async def action_quit(self) -> None:
+        """Leave."""
+        self.app.exit()

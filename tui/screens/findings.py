@@ -1,0 +1,71 @@
+"""The diagnosis: a list of findings, causes before what they cause, and the selected one in full."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from textual.binding import BindingType
+
+from tracer.plain import clean
+from tui import actions, finding_lines
+from tui.finding_lines import Entry
+from tui.format import plural
+from tui.screens.list_screen import ListScreen
+from tui.theme import Line
+from tui.widgets.choices import Choices
+
+
+class FindingsScreen(ListScreen):
+    """The findings over the selected one."""
+
+    NAME = "findings"
+    SCOPE = "findings"
+    BINDINGS: ClassVar[list[BindingType]] = [*actions.bindings("findings")]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._entries: tuple[Entry, ...] = ()
+
+    def refresh_session(self) -> None:
+        """Show the findings of the session."""
+        session = self.session
+        self._entries = entries = finding_lines.entries(session.findings)
+        run, verdict, problem = session.trace.run, session.verdict, session.findings_problem
+        if not entries:
+            self.show_nothing(lambda width: finding_lines.nothing_lines(run, verdict, problem, width))
+            return
+        self.show_list(
+            f"Findings   {plural(len(entries), 'finding')}, worst first",
+            "Finding",
+            len(entries),
+            finding_lines.heading,
+            lambda index, width: finding_lines.row(entries[index], width),
+        )
+
+    def lines_of(self, index: int, width: int) -> list[Line]:
+        """The finding in full."""
+        session = self.session
+        delta = float(session.trace.run.delta.sum())  # what was measured after is a sum over the examples as well
+        return finding_lines.finding_lines(self._entries[index].finding, session.figures, delta, width)
+
+    def on_choices_chosen(self, event: Choices.Chosen) -> None:
+        """Go to the call of a finding that was clicked."""
+        self.action_open_call()
+
+    def copyable(self) -> tuple[str, str]:
+        """The path of the call to look at first, and the finding's share of all leaks."""
+        if not self._entries:
+            return "", ""
+        finding = self._entries[self.choices.cursor].finding
+        return clean(finding.path), repr(finding.share)
+
+    def action_open_call(self) -> None:
+        """Show the call to look at first in Layers."""
+        if not self._entries:
+            self.tracer_app.say("There is no finding.")
+            return
+        node = self._entries[self.choices.cursor].finding.node
+        if node is None:
+            self.tracer_app.say("This finding is about the whole run, not about one call.")
+        else:
+            self.tracer_app.go_to(node)

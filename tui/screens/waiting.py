@@ -1,0 +1,74 @@
+"""What is seen until a recording has a trace to show: what it says meanwhile."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar, cast
+
+from textual.app import ComposeResult
+from textual.binding import BindingType
+from textual.screen import Screen
+
+from tracer.plain import clean
+from tui import actions
+from tui.format import wrap
+from tui.theme import Line, Role
+from tui.widgets.footer import Footer
+from tui.widgets.lines import LinesView
+from tui.widgets.note import Note
+
+if TYPE_CHECKING:
+    from tui.app import TracerApp
+    from tui.recording import Recording
+
+_SECONDS = 0.2
+
+
+def waiting_lines(lines: list[str], width: int) -> list[Line]:
+    """What the recording has said, the latest line first and strong."""
+    said: list[Line] = []
+    for index, line in enumerate(reversed(lines)):
+        said += [[(part, Role.MUTED if index else Role.STRONG)] for part in wrap(line, width)]
+    return said or [[("The recording starts.", Role.STRONG)]]
+
+
+class WaitingScreen(Screen[None]):
+    """Goes as soon as there is a trace; `q` ends the recording as well."""
+
+    SCOPE: ClassVar[actions.Scope] = "waiting"
+    BINDINGS: ClassVar[list[BindingType]] = [*actions.bindings("waiting")]
+
+    def __init__(self, recording: Recording) -> None:
+        super().__init__()
+        self._recording = recording
+        self._said = -1
+
+    def compose(self) -> ComposeResult:
+        """What is waited for, what was said, the keys."""
+        yield Note(2, id="waiting-title")
+        yield LinesView(id="waiting-lines")
+        yield Footer(self.SCOPE, id="footer")
+
+    def on_mount(self) -> None:
+        """Say what is waited for, and look for new lines now and then."""
+        title = f"Waiting for {clean(str(self._recording.path))}"
+        self.query_one("#waiting-title", Note).show(
+            lambda width: [[(part, Role.TITLE)] for part in wrap(title, width)]
+        )
+        self._look()
+        self.set_interval(_SECONDS, self._look)
+
+    def action_help(self) -> None:
+        """Show the help."""
+        from tui.screens.help import HelpScreen
+
+        self.app.push_screen(HelpScreen(self.SCOPE))
+
+    async def action_quit(self) -> None:
+        """Leave, and end the recording."""
+        cast("TracerApp", self.app).exit()
+
+    def _look(self) -> None:
+        if self._said != self._recording.said:
+            self._said = self._recording.said
+            lines = list(self._recording.lines)
+            self.query_one("#waiting-lines", LinesView).show(lambda width: waiting_lines(lines, width))
