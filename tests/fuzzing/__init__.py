@@ -1,0 +1,1 @@
+"""Fuzzing of trace files: `python -m tests.fuzzing --files 10000 --seed 0`."""
