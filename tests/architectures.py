@@ -226,20 +226,24 @@ ARCHITECTURES: dict[str, Architecture] = {
 
 
 class Named(nn.Module):
-    """A model whose first argument is passed under a name, with further named arguments fixed."""
+    """A model whose first argument is passed under a name, with further named arguments fixed, in all rows alike."""
 
     def __init__(self, model: nn.Module, name: str, extra: dict[str, Any]) -> None:
         super().__init__()
         self.model, self.name, self.extra = model, name, extra
 
     def forward(self, value: Tensor) -> Any:
-        extra = {key: item[: value.shape[0]] if isinstance(item, Tensor) else item for key, item in self.extra.items()}
+        rows = value.shape[0]
+        extra = {
+            key: item[:1].expand(rows, *item.shape[1:]) if isinstance(item, Tensor) else item
+            for key, item in self.extra.items()
+        }
         return self.model(**{self.name: value}, **extra)
 
 
-def pair_for(architecture: Architecture, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+def pair_for(architecture: Architecture, dtype: torch.dtype, seed: int = 1) -> tuple[Tensor, Tensor]:
     """An input and a reference of the architecture."""
-    generator = torch.Generator().manual_seed(1)
+    generator = torch.Generator().manual_seed(seed)
     shape = architecture.inputs[1]
     x, x_ref = (torch.randn(shape, generator=generator, dtype=torch.float64) for _ in range(2))
     return x.to(dtype), (0.3 * x_ref).to(dtype)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import pty
@@ -138,7 +139,8 @@ def test_view_without_a_terminal_prints_the_report(file: Path, capsys: pytest.Ca
 @pytest.mark.parametrize(("term", "shown"), [("xterm-256color", True), ("dumb", False)])
 def test_view_on_a_terminal_runs_the_ui(file: Path, tmp_path: Path, term: str, shown: bool) -> None:
     code = (
-        "import sys, types; app = types.ModuleType('tui.app'); app.run = lambda path: print('UI on', path);"
+        "import sys, types; app = types.ModuleType('tui.app');"
+        "app.run = lambda path, *more, **how: print('UI on', path);"
         "sys.modules['tui.app'] = app; import tui; tui.app = app;"
         f"from tracer.cli import main; sys.exit(main(['view', {str(file)!r}]))"
     )
@@ -184,3 +186,16 @@ def test_the_trace_file_is_named_after_the_model() -> None:
         "org/name": "name.dltrace", "a b/c:d": "c-d.dltrace", "./models/x/": "x.dltrace", "..name..": "name.dltrace",
     }  # fmt: skip
     assert subject_options.kinds("gelu, softmax") == ("gelu", "softmax")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"), [("0", 0), ("1000", 1000), ("500k", 500_000), ("1.5M", 1_500_000), ("2 GB", 2_000_000_000)]
+)
+def test_sizes_have_units(text: str, expected: int) -> None:
+    assert trace_command.size(text) == expected
+
+
+@pytest.mark.parametrize("text", ["", "M", "-1", "5 miles", "1e9"])
+def test_what_is_no_size_is_one_clear_line(text: str) -> None:
+    with pytest.raises(argparse.ArgumentTypeError, match="is no size: expected a number of bytes, such as 500M or 2G"):
+        trace_command.size(text)

@@ -373,6 +373,10 @@ def test_the_first_value_that_differs_is_found(
 def test_one_example_is_compared_by_its_own_leaks(runs: dict[str, Trace]) -> None:
     parts = [compare(runs["captum"], runs["exact"], example).difference for example in range(2)]
     assert sum(parts) == pytest.approx(compare(runs["captum"], runs["exact"]).difference, abs=1e-12)
+    run = runs["captum"].run
+    changes = np.abs(run.output - run.output_reference)
+    tolerances = [compare(runs["captum"], runs["exact"], example).tolerance for example in (0, 1, None)]
+    assert tolerances == pytest.approx([*(1e-3 * changes), 1e-3 * changes.sum()])
     with pytest.raises(InputError, match="no example 2"):
         compare(runs["captum"], runs["exact"], 2)
 

@@ -24,6 +24,8 @@ from tests.fuzzing.seeds import seeds
 from tests.synthetic import synthetic_run, write_synthetic
 from tests.test_trace import changed
 from tracer.bounded import BoundedQueries
+from tracer.compare import compare
+from tracer.diagnose import diagnose
 from tracer.errors import InputError, TraceFileError
 from tracer.report_text import report_text
 from tracer.store import TraceWriter
@@ -259,6 +261,24 @@ def read_parts(path: Path) -> None:
         assert trace.leaks(0) and list(trace.nodes) and trace.counterfactuals
         for node in trace.nodes:
             trace.edges(node)
+
+
+@pytest.mark.parametrize(
+    ("cell", "view"),
+    [
+        ("node SET largest_secant", diagnose),
+        ("node SET small_differences", diagnose),
+        ("edge SET value_mean", lambda trace: compare(trace, trace)),
+    ],
+)
+def test_views_refuse_figures_that_are_no_numbers(
+    file: Path, tmp_path: Path, cell: str, view: Callable[[Trace], object]
+) -> None:
+    statement = f"UPDATE {cell} = char(27) || hex(zeroblob(9999))"
+    with open_trace(changed(file, tmp_path / "bad.dltrace", statement)) as trace:
+        with pytest.raises(TraceFileError, match=r"bad\.dltrace is damaged or cut short \(.*\): record") as error:
+            view(trace)
+        assert len(str(error.value)) < 500 and str(error.value).isprintable()
 
 
 def test_a_node_says_of_itself_what_the_tree_says(file: Path, tmp_path: Path) -> None:

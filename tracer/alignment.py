@@ -32,13 +32,12 @@ def align(a: Columns, b: Columns) -> Alignment:
     shared = np.flatnonzero(in_b >= 0)
     in_a[in_b[shared]] = shared
     only_b = np.flatnonzero(in_a < 0)
-    position, depth = _places(a, b, in_a, only_b)
+    position = _places(a, b, in_a, only_b)
     order_a = np.arange(len(a.parent))
-    none_a, none_b = np.zeros_like(order_a), np.zeros_like(only_b)
-    # A call of B alone goes before the call of A at its position; of several there the deeper first, as it ends first.
-    keys = ((none_a, only_b), (none_a, -depth), (none_a + 1, none_b), (order_a, position))
-    rows = np.lexsort([np.concatenate(key) for key in keys])
-    ids_a = np.concatenate((order_a, none_b - 1))[rows]
+    # Calls of B alone go before the call of A at their position, in B's order: what is deeper is there earlier too.
+    late = np.full_like(order_a, len(b.parent))
+    rows = np.lexsort((np.concatenate((late, only_b)), np.concatenate((order_a, position))))
+    ids_a = np.concatenate((order_a, np.full_like(only_b, -1)))[rows]
     ids_b = np.concatenate((in_b, only_b))[rows]
     return Alignment(ids_a, ids_b, *_tree(a, b, ids_a, ids_b))
 
@@ -94,12 +93,11 @@ def _does(columns: Columns, node: int) -> str:
     return columns.types[node].replace("_", "").lower()
 
 
-def _places(a: Columns, b: Columns, in_a: Ints, only_b: Ints) -> tuple[Ints, Ints]:
-    """For each call that only B has: the call of A that it goes before, and the depth of the outermost call around it
-    that only B has."""
-    position, depth = np.empty_like(only_b), np.empty_like(only_b)
+def _places(a: Columns, b: Columns, in_a: Ints, only_b: Ints) -> Ints:
+    """For each call that only B has: the call of A that it goes before."""
+    position = np.empty_like(only_b)
     if not len(only_b):
-        return position, depth
+        return position
     end_a = a.end.tolist()
     resume: dict[int, int] = {}  # where in A the next child of a call of B goes
     outermost = end = -1
@@ -110,9 +108,9 @@ def _places(a: Columns, b: Columns, in_a: Ints, only_b: Ints) -> tuple[Ints, Int
             continue
         if node >= end:
             outermost, end = node, int(b.end[node])
-        position[found], depth[found] = resume[int(b.parent[outermost])], b.depth[outermost]
+        position[found] = resume[int(b.parent[outermost])]
         found += 1
-    return position, depth
+    return position
 
 
 def _tree(a: Columns, b: Columns, ids_a: Ints, ids_b: Ints) -> tuple[Ints, Ints, Ints]:

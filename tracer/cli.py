@@ -39,6 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with suppress(AttributeError, OSError):  # a stream that a test or a host put in place may not have it
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     options = parser().parse_args(arguments)
+    options.arguments = tuple(sys.argv[1:] if arguments is None else arguments)
     try:
         code: int | None = options.run(options)
         sys.stdout.flush()

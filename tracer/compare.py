@@ -10,7 +10,8 @@ import numpy.typing as npt
 
 from tracer.alignment import Alignment, align
 from tracer.columns import Ints
-from tracer.errors import InputError, TraceFileError
+from tracer.errors import InputError
+from tracer.opening import damaged
 from tracer.plain import clean
 from tracer.records import Floats
 from tracer.trace import Trace
@@ -162,9 +163,7 @@ def _output_figures(trace: Trace) -> npt.NDArray[np.float64]:
         # Several times faster than np.array, which matters for 100 000 calls.
         table = np.fromiter(chain.from_iterable(trace.query(_OUTPUTS)), dtype=np.float64).reshape(-1, 7)
     except (ValueError, TypeError) as error:
-        raise TraceFileError(
-            f"{trace.path or 'the trace'} is damaged (a figure is no number): record it again"
-        ) from error
+        raise damaged(trace.path, error) from error
     table = table[table[:, 0] < figures.shape[2]]
     figures[:, :, table[:, 0].astype(np.int64)] = table[:, 1:].T.reshape(2, 3, -1)
     return figures

@@ -160,7 +160,9 @@ def _record_rulebook(model: nn.Module, request: _Request, rulebook: Rulebook, me
         except (Exception, KeyboardInterrupt) as error:
             trace = None
             observation = observer.abandoned()
-            if observation is not None:
+            if observation is None:  # nothing was recorded
+                recording.discard()
+            else:
                 trace = recording.finish(observation, Outcome(status="failed", message=said(error)))
             if isinstance(error, KeyboardInterrupt):
                 raise

@@ -134,25 +134,26 @@ class Recording:
         ledger = Ledger(observation, writer if capture == "tensors" else None, outcome.output)
         output, output_reference = ledger.output
         delta = ledger.delta if outcome.delta is None else outcome.delta
-        captum = self.method == "captum"
-        hooks = hook_report(observation, installed_versions().get("captum", "")) if captum else None
         attributions = outcome.attributions or ledger.attributions
-        if outcome.panel_maker is not None and outcome.status == "complete":
-            panel = outcome.panel_maker(attributions, delta, hooks)
-        else:
-            panel = Panel(hooks=hooks)
         run = replace(
-            self._head(observation.examples), status=outcome.status, message=outcome.message, seconds=seconds,
-            output=output, output_reference=output_reference, delta=np.asarray(delta, dtype=np.float64), panel=panel,
+            self._head(observation.examples), seconds=seconds, output=output, output_reference=output_reference,
+            delta=np.asarray(delta, dtype=np.float64),
         )  # fmt: skip
         writer.begin(run)
         for node, edges in ledger.rows():
             writer.add(node, edges)
-        writer.add_notes(list(_notes(observation, outcome, self.paths, ledger.delta)))
         measure = Measure(observation, writer)
         refs = [measure.store(as_array(tensor)) for tensor in attributions]
         writer.set_attributions([ref for ref in refs if ref is not None])
-        writer.finish(run)
+        writer.commit()  # the ledger is safe, and seen, while the panel and the probe run the model again
+        captum = self.method == "captum"
+        hooks = hook_report(observation, installed_versions().get("captum", "")) if captum else None
+        if outcome.panel_maker is not None and outcome.status == "complete":
+            panel = outcome.panel_maker(attributions, delta, hooks)
+        else:
+            panel = Panel(hooks=hooks)
+        writer.add_notes(list(_notes(observation, outcome, self.paths, ledger.delta)))
+        writer.finish(replace(run, status=outcome.status, message=outcome.message, panel=panel))
         return writer.trace()
 
     def _head(self, examples: int) -> Run:

@@ -144,6 +144,7 @@ class TraceWriter:
         self._flush()
         with self._errors():
             self._commit()
+        self._settling = False
 
     def trace(self) -> Trace:
         """What was written so far, opened for reading. In memory, the trace takes the database over."""

@@ -275,7 +275,7 @@ def run_folder(folder: Path, served: bool = False) -> None:
 
 
 def run_recording(command: Sequence[str], path: Path) -> Recording:
-    """Run `command`, which records into the file `path`, and show the trace as it grows; the recording, which has ended.
+    """Run `command`, which records into the file `path`, and show its trace as it grows; the recording, once ended.
 
     It ends with the view: KeyboardInterrupt where it was not done, TracerError where it failed.
     """

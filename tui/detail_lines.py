@@ -37,6 +37,8 @@ def detail_lines(
     lines += _leaks(node, figures, delta, width, example)
     if not edges:
         lines += [[], [("No tensors were recorded for this call.", Role.MUTED)]]
+    if example is not None:
+        lines += [[], *_all_examples(width)]
     for edge in edges:
         lines += [[], *_edge(edge, width, example)]
     return lines
@@ -72,6 +74,11 @@ def _what(node: Node, figures: Figures, width: int) -> list[Line]:
     source = clean(node.source) if node.source else ""
     lines.append([(shorten(source, width), Role.ACCENT)] if source else [("no source line", Role.FAINT)])
     return lines
+
+
+def _all_examples(width: int) -> list[Line]:
+    text = "Leaks and flows are of this example. Gain, secant, counts and the figures of tensors are over all examples."
+    return [[(line, Role.FAINT)] for line in wrap(text, width)]
 
 
 def figure_of(values: Floats, example: int | None) -> float:

@@ -101,7 +101,7 @@ def derive(
 
     severity = np.zeros(len(magnitude), dtype=np.uint8)
     severity[finite & (magnitude >= threshold) & (magnitude > 0)] = Severity.DIVERGING
-    severity[(severity == Severity.DIVERGING) & (share >= max(LARGE_SHARE, diverging_share))] = Severity.LARGE
+    severity[(severity == Severity.DIVERGING) & (share >= LARGE_SHARE)] = Severity.LARGE
     bad = ~finite if complete else np.isinf(magnitude)
     severity[bad] = Severity.NONFINITE
     share[~finite & ~bad] = np.nan

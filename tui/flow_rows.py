@@ -172,7 +172,8 @@ def row(flow: FlowTable, given: Layout, index: int, first: int, column: int | No
 
 def sums(flow: FlowTable, given: Layout, first: int) -> Line:
     """The last line: what each column sums to."""
-    total = math.nan if np.isnan(flow.column_sums).any() else float(flow.row_sums[~flow.empty].sum())
+    with np.errstate(invalid="ignore"):
+        total = float(flow.row_sums[~flow.empty].sum())
     cells: list[Cell] = [(fit("column sum" if given.name > 10 else "sum", given.name), Role.TITLE)]
     if given.sum:
         cells.append((fit(_sum(total), given.sum, right=True), Role.MUTED))

@@ -44,7 +44,7 @@ class _Column:
 
 
 _COLUMNS = (
-    _Column("relative", "relative", 12, right=True),
+    _Column("relative", "relative", 15, right=True),
     _Column("delta", "delta", 11, right=True),
     _Column("status", "status", 9),
     _Column("method", "method, variant", 26),
@@ -122,7 +122,7 @@ def row(entry: Entry, width: int, marks: Collection[Path] = ()) -> Line:
     ]
     if entry.problem:
         rest = sum(column.width + 1 for column in columns)
-        return [*cells, (" " + fit(_reason(entry), rest - 1), Role.WARNING)] if rest else cells
+        return [*cells, (" " + fit(entry.reason, rest - 1), Role.WARNING)] if rest else cells
     for column in columns:
         text, kind = _cell(entry, column.name, role)
         cells.append((" " + fit(text, column.width, column.right), kind))
@@ -146,7 +146,7 @@ def entry_lines(entry: Entry, width: int) -> list[Line]:
         method_words(entry),
         clean(entry.message, 200),
     ]
-    return [*lines, *([(part, Role.TEXT)] for part in wrap("   ".join(fact for fact in facts if fact), width))]
+    return [*lines, *([(part, Role.TEXT)] for part in wrap("; ".join(fact for fact in facts if fact), width))]
 
 
 def summary(entries: Sequence[Entry], folder: str, marks: int) -> str:
@@ -158,11 +158,6 @@ def summary(entries: Sequence[Entry], folder: str, marks: int) -> str:
     if marks:
         parts.append(plural(marks, "mark"))
     return "   ".join(parts)
-
-
-def _reason(entry: Entry) -> str:
-    """The problem without the file's name in front, which stands beside it."""
-    return entry.problem.removeprefix(f"{clean(str(entry.path))} ")
 
 
 def _cell(entry: Entry, name: Sort, sign: Role) -> tuple[str, Role]:

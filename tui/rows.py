@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -190,7 +191,8 @@ def _column_cells(figures: Figures, node: int, column: Column, severity: Severit
     leak = float(figures.leak[node])
     inside = Severity(int(figures.subtree_severity[node]))
     if column.name == "bar":
-        left, right = signed_bar(leak, figures.largest_leak, column.width, thin=figures.has_children(node))
+        known = 0.0 if _unknown(leak, inside) else leak
+        left, right = signed_bar(known, figures.largest_leak, column.width, thin=figures.has_children(node))
         return [(" " + left, Role.NEGATIVE), ("│", Role.FAINT), (right, Role.POSITIVE)]
     if column.name == "leak":
         return [(_figure(leak, column, inside), Role.TEXT if severity else Role.MUTED)]
@@ -207,5 +209,12 @@ def _column_cells(figures: Figures, node: int, column: Column, severity: Severit
     return [(" " + fit(clean(figures.types[node]), column.width), Role.MUTED)]
 
 
+def _unknown(value: float, severity: Severity) -> bool:
+    """Whether a figure is not known yet, as in a run that is being recorded: NaN that is no divergence."""
+    return math.isnan(value) and severity is Severity.QUIET
+
+
 def _figure(value: float, column: Column, severity: Severity) -> str:
+    if _unknown(value, severity):
+        return " " + fit("-", column.width, right=True)
     return " " + fit(number(value, signed=True, digits=4 if severity else 2), column.width, right=True)

@@ -57,18 +57,18 @@ class Settings:
 
 def load(environment: Mapping[str, str] = os.environ) -> Settings:
     """The settings of this user. What the state file remembers goes before the theme of the config file."""
-    config_file = folder(environment, "XDG_CONFIG_HOME", ".config") / "config.toml"
+    file = config_file(environment)
     state_file = folder(environment, "XDG_STATE_HOME", ".local/state") / "state.json"
-    config, problems = read_config(config_file)
-    keys, more = _keys(config.get("keys", {}), config_file)
+    config, problems = read_config(file)
+    keys, more = _keys(config.get("keys", {}), file)
     problems += more
     theme = config.get("theme", "dark")
     if not isinstance(theme, str):
-        problems.append(f"{config_file}: theme is no text: it is left out")
+        problems.append(f"{file}: theme is no text: it is left out")
         theme = "dark"
     unknown = sorted(set(config) - {"keys", "theme"})
     if unknown:
-        problems.append(f"{config_file}: unknown entry {clean(unknown[0], 40)!r}: there are theme and [keys]")
+        problems.append(f"{file}: unknown entry {clean(unknown[0], 40)!r}: there are theme and [keys]")
     state = read_state(state_file)
     columns = state.get("columns")
     known = isinstance(columns, list) and all(isinstance(name, str) for name in columns)
@@ -81,6 +81,11 @@ def load(environment: Mapping[str, str] = os.environ) -> Settings:
         problems=tuple(problems),
         state_file=state_file,
     )
+
+
+def config_file(environment: Mapping[str, str] = os.environ) -> Path:
+    """The file that the user may write keys and a theme in."""
+    return folder(environment, "XDG_CONFIG_HOME", ".config") / "config.toml"
 
 
 def folder(environment: Mapping[str, str], variable: str, default: str) -> Path:

@@ -41,9 +41,9 @@ class Watch:
         if stamp is None or stamp == self._stale:
             return None
         try:
-            if self._trace is not None and self._file is not None and stamp[:2] == self._file[:2]:
-                if _version(self._trace) == self._version:
-                    return None
+            same = self._trace is not None and self._file is not None and stamp[:2] == self._file[:2]
+            if same and self._trace is not None and _version(self._trace) == self._version:
+                return None
             trace, version = _read(self.path)
         except TraceFileError:  # no head yet, or a moment when the file was replaced: the next look will tell
             return None

@@ -23,6 +23,7 @@ from tests.synthetic import write_synthetic
 from tracer.diagnose.evidence import gather
 from tracer.diagnose.outcome import discrete_choice
 from tracer.diagnose.remainder import remainder
+from tracer.diagnose.types import norm_of
 from tracer.errors import InputError
 from tracer.records import Finding, Status
 from tracer.trace import Trace
@@ -219,6 +220,23 @@ def test_flows_given_to_the_wrong_examples_are_no_leaks() -> None:
     assert list(discrete_choice(replace(wrong, columns=gathered))) == []
     (choice,) = discrete_choice(replace(wrong, columns=replace(gathered, self_leak=size)))
     assert choice.nodes == (1,)
+
+
+def test_leaks_that_cancel_are_flows_in_a_wrong_place() -> None:
+    """Where the delta is nothing, calls that leak +1 and −1 show a ledger that misplaced a flow, and no fault."""
+    evidence = gather(CASES["unseen-op"].record_twin())
+    leaks = evidence.self_leak.copy()
+    leaks[1:3] = 1.0, -1.0
+    columns = replace(evidence.columns, self_leak=leaks)
+    wrong = replace(evidence, columns=columns, self_leak=leaks, size=abs(leaks))
+    assert not wrong.leaking.any()
+
+
+def test_batch_norm_is_no_normalisation_of_one_example() -> None:
+    assert norm_of("op", "mul", "FrozenBatchNorm2d") == ""
+    assert norm_of("op", "mul", "LlamaRMSNorm") == "LlamaRMSNorm"
+    assert norm_of("op", "silu", "MambaRMSNormGated") == ""
+    assert norm_of("module", "LayerNorm", "LayerNorm") == "LayerNorm"
 
 
 def test_issue_numbers() -> None:

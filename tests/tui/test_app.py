@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
+import pkgutil
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -12,21 +14,18 @@ import numpy as np
 import pytest
 from textual.pilot import Pilot
 
+import tui.screens
+import tui.widgets
 from tests.synthetic import write_synthetic
 from tests.tui.builders import EVIL, edge, node, write
 from tracer.records import Panel
 from tracer.trace import Trace, open_trace
 from tui import actions
 from tui.app import TracerApp
-from tui.screens import SCREENS
 from tui.screens.base import TraceScreen
 from tui.screens.help import HelpScreen
 from tui.screens.layers import LayersScreen
-from tui.screens.tensor import TensorScreen
-from tui.widgets.choices import Choices
-from tui.widgets.heatmap import Heatmap
 from tui.widgets.layer_tree import LayerTree
-from tui.widgets.lines import LinesView
 
 SIZES = [(40, 10), (80, 24), (120, 40), (200, 60)]
 
@@ -388,15 +387,30 @@ def test_the_palette_offers_the_table(trace: Trace) -> None:
     run(story)
 
 
+def owners_of_scopes() -> dict[str, list[type]]:
+    """The screens and panes of each scope: the classes that say so themselves."""
+    owners: dict[str, list[type]] = {}
+    for package in (tui.screens, tui.widgets):
+        for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
+            for found in vars(importlib.import_module(module.name)).values():
+                if isinstance(found, type) and found.__module__ == module.name and "SCOPE" in vars(found):
+                    owners.setdefault(found.SCOPE, []).append(found)
+    return owners
+
+
 def test_every_action_of_the_table_is_carried_out_by_somebody() -> None:
-    owners: dict[str, type] = {"tree": LayerTree, "pane": LinesView, "screen": TraceScreen}
-    owners |= {"list": Choices, "heatmap": Heatmap, "tensor": TensorScreen}
-    for entry in SCREENS:
-        owners[entry.name] = type(entry.make())
+    owners = owners_of_scopes()
     for action in actions.ACTIONS:
-        assert hasattr(owners[action.scope], action.method), action.name
+        assert owners.get(action.scope), f"nobody has the scope {action.scope}"
+        assert any(hasattr(owner, action.method) for owner in owners[action.scope]), (action.scope, action.name)
     for scope in owners:
         keys = [key for action in actions.of(scope) for key in action.keys]  # type: ignore[arg-type]
-        assert len(keys) == len(set(keys))
-    for entry in SCREENS:
-        assert 4 <= len(actions.in_footer(owners[entry.name].SCOPE)) <= 6  # type: ignore[attr-defined]
+        assert len(keys) == len(set(keys)), scope
+    for key in (key for action in actions.of("layers", "screen") for key in action.keys):
+        assert key not in {key for action in actions.of("tree") for key in action.keys}, "the tree would take it"
+
+
+def test_every_footer_has_four_to_six_keys() -> None:
+    for scope, owners in owners_of_scopes().items():
+        if any(issubclass(owner, TraceScreen) for owner in owners) and scope != "screen":
+            assert 4 <= len(actions.in_footer(scope)) <= 6, scope  # type: ignore[arg-type]

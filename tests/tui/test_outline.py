@@ -159,6 +159,17 @@ def test_a_filter_keeps_its_calls_and_in_the_tree_what_they_are_in(keep: list[bo
     assert set(before) <= set(outline.rows.tolist()) and not outline.filtered
 
 
+def test_what_was_selected_under_a_filter_stays_in_sight_when_it_is_taken_off() -> None:
+    outline = make_with_figures()
+    outline.collapse_all()
+    outline.filter(np.array([call == 8 for call in range(9)]))
+    outline.reveal(8)
+    outline.expanded[:] = False
+    outline.filter(np.array([call == 8 for call in range(9)]))
+    outline.filter(None)
+    assert outline.selected == 8 and outline.row_of(2) is None, "open on the way to it, closed elsewhere"
+
+
 def test_in_a_list_the_next_one_is_the_next_as_it_stands() -> None:
     outline = make_with_figures()
     outline.sort_by("leak")

@@ -83,13 +83,13 @@ def test_the_threshold_says_what_diverges(tmp_path: Path) -> None:
     assert session.step_threshold(-1) and session.figures.diverging.tolist() == [1, 2, 3, 4]
 
 
-def test_a_threshold_above_what_is_large_leaves_nothing_large_below_it(tmp_path: Path) -> None:
+def test_at_the_highest_threshold_only_the_largest_is_left(tmp_path: Path) -> None:
     session = Session(leaking(tmp_path / "t", [70.0, 15.0, 15.0]))
     assert session.figures.severity[2] == Severity.LARGE
     while session.step_threshold(1):
         pass
     assert session.threshold == THRESHOLDS[-1] and not session.step_threshold(1)
-    assert session.figures.severity.tolist() == [0, Severity.LARGE, 0, 0]
+    assert session.figures.severity.tolist() == [0, Severity.LARGE, 0, 0] and session.figures.diverging.tolist() == [1]
 
 
 def test_a_growing_trace_keeps_call_and_marks() -> None:

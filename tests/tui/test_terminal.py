@@ -163,6 +163,13 @@ def test_what_stands_there_already_is_not_sent_again(data: str) -> None:
             assert not re.sub(r"\x1b\[[?\d;]*[Hhlm]", "", again)
 
 
+def test_wide_letters_that_stay_are_not_sent_again() -> None:
+    shadow = Shadow()
+    frame = "\x1b[1;1H世界 e\u0301\x1b[1;1H"
+    assert "世界" in shadow.reduce(frame)
+    assert shadow.reduce(frame) == "\x1b[1;1H"
+
+
 def test_one_changed_figure_costs_a_few_bytes() -> None:
     def line(figure: str) -> str:
         return f"\x1b[3;1H\x1b[38;2;1;2;3mleak\x1b[0m\x1b[38;2;4;5;6m {figure} \x1b[0m{'type':<90}\x1b[1;1H"

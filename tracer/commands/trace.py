@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tracer.commands import subject_options, view, what_if
+from tracer.commands.again import command_line
 from tracer.commands.progress import Report, progress
 from tracer.commands.subject_options import METHODS
 from tracer.errors import TraceFileError, TracerError
@@ -68,6 +69,12 @@ def add(commands: argparse._SubParsersAction[Any]) -> None:
         "--capture", choices=("summary", "tensors"), default="tensors", help="figures only, or tensors too (default)"
     )
     command.add_argument(
+        "--max-bytes",
+        metavar="SIZE",
+        type=size,
+        help="keep at most so much of tensors, such as 500M or 2G; the rest is kept as figures",
+    )
+    command.add_argument(
         "-o", "--out", metavar="FILE", type=Path, help="trace file (default: the model's name, .dltrace)"
     )
     command.add_argument("--force", action="store_true", help="overwrite FILE")
@@ -76,7 +83,7 @@ def add(commands: argparse._SubParsersAction[Any]) -> None:
         action="store_true",
         help="do not run captum again with some calls made exact, to find what makes its delta vanish",
     )
-    command.add_argument("--view", action="store_true", help="open the terminal UI afterwards")
+    command.add_argument("--view", action="store_true", help="open the terminal UI at once, and fill it in")
     command.set_defaults(run=run)
 
 
@@ -85,6 +92,9 @@ def run(options: argparse.Namespace) -> None:
     path = options.out or default_path(options.model)
     if path.exists() and not options.force:  # said before a model is loaded for minutes
         raise TraceFileError(f"{path} already exists: give another file with -o, or overwrite it with --force")
+    if options.view and view.has_terminal():
+        _run_in_view(options.arguments, path)
+        return
     # Standard output is for the trace's path alone, whatever a model of somebody else's prints.
     with redirect_stdout(sys.stderr), progress() as report:
         report(f"Loading {options.model}", 0, 0)
@@ -99,6 +109,7 @@ def run(options: argparse.Namespace) -> None:
             force=options.force,
             rules=options.rules,
             command=subject_options.to_json(options),
+            max_bytes=options.max_bytes,
         ) as trace:
             judged = verdict(trace)
             told = ""
@@ -110,6 +121,18 @@ def run(options: argparse.Namespace) -> None:
     print(path)
     if options.view:
         view.show(path)
+
+
+def _run_in_view(arguments: Sequence[str], path: Path) -> None:
+    """Record in a process of its own, without --view, while the terminal UI shows what there is of the trace."""
+    from tui import app
+
+    # No option takes a value that begins with "--", so these are none; argparse takes an abbreviation as well.
+    kept = [each for each in arguments if len(each) < 3 or not "--view".startswith(each)]
+    recording = app.run_recording(command_line(kept), path)
+    for line in recording.lines:
+        print(line, file=sys.stderr)
+    print(path)
 
 
 def _what_if(subject: Subject | TensorSubject, options: argparse.Namespace, trace: Trace, report: Report) -> str:
@@ -136,6 +159,7 @@ def trace_subject(
     rules: Sequence[str] = (),
     command: str = "",
     panel: bool = True,
+    max_bytes: int | None = None,
 ) -> Trace:
     """The recorded trace of one subject, sanity panel included, with the ops of `explicit_kinds` made modules.
 
@@ -182,6 +206,7 @@ def trace_subject(
                 command=command,
             ),
             panel=make_panel if panel else None,
+            max_bytes=max_bytes,
         )
 
 
@@ -189,3 +214,11 @@ def default_path(model: str) -> Path:
     """A file in the working directory named after a hub id or model directory: "org/name" gives name.dltrace."""
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(model).expanduser().absolute().name).strip("-.")
     return Path(f"{name or 'model'}.dltrace")
+
+
+def size(text: str) -> int:
+    """A number of bytes: "1000", "500k", "500M", "2G" (powers of 1 000)."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kMGT]?)B?", text.strip(), re.IGNORECASE)
+    if found is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is no size: expected a number of bytes, such as 500M or 2G")
+    return int(float(found[1]) * 1_000 ** " kmgt".index(found[2].lower() or " "))

@@ -1,4 +1,4 @@
-"""`deeplift-tracer view FILE [OTHER]`: the terminal UI on a saved trace, or on two compared."""
+"""`deeplift-tracer view FILE [OTHER]`: the terminal UI on a saved trace, on two compared, or on a folder of traces."""
 
 from __future__ import annotations
 
@@ -9,8 +9,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from tracer.commands.again import command_line
 from tracer.compare import compare
 from tracer.compare_report import diff_text
+from tracer.errors import InputError
+from tracer.folder import folder_text, list_traces
 from tracer.report_text import report_text
 from tracer.trace import open_trace
 
@@ -18,25 +21,56 @@ from tracer.trace import open_trace
 def add(commands: argparse._SubParsersAction[Any]) -> None:
     """Add this command."""
     command = commands.add_parser("view", help="show a saved trace in the terminal UI, or compare two")
-    command.add_argument("file", metavar="FILE", type=Path, help="a trace file, NAME.dltrace")
+    command.add_argument("file", metavar="FILE", type=Path, help="a trace file, NAME.dltrace, or a folder of them")
     command.add_argument("other", metavar="OTHER", type=Path, nargs="?", help="another, to compare the first with")
+    command.add_argument("--web", action="store_true", help="show it in the browser, on this machine only")
+    command.add_argument("--port", metavar="P", type=_port, help="with --web: default 8000")
+    # What textual-serve runs for a browser window: it draws by a driver of its own, without a terminal.
+    command.add_argument("--served", action="store_true", help=argparse.SUPPRESS)
     command.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> None:
-    """Show the file, or compare both."""
-    show(options.file, options.other)
+    """Show the file or folder, or compare both files."""
+    file, other = options.file, options.other
+    if other is not None and (file.is_dir() or other.is_dir()):
+        raise InputError("two traces are compared: give two files, or one folder to choose them from")
+    if options.web:
+        _serve(file, other, options.port)
+    elif options.port is not None:
+        raise InputError("--port goes with --web: add --web to show the trace in the browser")
+    else:
+        show(file, other, options.served)
 
 
-def show(path: Path, other: Path | None = None) -> None:
-    """The terminal UI on the trace at `path`, compared with `other` if there is one.
+def _serve(file: Path, other: Path | None, port: int | None) -> None:
+    """Serve what `show` would show."""
+    paths = [path for path in (file, other) if path is not None]
+    if not file.is_dir():
+        for path in paths:
+            open_trace(path).close()  # said here, not in the browser
+    from tui import web
 
-    Where there is no terminal to draw on, the plain report, or the comparison as text.
+    arguments = ["view", "--served", "--", *(str(path.absolute()) for path in paths)]
+    web.serve(command_line(arguments), " and ".join(path.name for path in paths), web.PORT if port is None else port)
+
+
+def show(path: Path, other: Path | None = None, served: bool = False) -> None:
+    """The terminal UI on the trace at `path`, compared with `other` if there is one, or on the folder at `path`.
+
+    Where there is no terminal to draw on, the plain report, the comparison or the list as text; `served` is in a
+    browser.
     """
-    if has_terminal():
+    if served or has_terminal():
         from tui import app
 
-        app.run(path, other)
+        if path.is_dir():
+            app.run_folder(path, served)
+        else:
+            app.run(path, other, served)
+        return
+    if path.is_dir():
+        sys.stdout.write(folder_text(path, list_traces(path), terminal_width()))
         return
     with open_trace(path) as trace:
         if other is None:
@@ -56,3 +90,9 @@ def has_terminal() -> bool:
 def terminal_width() -> int:
     """Columns for plain text, between 60 and 160; 100 where the output is no terminal."""
     return min(max(shutil.get_terminal_size((100, 24)).columns, 60), 160)
+
+
+def _port(text: str) -> int:
+    if not (text.isascii() and text.isdecimal()) or not 1 <= int(text) <= 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} is no port: give a number from 1 to 65535")
+    return int(text)

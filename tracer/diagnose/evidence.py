@@ -16,7 +16,8 @@ import numpy.typing as npt
 
 from tracer.columns import Columns, Ints
 from tracer.diagnose.types import linearised_fault
-from tracer.errors import InputError, TraceFileError
+from tracer.errors import InputError
+from tracer.opening import damaged
 from tracer.records import Finding, Floats, Node, Note
 from tracer.schema import MISSHAPEN, unpack
 from tracer.trace import TensorName, Trace
@@ -292,7 +293,7 @@ def gather(trace: Trace, example: int | None = None) -> Evidence:
     try:
         return _gather(trace, example, columns, count)
     except MISSHAPEN as error:
-        raise TraceFileError(f"{trace.path or 'the trace in memory'} is damaged ({error}): record it again") from error
+        raise damaged(trace.path, error) from error
 
 
 def _gather(trace: Trace, example: int | None, columns: Columns, count: int) -> Evidence:

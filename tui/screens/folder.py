@@ -217,7 +217,8 @@ class FolderScreen(Screen[None]):
             self.query_one("#folder-entry", Note).show(lambda width: folder_lines.entry_lines(entry, width))
             return
         words = self._problem or "This folder holds no traces: 'deeplift-tracer trace' writes them, as NAME.dltrace."
-        self.query_one("#folder-empty", LinesView).show(lambda width: [[(part, Role.MUTED)] for part in wrap(words, width)])
+        empty = self.query_one("#folder-empty", LinesView)
+        empty.show(lambda width: [[(part, Role.MUTED)] for part in wrap(words, width)])
 
     def _arrange(self) -> None:
         empty = self._loaded and not self.entries

@@ -8,10 +8,12 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.screen import ModalScreen
 
+from tracer.plain import clean
 from tui import actions
 from tui.figures import DIVERGING_SHARE, LARGE_SHARE, NEGLIGIBLE, Severity
 from tui.format import fit, wrap
 from tui.reading import READING
+from tui.settings import config_file
 from tui.theme import GLYPHS, SEVERITY_ROLES, Line, Role
 from tui.widgets.lines import LinesView
 
@@ -38,7 +40,7 @@ _READING = (
 _GLYPH_TEXTS = {
     Severity.QUIET: "nothing that matters",
     Severity.DIVERGING: (
-        f"diverges: at least {DIVERGING_SHARE:.0%} of Σ|self leak|, or the largest, "
+        f"diverges: at least {DIVERGING_SHARE:.0%} of Σ|self leak| (another share with + and -), or the largest, "
         f"and at least {NEGLIGIBLE:.1%} of |f(x)-f(x')|"
     ),
     Severity.LARGE: f"large: diverges with at least {LARGE_SHARE:.0%} of Σ|self leak|",
@@ -91,6 +93,17 @@ def help_lines(
     lines += _entry("", "a closed call has the glyph of the worst inside it", width, Role.MUTED)
     for severity, text in _GLYPH_TEXTS.items():
         lines += _entry(f"     {GLYPHS[severity]}", text, width, SEVERITY_ROLES[severity])
+    return [*lines, [], *_own_keys(width, scope)]
+
+
+def _own_keys(width: int, scope: actions.Scope) -> list[Line]:
+    """Where keys can be changed, and what the actions of the screen are called there."""
+    lines: list[Line] = [[("Keys of your own", Role.STRONG)]]
+    lines += _entry("file", clean(str(config_file())), width, Role.MUTED)
+    lines += _entry("", '[keys]   worst = "W"   "flow.next" = ["n", "f3"]', width, Role.MUTED)
+    for group in dict.fromkeys((scope, "screen")):
+        names = " ".join(action.id.partition(".")[2] for action in actions.of(group))
+        lines += _entry(group, names, width, Role.MUTED)
     return lines
 
 

@@ -51,9 +51,7 @@ class WaitingScreen(Screen[None]):
     def on_mount(self) -> None:
         """Say what is waited for, and look for new lines now and then."""
         title = f"Waiting for {clean(str(self._recording.path))}"
-        self.query_one("#waiting-title", Note).show(
-            lambda width: [[(part, Role.TITLE)] for part in wrap(title, width)]
-        )
+        self.query_one("#waiting-title", Note).show(lambda width: [[(part, Role.TITLE)] for part in wrap(title, width)])
         self._look()
         self.set_interval(_SECONDS, self._look)
 

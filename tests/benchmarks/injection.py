@@ -1,0 +1,144 @@
+"""Fault injection: `python -m tests.benchmarks.injection [--injections 500] [--clean 100] [--seed 0]`.
+
+Runs by exact rules in which one random call is tampered with, on small random models of many architectures, and what
+`diagnose` names first: the guilty call, and the kind that its documentation gives to what was done. Counted are faults
+that change the delta by at least 0.1 % of Σ |f(x) − f(x')|; what changes it less is no fault, and drawn again. Every
+eighth trace holds tensors, the others figures only. Clean runs by exact rules must show nothing.
+
+Prints two tables in Markdown and the misses; exit code 1 where a bound does not hold.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import sys
+import time
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+
+import torch
+
+import tracer
+from tests.architectures import ARCHITECTURES
+from tests.injection.faults import FAULTS
+from tests.injection.judging import LEAST, Verdict, injected
+from tests.injection.subject import Subject, explored, subject
+
+RIGHT_CALL, RIGHT_KIND = 0.99, 0.95
+INJECTED = (
+    "BERT", "RoBERTa", "DistilBERT", "ELECTRA", "ModernBERT", "DeBERTa-v2", "GPT-2", "GPT-NeoX", "Llama", "Qwen3",
+    "Gemma 2", "Phi", "T5", "BART", "ViT", "BEiT", "Swin", "ConvNeXT", "ResNet", "Wav2Vec2",
+)  # fmt: skip
+_CLEAN = [name for name, architecture in ARCHITECTURES.items() if not architecture.routes]  # routing is a choice
+
+
+def subjects() -> list[Subject]:
+    """Fused and unfused attention in turn where the architecture has both; every fourth model in float64."""
+    found = []
+    for place, name in enumerate(INJECTED):
+        attention = ARCHITECTURES[name].attention
+        dtype = torch.float64 if place % 4 == 3 else torch.float32
+        found.append(explored(subject(name, attention[place % len(attention)], dtype)))
+        _progress("models", place + 1, len(INJECTED))
+    return found
+
+
+def verdicts(count: int, seed: int, chosen: Sequence[Subject]) -> tuple[list[Verdict], int]:
+    """The verdicts on `count` injections, the faults in turn, and how many draws had no effect."""
+    rng = random.Random(seed)
+    found, without = [], 0
+    names = list(FAULTS)
+    for number in range(count):
+        capture = "tensors" if number % 8 == 7 else "summary"
+        verdict, idle = injected(names[number % len(names)], chosen, rng, capture)
+        found.append(verdict)
+        without += idle
+        _progress("injections", number + 1, count)
+    return found, without
+
+
+def clean(count: int, seed: int) -> tuple[int, list[str]]:
+    """How many architectures were run cleanly, and what was found on which of the `count` traces."""
+    found = []
+    for number in range(count):
+        name = _CLEAN[number % len(_CLEAN)]
+        turn = number // len(_CLEAN)
+        attention = ARCHITECTURES[name].attention
+        dtype = torch.float64 if turn % 2 else torch.float32
+        one = subject(name, attention[turn % len(attention)], dtype, seed=seed + 2 + number)
+        said = ", ".join(f"{finding.kind} at {finding.path}" for finding in tracer.diagnose(one.record()))
+        if said:
+            found.append(f"{one.name}, seed {seed + 2 + number}: {said}")
+        _progress("clean traces", number + 1, count)
+    return min(count, len(_CLEAN)), found
+
+
+def table(title: str, found: Sequence[Verdict], key: Callable[[Verdict], str]) -> Iterator[str]:
+    """A row for each value of `key`, and one for all."""
+    yield f"| {title} | injected | right call first | right kind first |"
+    yield "|---|---|---|---|"
+    for name in dict.fromkeys(map(key, found)):
+        yield _row(name, [verdict for verdict in found if key(verdict) == name])
+    yield _row("all", found)
+
+
+def _row(name: str, found: Sequence[Verdict]) -> str:
+    call, kind = (sum(flags) for flags in zip(*((v.right_call, v.right_kind) for v in found), strict=True))
+    return f"| {name} | {len(found)} | {_part(call, len(found))} | {_part(kind, len(found))} |"
+
+
+def _part(right: int, count: int) -> str:
+    return f"{right} ({100 * right / count:.1f} %)"
+
+
+def _architecture(verdict: Verdict) -> str:
+    return verdict.injection.subject.name
+
+
+def _progress(what: str, done: int, count: int) -> None:
+    if done == count or done % 25 == 0:
+        print(f"{what}: {done}/{count}", file=sys.stderr, flush=True)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--injections", type=int, default=500)
+    parser.add_argument("--clean", type=int, default=100)
+    parser.add_argument("--seed", type=int, default=0)
+    asked = parser.parse_args()
+    warnings.filterwarnings("ignore")
+    started = time.perf_counter()
+    found, without = verdicts(asked.injections, asked.seed, subjects())
+    architectures, stained = clean(asked.clean, asked.seed)
+    print(*table("fault", found, lambda verdict: verdict.fault), "", sep="\n")
+    print(*table("model", sorted(found, key=_architecture), _architecture), "", sep="\n")
+    kinds = Counter(kind for verdict in found for kind in verdict.injection.kinds if verdict.right_kind)
+    shares = sorted(verdict.share for verdict in found)
+    print(
+        f"{without} more draws changed the delta by less than {LEAST:.1%} of Σ |f(x) − f(x')| and do not count; those "
+        f"that do change it by {shares[0]:.2%} to {shares[-1]:.3g} times, half by {shares[len(shares) // 2]:.0%} "
+        "or more."
+    )
+    print("Named rightly: " + ", ".join(f"{kind} {count}" for kind, count in kinds.most_common()) + ".")
+    print(f"Clean: {asked.clean - len(stained)} of {asked.clean} traces of {architectures} architectures show nothing.")
+    print(f"{time.perf_counter() - started:.0f} s.")
+    misses = [verdict for verdict in found if not (verdict.right_call and verdict.right_kind)]
+    print(f"\nMisses: {len(misses) or 'none'}")
+    for verdict in misses:
+        what = verdict.injection
+        print(
+            f"- {what.subject.name}: {verdict.fault}, {what.done}, at {what.path} #{what.call} "
+            f"({verdict.share:.2%} of f(x) − f(x')); said {verdict.said}"
+        )
+    for line in stained:
+        print(f"- clean {line}")
+    calls, right_kinds = (
+        sum(flags) / len(found) for flags in zip(*((v.right_call, v.right_kind) for v in found), strict=True)
+    )
+    return 0 if calls >= RIGHT_CALL and right_kinds >= RIGHT_KIND and not stained else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
