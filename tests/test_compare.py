@@ -249,10 +249,11 @@ def with_outputs(
     mean: float = 1e-3,
     count: int = 100,
     second: float | None = None,
+    leak: float = 0.0,
 ) -> Trace:
     """The model, which holds x, which holds y, with the norms of their outputs in the input and the reference run.
 
-    `mean` is that of y, in its norm; `second` the norm of a second output of y.
+    `mean` is that of y, in its norm; `second` the norm of a second output of y, `leak` what y leaks.
     """
     run = synthetic_run()
 
@@ -265,7 +266,8 @@ def with_outputs(
             value = figures(norms[index], mean if path == "x.y" else 1e-3)
             edge = Edge("out", 0, "a", (10, 10), "float32", np.zeros(1), value, figures(references[index]))
             other = None if second is None else replace(edge, slot=1, value_statistics=figures(second))
-            one = node(index, parent=index - 1 if index else None, end=3, depth=index, path=path, gain=gains[index])
+            one = node(index, parent=index - 1 if index else None, end=3, depth=index, path=path, gain=gains[index],
+                       self_leak=np.array([leak * (path == "x.y")]))  # fmt: skip
             writer.add(one, (edge,) if other is None else (edge, other))
         writer.finish(run)
         return writer.trace()
@@ -401,5 +403,5 @@ def test_a_damaged_figure_is_said(tmp_path: Path) -> None:
     write_synthetic(path, layers=1)
     with sqlite3.connect(path) as connection:
         connection.execute("UPDATE edge SET value_norm = 'x' WHERE node = 1")
-    with open_trace(path) as trace, pytest.raises(TraceFileError, match="a figure is no number"):
+    with open_trace(path) as trace, pytest.raises(TraceFileError, match="is damaged or cut short"):
         compare(trace, trace)

@@ -138,6 +138,12 @@ def test_the_text_says_where_they_part() -> None:
     assert "first call x: self leak +0.5 in A, self leak 0 in B" in text
     assert "worst call w: not in A, self leak +9 in B" in text
     assert "last call z: gain 1 in A, not in B. Multipliers run from the output back" in text
+    narrow = told(a, b, width=60)
+    assert "difference" not in narrow and "           –           +9  w            w" in narrow.splitlines()
+    plain, other = with_outputs((1, 2, 3), (4, 5, 6)), with_outputs((1, 2, 3), (4, 5, 6), (1, 2, 3), leak=3.0)
+    assert "last call" in told(plain, other)
+    other = with_outputs((1, 2.1, 3.1), (4, 5, 6), (1, 2, 3), leak=3.0)
+    assert "worst call" in told(plain, other) and "last call" not in told(plain, other)  # other values, other gains
     lines = told(a, b).splitlines()
     assert "           –           +9           +9  w            w" in lines
     assert "          +3           -1           -4  softmax      y/softmax" in lines
@@ -150,6 +156,8 @@ def test_the_heads_say_what_is_the_same_once_and_what_is_not_side_by_side() -> N
     a = made(("m", (leaf("x"),)), {("x", 0): 1.0})
     versions = {"deeplift-tracer": "0.1.0", "torch": "2.12.0", "captum": "0.9.0", "file": "odd"}
     b = with_run(a, replace(a.run, versions=versions, method="exact", delta=np.array([0.5])))
+    rounded = with_run(a, replace(a.run, output=a.run.output * (1 + 1e-9)))
+    assert diff_data(a, rounded, compare(a, rounded))["differing"] == []
     lines = [" ".join(line.split()) for line in told(a, b).splitlines()]
     same, different = lines.index("the same in both"), lines.index("different A B")
     assert "model synthetic" in lines[same:different] and "versions captum 0.9.0, deeplift-tracer 0.1.0" in lines

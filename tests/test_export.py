@@ -117,6 +117,14 @@ def test_tensors_of_every_dtype_and_shape_are_written_as_they_are(tmp_path: Path
         assert torch.equal(opened.get_tensor("odd#0/input.0#0/input.1"), torch.tensor([[1.0], [-2.5]]).bfloat16())
 
 
+@pytest.mark.parametrize("length", range(8))
+def test_tensors_begin_at_a_multiple_of_eight(length: int, tmp_path: Path) -> None:
+    stored(with_tensors("p" * length, (bytes(8), "float64", (1,))), tmp_path / "out")
+    raw = (tmp_path / "out").read_bytes()
+    assert int.from_bytes(raw[:8], "little") % 8 == 0 and raw[-8:] == bytes(8)
+    assert load_file(tmp_path / "out")[f"{'p' * length}#0/input.0"].tolist() == [0.0]
+
+
 def test_what_was_left_out_is_named(tmp_path: Path) -> None:
     with TraceWriter(None) as writer:
         writer.begin(synthetic_run(tensors=True))

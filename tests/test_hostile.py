@@ -128,6 +128,20 @@ def test_a_layout_without_end_is_refused_at_once(file: Path, tmp_path: Path) -> 
     assert time.thread_time() - start < 1
 
 
+def test_a_row_of_the_layout_of_four_gigabytes_is_one_clear_line(file: Path, tmp_path: Path) -> None:
+    content = bytearray(file.read_bytes())
+    cell = cells(content, 0, 100)[1]
+    claim = b"\x8f\xff\xff\xff\x7f"  # 2^32 − 1 bytes, where the length of two bytes and the row's number stood
+    content[175:900] = claim + content[cell + 4 : cell + 4 + 720]
+    content[110:112] = struct.pack(">H", 175)
+    bad = tmp_path / "bad.dltrace"
+    bad.write_bytes(content)
+    with pytest.raises(
+        TraceFileError, match=r"damaged or cut short \(it claims more than it can hold\): record it again"
+    ):
+        open_trace(bad)
+
+
 def test_a_query_is_bounded_by_the_file_with_its_log(tmp_path: Path) -> None:
     path = tmp_path / "x"
     path.write_bytes(bytes(1000))

@@ -224,6 +224,7 @@ def test_findings_and_counterfactuals_are_in_the_json(diagnosed: Trace) -> None:
         "evidence": {"leak": -8.0, "nothing": None}, "caused_by": "", "delta_after": 0.5,
     }  # fmt: skip
     assert (second["caused_by"], second["delta_after"], second["call"]) == ("unseen-op", -12.0, 2)
+    assert report._finding_data(replace(BLAMED, delta_after=-math.inf))["delta_after"] == "-inf"
     assert [(each["step"], each["delta"], each["relative_delta"]) for each in data["counterfactuals"]] == [
         (0, 0.5, 0.25), (1, 0.5, 0.25), (2, 1e-4, 5e-5),
     ]  # fmt: skip

@@ -81,6 +81,8 @@ class BoundedQueries:
             if cursor.fetchone() is not None:
                 raise sqlite3.DataError(_TOO_MUCH)
             return rows
+        except MemoryError as error:  # SQLite's word for some claims: it has refused them
+            raise sqlite3.DataError(_TOO_MUCH) from error
         finally:
             self._this_thread.deadline = math.inf
 

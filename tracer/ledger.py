@@ -119,20 +119,17 @@ class Ledger:
         left."""
         rows = [_Row(call, None, self._own_leak(call)) for call in self.observation.calls]
         children: dict[int | None, list[_Row]] = defaultdict(list)
-        lost = self._lost()
+        lost: dict[int | None, list[_Row]] = defaultdict(list)
+        for wire, flow in self._lost().items():
+            lost[_maker(wire)].append(_Row(None, wire, flow))
         for row in rows:
             assert row.call is not None
-            children[row.call.parent].append(row)
-            for wire in self._made[row.call.index]:
-                if wire in lost:
-                    children[row.call.parent].append(_Row(None, wire, lost[wire]))
+            children[row.call.parent] += [row, *lost[row.call.index]]
         for row in rows:
             assert row.call is not None
             row.children = children[row.call.index]
         root = rows[0]
-        root.children = [
-            _Row(None, wire, lost[wire]) for wire in self.observation.inputs if wire in lost
-        ] + root.children
+        root.children = lost[None] + root.children
         root.own = root.own + self.delta - root.add_up()
         root.leak = self.delta
         return self._number(root)
@@ -192,9 +189,12 @@ class Ledger:
             sent = [use.multiplier for use in self._uses[wire] if use.multiplier is not None]
             if len(sent) == 1 and sent[0] is wire.multiplier:
                 continue
-            total = torch.stack(sent).sum(0) if sent else torch.zeros_like(wire.multiplier)
-            gap = torch.linalg.vector_norm(total - wire.multiplier)
-            if bool(gap > 1e-3 * torch.linalg.vector_norm(wire.multiplier)) or not bool(torch.isfinite(gap)):
+            parts = torch.stack(sent) if sent else torch.zeros_like(wire.multiplier)[None]
+            gap = torch.linalg.vector_norm(parts.sum(0) - wire.multiplier)
+            size = torch.linalg.vector_norm(wire.multiplier) + torch.linalg.vector_norm(parts)
+            # Of multipliers that are large where Δ is 0, a small part may still carry a large flow.
+            rounding = min(1e-3, 16 * torch.finfo(gap.dtype).eps)
+            if bool(gap > rounding * size) or not bool(torch.isfinite(gap)):
                 difference = self.measure.flow(wire, wire.multiplier) - self._through(wire)
                 if np.any(difference != 0):
                     lost[wire] = difference
@@ -226,7 +226,8 @@ class Ledger:
     def _lost_node(
         self, row: _Row, wire: Wire, place: dict[str, Any], losses: dict[str, int]
     ) -> tuple[Node, tuple[Edge, ...]]:
-        maker = self.observation.calls[wire.producer] if wire.producer is not None else None
+        index = _maker(wire)
+        maker = None if index is None else self.observation.calls[index]
         path = f"{maker.path if maker else ''}/lost path"
         number, losses[path] = losses[path], losses[path] + 1
         uses = len([use for use in self._uses[wire] if not use.reshaping])
@@ -323,6 +324,13 @@ class Ledger:
         dropped = int(np.count_nonzero(np.abs(dout[small]) >= SMALL_DIFFERENCE)) if near else 0
         m_in, m_out = self.measure.multiplier(source, sent), self.measure.multiplier(result, arrived)
         return _largest_secant(m_in, m_out), near, dropped
+
+
+def _maker(wire: Wire) -> int | None:
+    """The call that made a wire, or what it is a view of; None for the model's inputs."""
+    while wire.parent is not None:
+        wire = wire.parent
+    return wire.producer
 
 
 def _largest_secant(m_in: Tensor | None, m_out: Tensor | None) -> float:

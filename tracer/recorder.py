@@ -266,7 +266,7 @@ class Recorder(TorchFunctionMode):
         use = Use(source, self._stack[-1].index, "", reshaping=True)
         self._attach([tensor for _name, tensor in fresh], {source: use})
         for name, tensor in fresh:
-            self._add(tensor, None, name, parent=source)
+            self._watch(tensor, self._add(tensor, None, name, parent=source))
 
     # --- wires --------------------------------------------------------------------------------------------------------
 

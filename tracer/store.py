@@ -6,8 +6,9 @@ import os
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -62,7 +63,11 @@ class TraceWriter:
                 self.path or ":memory:", check_same_thread=False, isolation_level=None, cached_statements=32
             )
             self._largest = self._connection.getlimit(sqlite3.SQLITE_LIMIT_LENGTH) - 1024
-            _create(self._connection)
+            # Synchronous off: a killed process loses nothing, only a power cut may; and a trace can be recorded again.
+            self._connection.execute("PRAGMA synchronous = OFF")
+            if self.path is None:
+                self._connection.deserialize(_empty(log=False))
+            self._connection.execute("BEGIN")
 
     def begin(self, run: Run) -> None:
         """Write the head of the run, with the status "recording"; from here on the file can be opened.
@@ -278,11 +283,12 @@ def amend(
 
 
 def _claim(path: Path, force: bool) -> None:
-    """Make `path` an empty file of ours; what was there is kept unless `force`."""
+    """Make `path` a trace file without a run; what was there is kept unless `force`."""
     try:
         if force and not path.is_dir():
             _remove(path)
-        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+        with open(path, "xb", buffering=0) as file:
+            file.write(_empty(log=True))
     except FileExistsError:
         hint = "give a file in it" if path.is_dir() else "give another file, or overwrite it with --force (force=True)"
         raise TraceFileError(f"{path} already exists{' as a folder' * path.is_dir()}: {hint}") from None
@@ -297,16 +303,21 @@ def _remove(path: Path) -> None:
         Path(name).unlink(missing_ok=True)
 
 
-def _create(connection: sqlite3.Connection) -> None:
-    # Synchronous off: a killed process loses nothing, only a power cut may; and a trace can be recorded again.
-    connection.execute("PRAGMA synchronous = OFF")
-    connection.execute(f"PRAGMA application_id = {schema.APPLICATION_ID}")
-    connection.execute(f"PRAGMA user_version = {schema.VERSION}")
-    for sql in schema.SCHEMA.values():
-        connection.execute(sql)
-    # Last, so that the file's first page says what it is while the rest still stands in the log.
-    connection.execute("PRAGMA journal_mode = WAL")
-    connection.execute("BEGIN")
+@cache
+def _empty(log: bool) -> bytes:
+    """The bytes of a trace without a run; `log`: in write-ahead-log mode.
+
+    Files are made of it in one go: a process that is killed while SQLite makes tables leaves a file that does not open.
+    """
+    with closing(sqlite3.connect(":memory:")) as connection:
+        connection.execute(f"PRAGMA application_id = {schema.APPLICATION_ID}")
+        connection.execute(f"PRAGMA user_version = {schema.VERSION}")
+        for sql in schema.SCHEMA.values():
+            connection.execute(sql)
+        image = bytearray(connection.serialize())
+    if log:
+        image[18:20] = b"\x02\x02"  # the file format's write and read version
+    return bytes(image)
 
 
 def _node_row(node: Node) -> tuple[schema.Cell, ...]:

@@ -125,6 +125,17 @@ class Trace:
             raise damaged(self.path, error) from error
         return tuple(sorted(runs, key=lambda run: run.step))
 
+    def sources(self, start: int, stop: int) -> list[str]:
+        """The source lines of the nodes `start` to `stop`, "" where there is none; far quicker than the nodes."""
+        line = "CASE WHEN length(source) < 16384 THEN source END"
+        rows = self._rows(f"SELECT id, {line} FROM node WHERE id >= ? AND id < ? ORDER BY id", (start, stop))
+        try:
+            if [row[0] for row in rows] != list(range(start, max(start, stop))):
+                raise ValueError("its calls are not in order")
+            return ["" if cell is None else schema.text(cell) for _, cell in rows]
+        except MISSHAPEN as error:
+            raise damaged(self.path, error) from error
+
     @property
     def nodes(self) -> Sequence[Node]:
         """All nodes in preorder; each is built when it is asked for."""

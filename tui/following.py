@@ -31,6 +31,9 @@ async def follow(app: TracerApp, watch: Watch, recording: Recording | None = Non
         trace = await asyncio.to_thread(watch.look)
         if trace is not None and app.session is session:
             _take(app, trace)
+        if recording is not None and app.session is session and session.trace.path is not None:
+            session.set_stage("" if ended or not recording.lines else recording.lines[-1].rstrip(" .…"))
+            app.session_changed()
         status = session.trace.run.status
         if ended and (status != "recording" or recording is not None):
             break

@@ -8,16 +8,20 @@ from tracer.trace import Trace
 from tui.figures import Figures
 from tui.search import Index
 
-_CHUNK = 1_000
+_CHUNK = 5_000
 
 
 class Searchable:
-    """An index that is made when it is first asked for, and made again with the source lines."""
+    """An index of names, made when it is first asked for, and the one of names and source lines when that is ready."""
 
     def __init__(self, figures: Figures) -> None:
         self._figures = figures
         self._index: Index | None = None
         self.complete = False
+        self.reading = False
+
+    def __len__(self) -> int:
+        return len(self._figures)
 
     @property
     def index(self) -> Index:
@@ -26,10 +30,13 @@ class Searchable:
             self._index = Index(self._figures.paths, self._figures.types)
         return self._index
 
-    def add_sources(self, sources: list[str]) -> None:
-        """Search these source lines, too: one a call."""
-        self._index = Index(self._figures.paths, self._figures.types, sources)
-        self.complete = True
+    def completed(self, sources: list[str]) -> Index:
+        """An index with the source lines, one a call; it can be made beside the one in use."""
+        return Index(self._figures.paths, self._figures.types, sources)
+
+    def replace(self, index: Index) -> None:
+        """Search this complete index from now on."""
+        self._index, self.complete = index, True
 
 
 def read_sources(trace: Trace, cancelled: Callable[[], bool]) -> list[str] | None:
@@ -39,5 +46,5 @@ def read_sources(trace: Trace, cancelled: Callable[[], bool]) -> list[str] | Non
     while len(sources) < count:
         if cancelled():
             return None
-        sources += [node.source or "" for node in trace.nodes[len(sources) : len(sources) + _CHUNK]]
+        sources += trace.sources(len(sources), min(len(sources) + _CHUNK, count))
     return sources

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 from tracer.errors import TracerError
+from tracer.plain import clean
 from tracer.trace import Trace
 from tracer.verdict import Verdict, verdict
 from tui.figures import DIVERGING_SHARE, Figures, derive
@@ -36,6 +38,7 @@ class Session:
         self.history = History()
         self.revision = 0
         self.findings_problem = ""
+        self.stage = ""
         self._derive()
         self.node = self.figures.worst if len(self.figures) else -1
 
@@ -98,9 +101,18 @@ class Session:
         self.node = min(self.node, count - 1) if self.node >= 0 else (self.figures.worst if count else -1)
         self.marks = {mark for mark in self.marks if mark < count}
 
+    def set_stage(self, stage: str) -> None:
+        """What a recording that runs beside the view does at present; "" where none does."""
+        if stage != self.stage:
+            self.stage = stage
+            self._derive()
+
     def _derive(self) -> None:
         self.figures = figures_of(self.trace, self.example, self.threshold)
         self.verdict = verdict(self.trace, self.example)
+        if self.stage and self.trace.run.status == "recording":
+            stage = clean(self.trace.run.message or self.stage, 120)
+            self.verdict = replace(self.verdict, headline=f"Recording, {stage}. The figures are not complete.")
         self.__dict__.pop("findings", None)
         self.findings_problem = ""
         self.revision += 1

@@ -114,7 +114,7 @@ def main() -> int:
     architectures, stained = clean(asked.clean, asked.seed)
     print(*table("fault", found, lambda verdict: verdict.fault), "", sep="\n")
     print(*table("model", sorted(found, key=_architecture), _architecture), "", sep="\n")
-    kinds = Counter(kind for verdict in found for kind in verdict.injection.kinds if verdict.right_kind)
+    kinds = Counter(verdict.first for verdict in found if verdict.right_kind)
     shares = sorted(verdict.share for verdict in found)
     print(
         f"{without} more draws changed the delta by less than {LEAST:.1%} of Σ |f(x) − f(x')| and do not count; those "

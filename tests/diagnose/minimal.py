@@ -67,6 +67,15 @@ class Skip(nn.Module):
         return out
 
 
+class SkippedView(Skip):
+    """v + relu(v) for a view v of what the linear layer gives."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        view = self.first(x).view(-1, 2, 3)
+        out: Tensor = self.last((view + self.relu(view)).flatten(1))
+        return out
+
+
 class Gate(nn.Module):
     """The product of two linear layers, or of one with a constant."""
 
@@ -238,5 +247,6 @@ MORE: Sequence[tuple[str, Callable[[], nn.Module], str]] = (
     ("linearised-norm", lambda: Between(RootMeanSquareNorm()), "RootMeanSquareNorm"),
     ("linearised-norm", lambda: Between(nn.RMSNorm(6)), "RMSNorm"),
     ("linearised-norm", lambda: Between(nn.GroupNorm(2, 6)), "GroupNorm"),
+    ("lost-path", lambda: SkippedView(False), "relu"),
 )
-"""Other ways to make a linearised fault: (kind, model, pattern to make exact)."""
+"""Other ways to make a fault: (kind, model, pattern to make exact)."""

@@ -37,6 +37,7 @@ from tracer.verdict import Verdict, verdict
 _NODES = 8  # whose edges and tensors are read, of a trace of more
 _NAMES = ("input", "reference", "multiplier_in", "output", "output_reference", "multiplier_out")
 _LONGEST_MESSAGE = 600
+csv.field_size_limit(2**30)
 
 
 _ELEMENTS = {
@@ -157,7 +158,7 @@ FORMS: dict[str, Callable[[Trace], object]] = {
     "HTML": _page,
     "fragment": _fragment,
     "export to JSON": lambda trace: _strict("".join(json_lines(trace))),
-    "export to CSV": lambda trace: [len(row) for row in csv.reader(csv_lines(trace))],
+    "export to CSV": lambda trace: list(csv.reader(csv_lines(trace))),
     "export to safetensors": _safetensors,
     "comparison": lambda trace: compare(trace, trace),
 }

@@ -81,13 +81,16 @@ def _captums(wanted: Callable[[Ruled], bool], subject: Subject, rng: random.Rand
 
 
 def _captums_softmax(subject: Subject, rng: random.Random) -> Injection | None:
-    """captum's rule for an explicit softmax, or for one that it does not see."""
+    """captum's rule for an explicit softmax, or for one that it does not see.
+
+    The explicit one has up to three faults at once, of which any may be the largest.
+    """
     if not subject.softmaxes or rng.random() < 0.3:
         return _captums(lambda call: call.type in SOFTMAX, subject, rng)
-    path = rng.choice(subject.softmaxes)
-    kinds = frozenset({"softmax-normalised", "exploding-secant"})
+    path = rng.choice(list(subject.softmaxes))
+    kinds = ["softmax-normalised", "exploding-secant", *(["dropped-difference"] if subject.softmaxes[path] else [])]
     return Injection(
-        subject, path, 0, "captum's nn.Softmax", kinds, (f"{path}=captum",), around=subject.softmax_explicit
+        subject, path, 0, "captum's nn.Softmax", frozenset(kinds), (f"{path}=captum",), around=subject.softmax_explicit
     )
 
 

@@ -21,12 +21,13 @@ _TRIES = 200
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What `diagnose` said of an injection that changed the delta by `share` of f(x) − f(x')."""
+    """What `diagnose` said of an injection that changed the delta by `share` of f(x) − f(x'); `first` is the kind."""
 
     fault: str
     injection: Injection
     share: float
     said: str
+    first: str
     right_call: bool
     right_kind: bool
 
@@ -56,11 +57,11 @@ def _judged(fault: str, injection: Injection, trace: Trace, share: float) -> Ver
     findings = tracer.diagnose(trace)
     said = ", ".join(f"{finding.kind} at {finding.path} #{finding.call}" for finding in findings[:3]) or "nothing"
     if not findings:
-        return Verdict(fault, injection, share, said, False, False)
+        return Verdict(fault, injection, share, said, "", False, False)
     first = findings[0]
     guilty = (first.path, first.call) == (injection.path, injection.call)
     right_call = _is_lost(trace, first, injection) if injection.lost else guilty
-    return Verdict(fault, injection, share, said, right_call, first.kind in injection.kinds)
+    return Verdict(fault, injection, share, said, first.kind, right_call, first.kind in injection.kinds)
 
 
 def _is_lost(trace: Trace, first: Finding, injection: Injection) -> bool:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -56,7 +56,8 @@ class Subject:
     """A model with an input and a reference, built once for many runs.
 
     `calls` are those under exact rules; the others are paths of modules that run once: `softmaxes` where these are made
-    modules, `activations`, and `linears` of type `nn.Linear` whose input other calls take too.
+    modules, and whether any of its logits is the same in both runs, `activations`, and `linears` of type `nn.Linear`
+    whose input other calls take too.
     """
 
     name: str
@@ -65,7 +66,7 @@ class Subject:
     reference: Tensor
     target: Any
     calls: tuple[Ruled, ...] = ()
-    softmaxes: tuple[str, ...] = ()
+    softmaxes: Mapping[str, bool] = field(default_factory=dict)
     activations: tuple[str, ...] = ()
     linears: tuple[str, ...] = ()
 
@@ -104,10 +105,11 @@ def explored(plain: Subject) -> Subject:
     }
     calls = [_ruled(trace, node, shared[node.id]) for node in leaves if node.rule.startswith(tampering.NUMBERED)]
     runs = Counter(node.path for node in trace.nodes)
-    softmaxes: Counter[str] = Counter()
+    softmaxes: list[Node] = []
     if any(node.type in SOFTMAX for node in trace.nodes):
         with plain.softmax_explicit():
-            softmaxes.update(node.path for node in plain.record().nodes if node.type == "Softmax")
+            softmaxes = [node for node in plain.record().nodes if node.type == "Softmax"]
+    again = Counter(node.path for node in softmaxes)
     activations = [
         path
         for path, module in plain.model.named_modules()
@@ -117,7 +119,7 @@ def explored(plain: Subject) -> Subject:
     return replace(
         plain,
         calls=tuple(calls),
-        softmaxes=tuple(path for path, count in softmaxes.items() if count == 1),
+        softmaxes={node.path: node.dropped_differences > 0 for node in softmaxes if again[node.path] == 1},
         activations=tuple(activations),
         linears=tuple(linears),
     )

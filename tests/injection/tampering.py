@@ -104,9 +104,10 @@ def path_lost_to(linear: nn.Module) -> Iterator[None]:
 
     def hooked(module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
         arrived: list[Tensor] = []
+        weight = module.get_parameter("weight")
         with torch._C.DisableTorchFunction():
             output.register_hook(arrived.append)  # type: ignore[no-untyped-call]
-            args[0].register_hook(lambda _: arrived[0] @ module.weight if arrived else None)  # type: ignore[no-untyped-call]
+            args[0].register_hook(lambda _: arrived[0] @ weight if arrived else None)  # type: ignore[no-untyped-call]
 
     handle = linear.register_forward_hook(hooked)
     try:

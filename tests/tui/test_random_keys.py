@@ -22,6 +22,7 @@ from tracer.trace import Trace, open_trace
 from tui import actions
 from tui.app import TracerApp
 from tui.screens.base import TraceScreen
+from tui.screens.folder import FolderScreen
 
 KEYS = int(os.environ.get("DEEPLIFT_TRACER_KEYS", "100"))
 STEPS, AT_ONCE = 12, 8
@@ -50,11 +51,11 @@ KEY = st.sampled_from(TABLE) | st.sampled_from([*"abdefgnopt012", "escape", "ent
 class View:
     """The application in a task of its own: what Textual keeps in context variables stays there."""
 
-    def __init__(self, trace: Trace, size: tuple[int, int]) -> None:
+    def __init__(self, trace: Trace | Path, size: tuple[int, int]) -> None:
         self._loop = asyncio.new_event_loop()
         self._orders: asyncio.Queue[tuple[Callable[[Pilot[None]], Awaitable[None]] | None, asyncio.Future[None]]]
         self._orders = asyncio.Queue()
-        self.app = TracerApp(trace)
+        self.app = TracerApp(folder=trace) if isinstance(trace, Path) else TracerApp(trace)
         self._task = self._loop.create_task(self._serve(size))
         self.do(lambda pilot: pilot.pause())
 
@@ -87,7 +88,7 @@ class View:
 class Anything(RuleBasedStateMachine):
     """Keys in any order, several at once, clicks anywhere, and other sizes in between."""
 
-    traces: dict[str, Trace]
+    traces: dict[str, Trace | Path]
     view: View | None = None
 
     @initialize(data=st.data(), size=st.sampled_from(SIZES))
@@ -125,7 +126,10 @@ class Anything(RuleBasedStateMachine):
             await pilot.press("1")
             await pilot.pause()
             screen = pilot.app.screen
-            assert isinstance(screen, TraceScreen) and screen.NAME == "layers", "Esc and 1 lead home from anywhere"
+            if pilot.app.folder is not None:
+                assert isinstance(screen, FolderScreen), "Esc leads to the list"
+            else:
+                assert isinstance(screen, TraceScreen) and screen.NAME == "layers", "Esc and 1 lead home from anywhere"
 
         self._do(order)
 
@@ -142,9 +146,10 @@ class Anything(RuleBasedStateMachine):
 def test_nothing_that_is_pressed_ends_the_view(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("tui.clipboard.copy", lambda text, write: "nowhere")  # a footer or a palette may be clicked
-    monkeypatch.setattr(TraceScreen, "action_quit", lambda self: None)  # and quitting is no accident
+    for screen in (TraceScreen, FolderScreen):
+        monkeypatch.setattr(screen, "action_quit", lambda self: None)  # and quitting is no accident
     write_synthetic(tmp_path / "ordinary", layers=3, examples=3, tensors=True)
-    Anything.traces = {"ordinary": open_trace(tmp_path / "ordinary"), **odd_traces(tmp_path)}
+    Anything.traces = {"ordinary": open_trace(tmp_path / "ordinary"), **odd_traces(tmp_path), "folder": tmp_path}
     runs = max(KEYS // (STEPS * AT_ONCE // 4), 2)
     run_state_machine_as_test(
         Anything,

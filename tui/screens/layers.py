@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from functools import partial
 from typing import ClassVar
 
@@ -23,7 +24,7 @@ from tui.filters import Filter
 from tui.format import plural
 from tui.outline import SORTS, Sort
 from tui.screens.base import TraceScreen
-from tui.search import NOTHING
+from tui.search import NOTHING, Index
 from tui.searching import Searchable, read_sources
 from tui.widgets.crumbs import Crumbs
 from tui.widgets.detail import Detail
@@ -35,6 +36,7 @@ from tui.widgets.tokens import Tokens
 WIDE = 140
 LOW = 30
 _DETAIL_DELAY = 0.04
+_READING_DELAY = 0.2
 
 
 class LayersScreen(TraceScreen):
@@ -199,7 +201,7 @@ class LayersScreen(TraceScreen):
         if len(self.figures):
             self._end_search()
             self._search_began = self.layer_tree.selected
-            self._searched.index  # noqa: B018  # made before the first letter is typed
+            self._begin_reading()
             self.search.open()
             self._report_hits()
 
@@ -375,7 +377,7 @@ class LayersScreen(TraceScreen):
         if name == "text":
             self._filter_before, self._search_began = self._filter, self.layer_tree.selected
             self._end_search()
-            self._searched.index  # noqa: B018
+            self._begin_reading()
             self.search.open(filters=True, text=self._filter.text)
             return
         wanted = Filter() if name == "none" else self._filter.toggled(name)
@@ -409,24 +411,31 @@ class LayersScreen(TraceScreen):
 
     @property
     def _searched(self) -> Searchable:
-        """The texts to search, made when they are first asked for; source lines join them later."""
+        """The texts to search, made when they are first asked for."""
         if self._searchable is None:
             self._searchable = Searchable(self.figures)
-            self.run_worker(partial(self._read_sources, self._searchable), thread=True, exit_on_error=False)
         return self._searchable
+
+    def _begin_reading(self) -> None:
+        """Let source lines join the search; a thread reads them once the search line stands there."""
+        searchable = self._searched
+        if not searchable.reading:
+            searchable.reading = True
+            self.run_worker(partial(self._read_sources, searchable), thread=True, exit_on_error=False)
 
     def _read_sources(self, searchable: Searchable) -> None:
         worker = get_current_worker()
+        time.sleep(_READING_DELAY)
         try:
             sources = read_sources(self.session.trace, lambda: worker.is_cancelled)
         except TraceFileError as error:
             self.app.call_from_thread(self.tracer_app.say, f"No search of source lines: {error}")
             return
-        if sources is not None:
-            self.app.call_from_thread(self._add_sources, searchable, sources)
+        if sources is not None and len(sources) == len(searchable):
+            self.app.call_from_thread(self._search_again, searchable, searchable.completed(sources))
 
-    def _add_sources(self, searchable: Searchable, sources: list[str]) -> None:
-        searchable.add_sources(sources)
+    def _search_again(self, searchable: Searchable, index: Index) -> None:
+        searchable.replace(index)
         if self.search.display and self.search.query_text:
             self.on_search_bar_typed(SearchBar.Typed(self.search.query_text))
 
