@@ -24,9 +24,11 @@ from tests.fuzzing.seeds import seeds
 from tests.synthetic import synthetic_run, write_synthetic
 from tests.test_trace import changed
 from tracer.bounded import BoundedQueries
+from tracer.commands.subject_options import from_json
 from tracer.compare import compare
 from tracer.diagnose import diagnose
 from tracer.errors import InputError, TraceFileError
+from tracer.report import report_data
 from tracer.report_text import report_text
 from tracer.store import TraceWriter
 from tracer.trace import Trace, open_trace
@@ -293,6 +295,18 @@ def test_views_refuse_figures_that_are_no_numbers(
         with pytest.raises(TraceFileError, match=r"bad\.dltrace is damaged or cut short \(.*\): record") as error:
             view(trace)
         assert len(str(error.value)) < 500 and str(error.value).isprintable()
+
+
+@pytest.mark.parametrize("command", ["[" * 200_000, '{"a":' * 200_000, "9" * 5000, "[]", '{"model": 7}', "\0", "nan"])
+def test_a_command_that_is_none_is_left_out(file: Path, tmp_path: Path, command: str) -> None:
+    path = changed(file, tmp_path / "run.dltrace")
+    with sqlite3.connect(path) as connection:
+        connection.execute("UPDATE run SET command = ?", (command,))
+    connection.close()
+    with open_trace(path) as trace:
+        assert report_data(trace)["command"] == ""
+        with pytest.raises(TraceFileError, match="does not say in a known way how its run was made: record it again"):
+            from_json(trace.run.command)
 
 
 def test_a_node_says_of_itself_what_the_tree_says(file: Path, tmp_path: Path) -> None:

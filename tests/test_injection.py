@@ -50,15 +50,36 @@ class Skipped(nn.Module):
         return out
 
 
-def test_the_lost_path_of_a_view_is_named() -> None:
-    """A view has a gradient of its own, and may lose a part of it, by whoever's hook."""
-    torch.manual_seed(0)
-    small = explored(Subject("view", Skipped().eval(), torch.randn(2, 4), torch.randn(2, 4), 1))
+class Steep(nn.Module):
+    """h + gelu(h), the first element of the GELU 1e5 times as large."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = 2 * x
+        return (h + F.gelu(h) * torch.tensor([1e5, 1, 1, 1])).cumsum(1)
+
+
+def judged(model: nn.Module, x: Tensor, reference: Tensor) -> str:
+    """What is said of the only lost path that there can be."""
+    small = explored(Subject("small", model.eval(), x, reference, 3 if isinstance(model, Steep) else 1))
     (gelu,) = small.calls
     assert gelu.shared == (True,)
     verdict, without = injected("lost path", [small], random.Random(0), "summary")
     assert (verdict.right_call, verdict.right_kind, without) == (True, True, 0), verdict.said
-    assert verdict.said == "lost-path at first/lost path #0"
+    return verdict.said
+
+
+def test_the_lost_path_of_a_view_is_named() -> None:
+    """A view has a gradient of its own, and may lose a part of it, by whoever's hook."""
+    torch.manual_seed(0)
+    assert judged(Skipped(), torch.randn(2, 4), torch.randn(2, 4)) == "lost-path at first/lost path #0"
+
+
+def test_a_lost_path_beside_large_multipliers_is_named() -> None:
+    """What is lost is 1e-5 of the gradient, but all that flows past the GELU: the rest lies where x is x'."""
+    torch.manual_seed(0)
+    x, reference = torch.randn(2, 4), torch.randn(2, 4)
+    reference[:, 0] = x[:, 0]
+    assert judged(Steep(), x, reference) == "lost-path at /mul/lost path #0"
 
 
 def test_every_call_is_found_and_is_the_one_tampered_with(bert: Subject) -> None:

@@ -263,7 +263,7 @@ def test_a_killed_process_leaves_a_trace_that_opens(tmp_path: Path) -> None:
     alone.parent.mkdir()
     alone.write_bytes(file.read_bytes())
     with (
-        pytest.raises(TraceFileError, match="damaged or cut short|holds no run yet")
+        pytest.raises(TraceFileError, match=r"damaged or cut short|holds no run yet")
         if alone.stat().st_size < 70_000
         else open_trace(alone)
     ):

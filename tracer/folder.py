@@ -18,7 +18,6 @@ from tracer.verdict import Level, level_of, relative_deltas
 
 SUFFIX = ".dltrace"
 _MAGIC = b"SQLite format 3\0"
-_BESIDE = ("-wal", "-shm", "-journal")
 SIGNS = {"holds": "OK", "off": "OFF", "broken": "BROKEN", "unfinished": "UNFINISHED", "unreadable": "UNREADABLE"}
 
 
@@ -120,7 +119,7 @@ def _cells(entry: Entry) -> tuple[str, ...]:
 
 
 def _is_listed(path: Path) -> bool:
-    if path.name.endswith(_BESIDE) or not path.is_file():
+    if not path.is_file():
         return False
     if path.suffix == SUFFIX:
         return True

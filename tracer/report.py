@@ -182,7 +182,7 @@ def command_line(command: str) -> str:
     """
     try:
         kept = json.loads(command) if command else None
-    except ValueError:
+    except (ValueError, RecursionError):
         return ""
     if not isinstance(kept, dict) or not isinstance(kept.get("model"), str):
         return ""

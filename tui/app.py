@@ -277,15 +277,16 @@ def run_folder(folder: Path, served: bool = False) -> None:
 def run_recording(command: Sequence[str], path: Path) -> Recording:
     """Run `command`, which records into the file `path`, and show its trace as it grows; the recording, once ended.
 
-    It ends with the view: KeyboardInterrupt where it was not done, TracerError where it failed.
+    It ends with the view: KeyboardInterrupt where the trace was not complete, TracerError where it failed.
     """
     recording = Recording(command, path)
     try:
         TracerApp(recording=recording, ascii_only=_terminal_is_ascii(), settings=load()).run()
-        if recording.running:
-            raise KeyboardInterrupt
+        early = recording.running
     finally:
         recording.stop()
+    if early and recording.code not in (0, 2):  # it may have been done with the trace, or have failed just then
+        raise KeyboardInterrupt
     if recording.failure:
         raise TracerError(recording.failure)
     return recording

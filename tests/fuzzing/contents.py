@@ -99,7 +99,7 @@ def cell_value(rng: Random, connection: sqlite3.Connection) -> None:
 def json_value(rng: Random, connection: sqlite3.Connection) -> None:
     """A wild value somewhere inside a JSON cell that is there."""
     columns = {
-        "run": ("panel", "tokens", "reference_tokens", "versions", "attributions", "panel", "panel"),
+        "run": ("panel", "panel", "tokens", "reference_tokens", "versions", "attributions", "command"),
         "edge": ("shape",), "tensor": ("shape",), "counterfactual": ("rules",),
     }  # fmt: skip
     table = rng.choice(("run", "run", "run", "edge", "tensor", "counterfactual"))

@@ -14,6 +14,7 @@ from tracer.records import Counterfactual, Finding, Note
 from tracer.store import amend
 from tracer.trace import open_trace
 
+_COMMAND = '{"model": "owner/classifier", "text": "a film", "rules": ["softmax=exact"], "explicit": ["gelu"]}'
 _GOLDEN = Path(__file__).parent.parent / "golden"
 
 
@@ -38,7 +39,7 @@ def seeds() -> list[Sample]:
 
 
 def _attach(path: Path) -> None:
-    """Give the trace counterfactuals and a finding, as `repair` does."""
+    """Give the trace counterfactuals and a finding, as `repair` does, and the command that made it."""
     with open_trace(path) as trace:
         nodes, examples = len(trace.nodes), trace.run.examples
         runs = [
@@ -47,6 +48,8 @@ def _attach(path: Path) -> None:
         ]
         found = Finding("softmax-normalised", 4, "encoder", 0, "net.py:3", 0.9, "it leaks", "make it exact")
         amend(trace, counterfactuals=runs, findings=[found])
+        with trace.writing() as connection:
+            connection.execute("UPDATE run SET command = ?", (_COMMAND,))
 
 
 def _recording(path: Path) -> list[Sample]:

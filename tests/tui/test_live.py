@@ -181,6 +181,29 @@ def test_quitting_early_interrupts_the_recording(tmp_path: Path, monkeypatch: py
         assert (trace.run.status, trace.run.message) == ("failed", "interrupted")
 
 
+def test_quitting_once_the_trace_is_complete_is_no_interruption(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def act(pilot: Pilot[None]) -> None:
+        await until(pilot, lambda: "Do not read" in text_of(pilot))
+        await pilot.press("q")
+
+    drive(monkeypatch, act)
+    code = """
+import sys, time
+from pathlib import Path
+from tests.tui.test_live import finish
+from tests.tui.test_watch import begun
+finish(begun(Path(sys.argv[1])), [-770.0])
+try:
+    time.sleep(60)
+except KeyboardInterrupt:
+    print('The rest was not measured.', file=sys.stderr)
+"""
+    recording = app_module.run_recording([sys.executable, "-c", code, str(tmp_path / "t")], tmp_path / "t")
+    assert list(recording.lines) == ["The rest was not measured."]
+
+
 @pytest.mark.parametrize("shown_before", [True, False])
 def test_a_recording_that_fails_is_the_users_one_line(
     shown_before: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -110,6 +110,19 @@ def test_filters_by_menu_and_by_text(tmp_path: Path) -> None:
     run(story)
 
 
+def test_a_jump_past_the_filter_takes_it_off_and_says_so(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with shown(two_divergences(tmp_path / "t.dltrace")) as pilot:
+            tree = tree_of(pilot)
+            await pilot.press("F", "t", *"block.0", "enter")
+            assert tree.selected in (0, 1, 2, 3) and "only “block.0”" in text_of(pilot)
+            await pilot.press("w")
+            await pilot.pause()
+            assert tree.selected == 5 and not tree.outline.filtered and "only “" not in text_of(pilot)
+
+    run(story)
+
+
 def test_sorting_by_key_and_by_click_keeps_the_call(tmp_path: Path) -> None:
     async def story() -> None:
         async with shown(two_divergences(tmp_path / "t.dltrace")) as pilot:

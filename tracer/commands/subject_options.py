@@ -127,7 +127,7 @@ def from_json(text: str) -> argparse.Namespace:
     refused = TraceFileError("the trace does not say in a known way how its run was made: record it again")
     try:
         kept: Any = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise refused from None
     if not isinstance(kept, dict) or not isinstance(kept.get("model"), str) or not kept.keys() <= set(_KEPT):
         raise refused
