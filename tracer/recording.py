@@ -136,8 +136,8 @@ class Recording:
         delta = ledger.delta if outcome.delta is None else outcome.delta
         attributions = outcome.attributions or ledger.attributions
         run = replace(
-            self._head(observation.examples), seconds=seconds, output=output, output_reference=output_reference,
-            delta=np.asarray(delta, dtype=np.float64),
+            self._head(observation.examples), message="the calls are known, the sanity panel is not", seconds=seconds,
+            output=output, output_reference=output_reference, delta=np.asarray(delta, dtype=np.float64),
         )  # fmt: skip
         writer.begin(run)
         for node, edges in ledger.rows():
