@@ -128,7 +128,8 @@ def test_the_help_of_trace_shows_each_kind_of_model(capsys: pytest.CaptureFixtur
     examples = [line for line in lines if line.startswith("deeplift-tracer trace ")]
     assert all(any(word in line for line in examples) for word in (" Paris", "[MASK]", "models:net", "--rule"))
     for line in examples:  # as a shell would split them, they are options that there are
-        assert cli.parser().parse_args(shlex.split(line)[1:]).command == "trace"
+        words = shlex.split(line)[1:]
+        assert cli.parser(words).parse_args(words).command == "trace"
 
 
 def test_view_without_a_terminal_prints_the_report(file: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -272,7 +272,7 @@ def test_the_options_that_a_trace_keeps_come_back_as_they_were(tmp_path: Path) -
 
     words = ["trace", str(tmp_path), "--text", "a b", "--task", "causal", "--position", "-1", "--target", " x"]
     words += ["--rule", "a=exact", "--rule", "b=gradient", "--explicit", "softmax,gelu", "--reference", "mask"]
-    options = parser().parse_args([*words, "--reference-positions", "zero"])
+    options = parser(words).parse_args([*words, "--reference-positions", "zero"])
     again = subject_options.from_json(subject_options.to_json(options))
     assert again.model == str(tmp_path)
     for name, value in vars(again).items():

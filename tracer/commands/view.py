@@ -10,11 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from tracer.commands.again import command_line
-from tracer.compare import compare
-from tracer.compare_report import diff_text
 from tracer.errors import InputError
 from tracer.folder import folder_text, list_traces
-from tracer.report_text import report_text
 from tracer.trace import open_trace
 
 
@@ -69,6 +66,11 @@ def show(path: Path, other: Path | None = None, served: bool = False) -> None:
         else:
             app.run(path, other, served)
         return
+    # What the UI does not need is loaded here: it is there half a second sooner.
+    from tracer.compare import compare
+    from tracer.compare_report import diff_text
+    from tracer.report_text import report_text
+
     if path.is_dir():
         sys.stdout.write(folder_text(path, list_traces(path), terminal_width()))
         return
