@@ -530,3 +530,30 @@ def test_the_residual_model_is_what_its_name_says() -> None:
     x = torch.randn(2, 4, dtype=torch.float64)
     h = model.first(x)
     assert torch.equal(model(x), model.last(h + torch.relu(h)))
+
+
+class ReturnsItsState(nn.Module):
+    """Returns the logits and the state they were made from; with `loses`, a hook halves the state's gradient."""
+
+    def __init__(self, loses: bool) -> None:
+        super().__init__()
+        self.loses = loses
+        self.below, self.above, self.head = nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 2)
+
+    def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+        state = self.below(x)
+        if self.loses and state.requires_grad:
+            state.register_hook(lambda gradient: gradient / 2)
+        return {"logits": self.head(torch.tanh(self.above(state)) + state), "state": state}
+
+
+@pytest.mark.parametrize("loses", [False, True])
+def test_a_loss_at_a_tensor_that_the_model_also_returns_is_a_row(loses: bool) -> None:
+    torch.manual_seed(0)
+    trace = tracer.record(ReturnsItsState(loses), torch.randn(2, 4), target=1, method="exact")
+    lost = [node for node in trace.nodes if node.kind == "lost"]
+    assert [node.path for node in lost] == ["below/lost path"] * loses
+    np.testing.assert_allclose(trace.columns.self_leak.sum(), trace.delta.sum(), atol=1e-6)
+    assert bool(abs(trace.delta.sum()) > 0.1) is loses
+    if loses:
+        np.testing.assert_allclose(lost[0].self_leak, trace.delta, atol=1e-6)

@@ -101,7 +101,8 @@ def ladder_lines(repair: Repair, width: int = 100) -> Iterator[str]:
     """A table of the ladder, a line of the changes on their own, and the options that run the last rung again."""
     if repair.ladder:
         room = max(width - 40, 20)
-        yield f"{'step':>4}  {'change':<{room}}{'delta':>13}{'of the change':>19}"
+        share = "of the change" if repair.delta.size < 2 else "in worst example"
+        yield f"{'step':>4}  {'change':<{room}}{'delta':>13}{share:>19}"
         yield _row(0, "as recorded", repair.delta, repair, room)
         for rung in repair.ladder:
             yield _row(rung.step, rung.change, rung.delta, repair, room)

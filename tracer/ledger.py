@@ -152,13 +152,15 @@ class Ledger:
     def _sent_from_outside(self) -> dict[Wire, torch.Tensor]:
         """The multipliers that reach the model's results from outside: from what the attribution explains.
 
-        A model may return what it also uses itself, as an encoder's states; what comes from inside is taken off.
+        A model may return what it also uses itself, as an encoder's states; what comes from inside is taken off. Where
+        one result is not used inside, that one is explained, and a gap at another is a loss, not an explanation.
         """
         found = {}
-        for wire in dict.fromkeys(self.observation.outputs):
-            within = [use.multiplier for use in self._uses[wire] if use.multiplier is not None]
-            if wire.multiplier is None:
-                continue
+        arrived = [wire for wire in dict.fromkeys(self.observation.outputs) if wire.multiplier is not None]
+        inside = {wire: [u.multiplier for u in self._uses[wire] if u.multiplier is not None] for wire in arrived}
+        for wire in [wire for wire in arrived if not inside[wire]] or arrived:
+            assert wire.multiplier is not None
+            within = inside[wire]
             outside = wire.multiplier - torch.stack(within).sum(0) if within else wire.multiplier
             if not within or bool(outside.norm() > 1e-5 * wire.multiplier.norm()):
                 found[wire] = outside

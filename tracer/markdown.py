@@ -114,7 +114,8 @@ def _ladder(report: Report) -> Iterator[str]:
         )
         for index, (change, delta) in enumerate((*rows, *alone))
     ]
-    yield from _table(("delta", "of f(x) − f(x')", "step", "change"), cells, right=2)
+    share = "of f(x) − f(x')" if repair.delta.size < 2 else "of f(x) − f(x'), worst example"
+    yield from _table(("delta", share, "step", "change"), cells, right=2)
     if repair.rules:
         yield from (f"To confirm: {code(rule_options(repair.rules))}", "")
 

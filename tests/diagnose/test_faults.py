@@ -301,3 +301,48 @@ def test_the_package_can_be_called_when_it_is_imported_first() -> None:
     code = "import tracer.diagnose.evidence, tracer\nprint(callable(tracer.diagnose))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["True"]
+
+
+class _Branches(nn.Module):
+    """tanh(h) and relu(h), of one tensor or of two."""
+
+    def __init__(self, apart: bool) -> None:
+        super().__init__()
+        self.first, self.tanh, self.relu, self.last = nn.Linear(4, 6), nn.Tanh(), nn.ReLU(), nn.Linear(12, 3)
+        self.apart = apart
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        h = self.first(x)
+        own, other = (h.clone(), h.clone()) if self.apart else (h, h)
+        out: torch.Tensor = self.last(torch.cat([self.tanh(own), self.relu(other)], -1))
+        return out
+
+
+def test_a_path_is_lost_between_two_ruled_modules_on_one_tensor() -> None:
+    (finding,) = tracer.diagnose(Case(lambda: _Branches(False)).record())
+    assert (finding.kind, finding.path) == ("lost-path", "tanh")
+    assert finding.message.startswith("tanh and relu take the same tensor, and captum's rule for the second overwrites")
+    assert tracer.diagnose(Case(lambda: _Branches(True)).record()) == ()
+
+
+class _Masked(nn.Module):
+    """A mask of the same -inf-like constant in both runs, then softmax as a module."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.softmax, self.last = nn.Linear(4, 6), nn.Softmax(-1), nn.Linear(6, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        mask = x.new_tensor([0.0, 0.0, 0.0, 0.0, 1.0, 1.0]) * torch.finfo(x.dtype).min
+        out: torch.Tensor = self.last(self.softmax(self.first(x) + mask))
+        return out
+
+
+def test_differences_under_a_mask_are_not_taken_for_a_mask_that_differs() -> None:
+    found = {finding.kind: finding for finding in tracer.diagnose(Case(_Masked).record())}
+    assert "differing-constant" not in found
+    assert next(iter(found)) == "softmax-normalised"
+    assert found["masked-difference"].path == "/add"
+    assert "put" in found["masked-difference"].message
+    assert "--rule 'softmax=exact'" in found["masked-difference"].advice
+    assert tracer.diagnose(Case(_Masked).record(rules=["softmax=exact"])) == ()

@@ -7,6 +7,7 @@ table, `FAULTS`. Beside the named faults there are these kinds, for what leaks a
   call) does not;
 - "unobserved-code": what ran unseen by the recorder, as a custom autograd function, leaks;
 - "approximated-rule": an op without an exact rule, whose slope was averaged along the way, leaks;
+- "masked-difference": differences under a mask, which a rule behind it sends multipliers back to;
 - "differing-constant": an operand that no gradient reaches differs between input and reference.
 """
 

@@ -113,6 +113,8 @@ def _place(evidence: Evidence, case: _Case, total: float) -> tuple[float, ...]:
         if case.explodes:
             weight += numbers["blown up"]
         weight = min(weight, _ESTIMATED)
+    if case.finding.kind == "masked-difference":  # never by itself: the cause is the rule behind it
+        weight = 0.0
     # Of two findings on the same calls the one that moves more; what is dropped there comes first where it is unknown.
     flow = abs(numbers.get("flow", math.inf if "dropped elements" in numbers else 0.0))
     return (

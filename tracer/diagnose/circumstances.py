@@ -30,12 +30,16 @@ def reused_module(evidence: Evidence) -> Iterator[Finding]:
     notes = evidence.noted["reused module"]
     if not (notes and _failed(evidence, "more than once", "required for DeepLift")):
         return
-    first = notes[0]
+    # captum names the type that it failed at; of a failed run no leak says which module that is.
+    stopped = [note for note in notes if f"Module {note.detail}(" in evidence.trace.run.message]
+    first = (stopped or notes)[0]
+    others = len({note.path for note in notes}) - 1
+    too = f" (and so {'does' if others == 1 else 'do'} {others} more)" if others else ""
     yield _at(
         evidence,
         "reused-module",
-        notes,
-        f"{_name(first)} ({clean(first.detail)}) runs {first.amount:.0f} times{_more(notes)}, "
+        [first, *(note for note in notes if note is not first)],
+        f"{_name(first)} ({clean(first.detail)}) runs {first.amount:.0f} times{too}, "
         "and captum keeps one input and one output a module",
         f"give each call a module of its own, {_EXACT}, which takes a module as often as it runs",
         issues=(199, 578, 934),

@@ -11,7 +11,7 @@ from tracer.diagnose.types import MAX_POOLS
 from tracer.diagnose.wording import calls, weight
 from tracer.errors import TraceFileError
 from tracer.plain import clean
-from tracer.records import Finding
+from tracer.records import Edge, Finding
 from tracer.trace import TensorName
 
 _OTHER = 1e-3
@@ -49,6 +49,7 @@ def stale_gradient(evidence: Evidence) -> Iterator[Finding]:
 
 def lost_path(evidence: Evidence) -> Iterator[Finding]:
     """Tensors that several calls take, one of them under captum's rule, which overwrites what the others sent back."""
+    yield from _lost_rules(evidence)
     kinds = evidence.columns.kinds
     nodes = list(evidence.worst_first(n for n in evidence.leaks if kinds[n] == "lost"))
     if not nodes:
@@ -57,11 +58,12 @@ def lost_path(evidence: Evidence) -> Iterator[Finding]:
     ruled = evidence.handed_to.get(first)
     maker = clean(evidence.columns.paths[first].rpartition("/")[0], 80)
     tensor = f"the output of {maker}" if maker else "a tensor of the model's own"
-    consumers = evidence.columns.types[first].split()[0]
+    count = clean(evidence.columns.types[first].split()[0], 12)
+    consumers = count if count not in ("0", "1") else "several"  # those that take a view or a copy are not counted
     rule = "the rule of a module" if ruled is None else f"captum's rule for {clean(evidence.columns.paths[ruled], 80)}"
     several = f" ({calls(len(nodes))} like this)" if len(nodes) > 1 else ""
     message = (
-        f"{clean(consumers, 12)} calls take {tensor}, and {rule} overwrites the gradient that the others sent back to "
+        f"{consumers} calls take {tensor}, and {rule} overwrites the gradient that the others sent back to "
         f"it{several}: their paths are lost; {weight(evidence, nodes).replace('call', 'tensor')}"
     )
     yield evidence.finding(
@@ -70,6 +72,47 @@ def lost_path(evidence: Evidence) -> Iterator[Finding]:
         message,
         "give the ruled module a tensor of its own, as relu(h.clone()) for relu(h), or use exact rules: --method exact",
     )
+
+
+def _lost_rules(evidence: Evidence) -> Iterator[Finding]:
+    """Modules under captum's rule that take the same tensor as another one: of their multipliers the last one's stay."""
+    winners = {}
+    for node in evidence.suspects(("captum",)):
+        taken = _taken(evidence, node)
+        if taken is None or taken.multiplier_statistics is not None:
+            continue
+        for other, rule in enumerate(evidence.rules):
+            one = _taken(evidence, other) if rule == "captum" and other != node else None
+            if one is None or one.multiplier_statistics is None:
+                continue
+            same = (one.value_statistics, one.reference_statistics) == (
+                taken.value_statistics, taken.reference_statistics,
+            )  # fmt: skip
+            if same:
+                winners[node] = other
+    if not winners:
+        return
+    nodes = evidence.worst_first(winners)
+    paths = evidence.columns.paths
+    several = f" ({calls(len(nodes))} like this)" if len(nodes) > 1 else ""
+    message = (
+        f"{clean(paths[nodes[0]], 80)} and {clean(paths[winners[nodes[0]]], 80)} take the same tensor, and captum's "
+        f"rule for the second overwrites the gradient that the rule for the first sent back to it{several}: their "
+        f"paths are lost; {weight(evidence, nodes)}"
+    )
+    yield evidence.finding(
+        "lost-path",
+        nodes,
+        message,
+        "give each ruled module a tensor of its own, as relu(h.clone()) for relu(h), "
+        "or use exact rules: --method exact",
+    )
+
+
+def _taken(evidence: Evidence, node: int) -> Edge | None:
+    """The only tensor that a call takes."""
+    edges = [edge for edge in evidence.trace.edges(node) if edge.direction == "in"]
+    return edges[0] if len(edges) == 1 else None
 
 
 def stale_calls(evidence: Evidence) -> dict[int, int]:

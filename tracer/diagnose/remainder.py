@@ -12,6 +12,9 @@ from tracer.diagnose.wording import exact, weight
 from tracer.plain import clean, figure
 from tracer.records import Finding
 
+_FAR_BELOW = -1e3
+"""An element is masked where it lies below all that was there by this many times their size."""
+
 
 def remainder(evidence: Evidence, named: Collection[int]) -> Iterator[Finding]:
     """Findings on the leaking calls that are not among the `named`."""
@@ -40,10 +43,28 @@ def _kind(evidence: Evidence, node: int, differing: bool) -> str:
     if rule in ("autograd", "gradient") and name in LINEAR:
         if not evidence.precise(node):
             return ""
+        if name in ("add", "sub") and _masks(evidence, node):
+            return "masked-difference"
         # In captum's own run autograd is right about linear ops, so the other operand must differ by itself.
         if evidence.trace.run.method == "captum" and columns.kinds[node] == "op":
             return "differing-constant"
     return "unconserving-rule"
+
+
+def _masks(evidence: Evidence, node: int) -> bool:
+    """Whether a call adds a mask so far below its elements that their differences are lost in rounding."""
+    edges = evidence.trace.edges(node)
+    taken = [edge for edge in edges if edge.direction == "in"]
+    made = [edge for edge in edges if edge.direction == "out"]
+    if len(taken) != 1 or len(made) != 1:
+        return False
+    x, y, before, after = (
+        taken[0].value_statistics, made[0].value_statistics,
+        taken[0].difference_statistics, made[0].difference_statistics,
+    )  # fmt: skip
+    if x is None or y is None or before is None or after is None:
+        return False
+    return y.minimum < _FAR_BELOW * max(abs(x.minimum), abs(x.maximum)) and after.norm < before.norm
 
 
 def _unconserving(evidence: Evidence, name: str, nodes: list[int]) -> Finding:
@@ -83,6 +104,14 @@ def _approximated(evidence: Evidence, name: str, nodes: list[int]) -> Finding:
     return evidence.finding("approximated-rule", nodes, message, advice)
 
 
+def _masked(evidence: Evidence, name: str, nodes: list[int]) -> Finding:
+    message = (
+        f"{name} puts masked elements so far below the others that their differences vanish in rounding, and the rule "
+        f"of a call behind it, such as a softmax, still sends multipliers back to them; {weight(evidence, nodes)}"
+    )
+    return evidence.finding("masked-difference", nodes, message, exact("softmax"))
+
+
 def _differing(evidence: Evidence, name: str, nodes: list[int]) -> Finding:
     message = (
         f"{name} takes a tensor that differs between input and reference and that no gradient reaches, such as a mask "
@@ -96,5 +125,6 @@ _WORDED = {
     "unconserving-rule": _unconserving,
     "unobserved-code": _unobserved,
     "approximated-rule": _approximated,
+    "masked-difference": _masked,
     "differing-constant": _differing,
 }
