@@ -160,8 +160,8 @@ def _ladder(report: Report) -> Iterator[str]:
     rows += [("", f"{single.change}, alone", single.delta) for single in repair.singles]
     shares = [repair.relative(delta) for _, _, delta in rows]
     yield '<div class="scroll"><table><tr><th>step</th><th>change, on top of those before it</th>'
-    share = "of f(x) − f(x′)" if repair.delta.size < 2 else "of f(x) − f(x′), worst example"
-    yield f'<th class="right">delta</th><th class="right">{share}</th>'
+    of = "of f(x) − f(x′)" if repair.delta.size < 2 else "of f(x) − f(x′), worst example"
+    yield f'<th class="right">delta</th><th class="right">{of}</th>'
     yield '<th class="wide">on a logarithmic scale</th></tr>'
     for (step, change, delta), share in zip(rows, shares, strict=True):
         total = figure(of_example(delta, None), signed=True)

@@ -258,3 +258,25 @@ def test_recordings_do_not_nest() -> None:
     assert torch._C._len_torch_function_stack() == 0
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
     assert tracer.record(model, x, reference, target=0).run.status == "complete"
+
+
+def test_of_several_reused_modules_the_one_that_captum_failed_at_is_named() -> None:
+    class Twice(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.tanh, self.relu, self.last = nn.Linear(4, 6), nn.Tanh(), nn.ReLU(), nn.Linear(6, 3)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            h = self.first(x)
+            for _ in range(2):
+                h = self.relu(self.tanh(h) + 1) - 0.5
+            out: torch.Tensor = self.last(h)
+            return out
+
+    with pytest.raises(tracer.errors.ObservationError) as caught:
+        tracer.record(Twice(), torch.randn(2, 4), target=1)
+    trace = caught.value.trace
+    assert trace is not None
+    (finding,) = tracer.diagnose(trace)
+    assert f"Module {trace.nodes[finding.nodes[0]].type}(" in trace.run.message
+    assert finding.message.startswith("relu (ReLU) runs 2 times (and so does 1 more), and captum keeps")

@@ -75,9 +75,11 @@ def lost_path(evidence: Evidence) -> Iterator[Finding]:
 
 
 def _lost_rules(evidence: Evidence) -> Iterator[Finding]:
-    """Modules under captum's rule that take the same tensor as another one: of their multipliers the last one's stay."""
+    """Modules under captum's rule that take the tensor of another one: of their multipliers the last one's stay."""
     winners = {}
     for node in evidence.suspects(("captum",)):
+        if evidence.columns.gain[node] > 0:
+            continue
         taken = _taken(evidence, node)
         if taken is None or taken.multiplier_statistics is not None:
             continue
