@@ -5,11 +5,13 @@ from __future__ import annotations
 import warnings
 
 import captum.attr
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+import tracer
 from tests.rules.pairs import pair
 from tracer.deeplift import DeepLift
 from tracer.errors import InputError
@@ -173,3 +175,36 @@ def test_rows_picked_by_number_stay_in_their_half_of_a_doubled_batch() -> None:
     assert float(delta.abs().max()) < 1e-9
     assert lift.notes == ()
     assert torch.equal(found != 0, F.one_hot(at, 5).bool() & (found != 0))
+
+
+class Normalized(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.Linear(4, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.normalize(self.inner(x), dim=1)
+
+
+@pytest.mark.parametrize("method", ["captum", "exact"])
+def test_a_path_of_the_ledger_inside_a_composite_op_is_a_pattern(method: str) -> None:
+    torch.manual_seed(0)
+    model, x = Normalized(), torch.randn(2, 4)
+    other = "exact" if method == "captum" else "gradient"
+    paths = [node.path for node in tracer.record(model, x, torch.ones_like(x), target=1).nodes]
+    assert "/normalize/div" in paths
+    run = {
+        pattern: tracer.record(
+            model,
+            x,
+            torch.ones_like(x),
+            target=1,
+            method=method,
+            rules=[f"{pattern}={other}"],  # type: ignore[arg-type]
+        ).delta
+        for pattern in ("/normalize/div", "div", "/div")
+    }
+    plain = tracer.record(model, x, torch.ones_like(x), target=1, method=method).delta  # type: ignore[arg-type]
+    np.testing.assert_array_equal(run["/normalize/div"], run["div"])
+    np.testing.assert_array_equal(run["/normalize/div"], run["/div"])
+    assert np.abs(run["div"] - plain).max() > 1e-3

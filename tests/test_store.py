@@ -280,3 +280,19 @@ def test_a_full_disk_is_one_clear_line(tmp_path: Path) -> None:
         for value in range(100):
             writer.put_tensor(bytes([value]) * 100_000, "uint8", (100_000,))
     writer.close()
+
+
+def test_force_keeps_the_old_file_until_there_is_a_new_one(tmp_path: Path) -> None:
+    file = tmp_path / "run.dltrace"
+    write_synthetic(file)
+    before = file.read_bytes()
+    with TraceWriter(file, force=True):
+        assert file.read_bytes() != before
+    assert file.read_bytes() == before  # nothing was begun
+    writer = TraceWriter(file, force=True)
+    writer.begin(synthetic_run())
+    writer.discard()
+    assert file.read_bytes() == before  # what was begun was no run after all
+    write_synthetic(file, layers=2, force=True)
+    assert file.read_bytes() != before
+    assert list(tmp_path.iterdir()) == [file]

@@ -209,6 +209,7 @@ class _Search:
                 self._climb()
                 if by == "family" and not self._reached():
                     self._everything()
+                self._cut()
                 self._shorten()
             self._tell("What if: done", self._most)
         except KeyboardInterrupt:
@@ -282,6 +283,12 @@ class _Search:
         rung = self._rung(self._ladder, EVERYTHING)
         if rung is not None:
             self._ladder.append(rung)
+
+    def _cut(self) -> None:
+        """Leave out the last rungs of a ladder that does not hold where they made the delta larger again."""
+        if self._ladder and not self._reached():
+            relative = [self._relative(rung.delta) for _candidate, rung in self._ladder]
+            self._ladder = self._ladder[: relative.index(min(relative)) + 1]
 
     def _shorten(self) -> None:
         """Take out rungs without which the bound holds all the same: the best rung at its time may prove needless."""

@@ -175,12 +175,15 @@ def _module_and_op(node: Node, nodes: Sequence[Node]) -> tuple[str, str]:
 
 
 def _names(node: Node, nodes: Sequence[Node]) -> tuple[str, ...]:
-    """What the rulebook holds a pattern against: path/op, the module's path, the module's type, the op."""
+    """What the rulebook holds a pattern against: path/op, the module's path, the module's type, the op.
+
+    For an op inside a composite one also path/composite/op.
+    """
     module, op = _module_and_op(node, nodes)
     if node.kind == "module":
         return (f"{node.path}/{op}", node.path, module, op)
-    path = node.path.rpartition("/")[0]
-    return (f"{path}/{op}", path, module, op)
+    path, _, inside = node.path.rpartition("/")[0].partition("/")
+    return (f"{path}/{inside}/{op}" if inside else f"{path}/{op}", path, module, op, f"{path}/{op}")
 
 
 def _family(op: str, module_type: str) -> str | None:

@@ -115,6 +115,11 @@ def arguments(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Iterator[tuple[s
             yield name, value
 
 
+def run_composite(name: str, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """The result of a composite op whose inner ops a mode is to see; its frame on the stack tells them their `name`."""
+    return body(function)(*args, **kwargs)
+
+
 @cache
 def body(function: types.FunctionType) -> types.FunctionType:
     """`function` of torch's Python code without its own override check: called under a mode, its inner ops are seen.

@@ -32,6 +32,7 @@ from tracer.treatment import Treatment, custom_functions, treatment
 from tracer.unseen import unseen
 
 _MODULE_CALL = nn.Module._call_impl.__code__
+_COMPOSITE = ops.run_composite.__code__
 Held = list[Tensor | None]
 
 
@@ -164,6 +165,8 @@ class PairedEvaluation(TorchFunctionMode):
             return func(*args, **kwargs)
         if how.kind == "enter":
             with self:
+                if ops.describe(func).role == "composite":
+                    return ops.run_composite(how.name, func, args, kwargs)
                 return ops.body(func)(*args, **kwargs)
         if not torch.is_grad_enabled() or how.kind == "cut":
             self._note_cut(how, args, kwargs)
@@ -304,30 +307,35 @@ class PairedEvaluation(TorchFunctionMode):
     def _rule(self, name: str) -> str:
         if not self.rulebook.overrides:
             return self.rulebook.default
-        module, path = self._module()
-        return self._chosen(name, path, "" if module is None else type(module).__name__)
+        module, path, within = self._place()
+        return self._chosen(name, path, "" if module is None else type(module).__name__, within)
 
-    def _chosen(self, op: str, path: str, module_type: str) -> str:
-        override = self.rulebook.override(op, path, module_type)
+    def _chosen(self, op: str, path: str, module_type: str, within: str = "") -> str:
+        override = self.rulebook.override(op, path, module_type, within)
         if override is None:
             return self.rulebook.default
         self.unused.discard(override)
         return override.rule
 
-    def _module(self) -> tuple[nn.Module | None, str]:
-        """The innermost module of the model that is being called, read off the Python stack, and its path."""
+    def _place(self) -> tuple[nn.Module | None, str, str]:
+        """The innermost module of the model that is being called, its path, and the composite ops under way in it,
+        "outer/inner". Read off the Python stack: the recorder's mode may enter composite ops before this one."""
+        within: list[str] = []
         frame = sys._getframe(2)
         while frame is not None:
-            if frame.f_code is _MODULE_CALL:
+            if frame.f_code is _COMPOSITE:
+                within.insert(0, frame.f_locals["name"])
+            elif frame.f_code is _MODULE_CALL:
                 module = frame.f_locals["self"]
                 if module in self.names:
-                    return module, self.names[module]
+                    return module, self.names[module], "/".join(within)
             frame = frame.f_back  # type: ignore[assignment]
-        return None, ""
+        return None, "", "/".join(within)
 
     def _note(self, name: str, rule: str, what: str, amount: float) -> Note:
-        module, path = self._module()
-        shown = path if module is not None and is_atomic(module) else f"{path}/{name}"
+        module, path, within = self._place()
+        inner = f"{path}/{within}" if within else path
+        shown = path if module is not None and is_atomic(module) else f"{inner}/{name}"
         note = Note(shown, name, source_line() or "?", rule, what, amount)
         self.notes.append(note)
         return note

@@ -235,7 +235,7 @@ class Recorder(TorchFunctionMode):
         call.arguments = inputs
         try:
             with self:  # torch switched the mode off for the time of this call
-                output = ops.body(func)(*args, **kwargs)
+                output = ops.run_composite(name, func, args, kwargs)
             self._references = {}
             self._note_results(call, list(tensors_in(output, "output")))
         finally:

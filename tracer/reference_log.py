@@ -75,7 +75,7 @@ class ReferenceLog(TorchFunctionMode):
             return func(*args, **kwargs)
         if op.role == "composite":
             with self:
-                return ops.body(func)(*args, **kwargs)
+                return ops.run_composite(op.name, func, args, kwargs)
         written = ops.written_tensor(op, args, kwargs)
         if written is not None:
             self._keep_value(written)

@@ -53,12 +53,13 @@ class Rulebook:
         """Whether a rule of captum's takes part, which is defined on input and reference as one doubled batch."""
         return "captum" in (self.default, *(override.rule for override in self.overrides))
 
-    def override(self, op: str, path: str, module_type: str) -> Override | None:
+    def override(self, op: str, path: str, module_type: str, within: str = "") -> Override | None:
         """The override that holds for `op` in the module at `path` of type `module_type`; None: the default does.
 
-        A pattern is held against "<path>/<op>", the module's path, its type's name and the op's name.
+        A pattern is held against "<path>/<op>", the module's path, its type's name and the op's name; for an op inside
+        a composite one, `within`, such as the division in `F.normalize`, also against "<path>/<within>/<op>".
         """
-        names = (f"{path}/{op}", path, module_type, op)
+        names = (f"{path}/{op}", path, module_type, op, *((f"{path}/{within}/{op}",) if within else ()))
         return next((override for override in reversed(self.overrides) if override.matches(names)), None)
 
     def __str__(self) -> str:

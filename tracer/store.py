@@ -55,8 +55,7 @@ class TraceWriter:
         self._edges: list[tuple[schema.Cell, ...]] = []
         self._hashes: set[bytes] = set()
         self._committed = time.monotonic()
-        if self.path is not None:
-            _claim(self.path, force)
+        self._old = None if self.path is None else _claim(self.path, force)
         with self._errors():
             # Views may be shown from another thread than the one that recorded.
             self._connection = sqlite3.connect(
@@ -143,6 +142,7 @@ class TraceWriter:
             self._commit()
         self._finished = True
         self._fold()
+        self._forget_old()
 
     def commit(self) -> None:
         """Make what was written so far visible to whoever opens the file, and safe from the end of this process."""
@@ -162,11 +162,10 @@ class TraceWriter:
         return Trace(self._connection, None)
 
     def discard(self) -> None:
-        """End the writing, and leave no file."""
+        """End the writing, and leave no file; one that `force` set aside comes back."""
         self._connection.close()
         self._finished = self._handed_over = True
-        if self.path is not None:
-            _remove(self.path)
+        self._remove_own()
 
     def close(self) -> None:
         """End the writing; see the class for what is left when `finish` did not come first."""
@@ -199,10 +198,24 @@ class TraceWriter:
                 self._commit()
                 self._finished = True
             self._fold()
+            self._forget_old()
         if not self._handed_over:
             self._connection.close()
-        if self.path is not None and not self._begun:
-            _remove(self.path)
+        if not self._begun:
+            self._remove_own()
+
+    def _remove_own(self) -> None:
+        if self.path is None:
+            return
+        _remove(self.path)
+        if self._old is not None:
+            _move(self._old, self.path)
+            self._old = None
+
+    def _forget_old(self) -> None:
+        if self._old is not None:
+            _remove(self._old)
+            self._old = None
 
     def _flush(self) -> None:
         with self._errors():
@@ -282,25 +295,44 @@ def amend(
         raise TraceFileError(f"cannot write {name} ({error}): look at its rights and at the free space") from error
 
 
-def _claim(path: Path, force: bool) -> None:
-    """Make `path` a trace file without a run; what was there is kept unless `force`."""
+def _claim(path: Path, force: bool) -> Path | None:
+    """Make `path` a trace file without a run; what was there is kept unless `force`, which sets it aside.
+
+    Gives back where the old file lies: it is needed again if nothing comes to be recorded.
+    """
+    old = None
     try:
-        if force and not path.is_dir():
-            _remove(path)
+        if force and path.exists() and not path.is_dir():
+            old = path.with_name(f".{path.name}.{os.getpid()}.old")
+            _move(path, old)
         with open(path, "xb", buffering=0) as file:
             file.write(_empty(log=True))
     except FileExistsError:
         hint = "give a file in it" if path.is_dir() else "give another file, or overwrite it with --force (force=True)"
         raise TraceFileError(f"{path} already exists{' as a folder' * path.is_dir()}: {hint}") from None
     except OSError as error:
+        if old is not None:
+            _move(old, path)
         raise TraceFileError(
             f"cannot write {path} ({error.strerror}): give a file in a folder that you can write"
         ) from None
+    return old
 
 
 def _remove(path: Path) -> None:
-    for name in (str(path), f"{path}-wal", f"{path}-shm", f"{path}-journal"):
-        Path(name).unlink(missing_ok=True)
+    for name in _files(path):
+        name.unlink(missing_ok=True)
+
+
+def _move(path: Path, to: Path) -> None:
+    for name, target in zip(_files(path), _files(to), strict=True):
+        if name.exists():
+            name.replace(target)
+
+
+def _files(path: Path) -> list[Path]:
+    """A trace file and what SQLite may keep beside it."""
+    return [Path(f"{path}{ending}") for ending in ("", "-wal", "-shm", "-journal")]
 
 
 @cache

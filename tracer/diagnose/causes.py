@@ -12,8 +12,10 @@ import numpy as np
 
 from tracer.diagnose.evidence import Evidence
 from tracer.diagnose.explosion import sizes_without
-from tracer.plain import figure
+from tracer.diagnose.outcome import all_saturated
+from tracer.plain import clean, figure, times
 from tracer.records import Counterfactual, Finding, Floats
+from tracer.verdict import relative_to, worst_example
 
 _GONE = 0.1
 """A leak is gone where less than this part of it is left."""
@@ -23,7 +25,10 @@ _COVERED = 0.9
 """A change is about a finding's calls where it makes calls exact that have this part of the finding's leak."""
 _ESTIMATED = 0.99
 """No estimate stands before a measurement that takes all of the delta away."""
+_RULE = re.compile(r"--rule '[^']*'")
 TOGETHER = "make it exact together with the other findings, or everything with --method exact"
+# The evidence of a measurement on several examples: which one is the worst then, or is shown, and its delta.
+WORST_AFTER, DELTA_AFTER = "example once exact", "its delta once exact"
 # Faults that a run does not survive: nothing comes before them.
 FATAL = frozenset({
     "reused-module", "keyword-call", "no-grad-call", "integer-input", "non-tensor-output", "in-place-target",
@@ -96,10 +101,22 @@ def _finished(evidence: Evidence, case: _Case, caused_by: str) -> Finding:
     if case.change is None:
         return replace(finding, caused_by=caused_by)
     after = float(case.change.delta.sum())
-    advice = finding.advice
-    if _delta(evidence, case.change.delta) > _delta(evidence, evidence.trace.run.delta):
-        advice = f"on its own an exact rule for it makes the delta {figure(after, signed=True)}; {TOGETHER}"
-    return replace(finding, advice=advice, caused_by=caused_by, delta_after=after)
+    # The figure is that of the rules that were measured together; they are what the reader must be told.
+    measured = " ".join(f"--rule '{clean(pattern)}=exact'" for pattern in case.change.pattern.split())
+    advice = _RULE.sub(lambda _old: measured, finding.advice)
+    run = evidence.trace.run
+    numbers, told = finding.evidence, figure(after, signed=True)
+    worse = _delta(evidence, case.change.delta) > _delta(evidence, run.delta)
+    if run.examples > 1:  # a sum of deltas may cancel
+        ratios = [relative_to(delta, run.output - run.output_reference) for delta in (run.delta, case.change.delta)]
+        before, worst = (worst_example(each) if evidence.example is None else evidence.example for each in ratios)
+        value, ratio = float(case.change.delta[worst]), float(ratios[1][worst])
+        numbers = (*numbers, (WORST_AFTER, float(worst)), (DELTA_AFTER, value))
+        told = f"{figure(value, signed=True)} in example {worst}, {times(ratio)} its change of the output"
+        worse = ratio > float(ratios[0][before])
+    if worse:
+        advice = f"on its own an exact rule for it makes the delta {told}; {TOGETHER}"
+    return replace(finding, advice=advice, caused_by=caused_by, delta_after=after, evidence=numbers)
 
 
 def _place(evidence: Evidence, case: _Case, total: float) -> tuple[float, ...]:
@@ -119,6 +136,7 @@ def _place(evidence: Evidence, case: _Case, total: float) -> tuple[float, ...]:
     flow = abs(numbers.get("flow", math.inf if "dropped elements" in numbers else 0.0))
     return (
         0.0 if case.finding.kind in FATAL else 1.0,
+        0.0 if case.finding.kind == "saturated-output" and all_saturated(evidence) else 1.0,
         -round(weight, 6),
         0.0 if case.explodes else 1.0,
         -flow,
