@@ -330,7 +330,8 @@ def test_layer_contributions_refuse_to_mix_examples() -> None:
     torch.manual_seed(0)
     model, x, x_ref = Moved().double(), torch.randn(2, 4, 4).double(), torch.randn(2, 4, 4).double()
     with pytest.raises(InputError, match=r"layer 'layer' has an output of shape \(4, 2, 5\)"):
-        DeepLift(model).layer_contributions(x, x_ref)
+        DeepLift(model).layer_contributions(x, x_ref, layers=["layer"])
+    assert "layer" not in DeepLift(model).layer_contributions(x, x_ref)
     change = (model(x) - model(x_ref)).detach()
     lift = DeepLift(model)
     assert torch.allclose(lift.layer_contributions(x, x_ref, layers=["last"])["last"][0], change)

@@ -84,6 +84,9 @@ def outcome(a: Trace, b: Trace, comparison: Comparison) -> str:
             f"A and B look like different models: only {comparison.aligned} of their {counts[0]} and {counts[1]} calls "
             "align."
         )
+    if a.run.target != b.run.target:
+        targets = f"{clean(a.run.target) or 'one'} and {clean(b.run.target) or 'another'}"
+        return f"A and B explain different targets, {targets}: no call need be at fault where they part."
     if comparison.first_value is not None:
         what = "are of two texts" if a.run.text != b.run.text else "compute different values for the same input"
         return f"A and B {what}: their outputs differ from {_name(a, b, comparison, comparison.first_value)} on."
@@ -228,7 +231,7 @@ def _parting(a: Trace, b: Trace, comparison: Comparison, width: int) -> Iterator
         return
     for what, row in (("first call", rows.first), ("worst call", rows.worst)):
         yield from _wrapped(what, f"{_name(a, b, rows, row)}: {_leaks(rows, row)}", width)
-    if rows.last_gain is not None and rows.first_value is None:
+    if rows.last_gain is not None and rows.first_value is None and a.run.target == b.run.target:
         gains = [
             f"not in {side}" if ids[rows.last_gain] < 0 else f"gain {figure(gain[ids[rows.last_gain]])} in {side}"
             for side, ids, gain in (("A", rows.a, a.columns.gain), ("B", rows.b, b.columns.gain))

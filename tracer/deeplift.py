@@ -6,7 +6,7 @@ import inspect
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import torch
@@ -29,7 +29,8 @@ class Evaluation:
     """Both runs and the multipliers between them: everything per input tensor in a tuple.
 
     `output` and `output_reference` are the selected numbers, (E,) or a single number without an axis. `layers` maps a
-    module's path to Σ m·Δ of its output for each call, float64 (E,).
+    module's path to Σ m·Δ of its output for each call, float64 (E,); `mixed` has the shapes of outputs in which several
+    examples cannot be told apart.
     """
 
     multipliers: Tensors
@@ -37,6 +38,7 @@ class Evaluation:
     output_reference: Tensor
     notes: tuple[Note, ...]
     layers: dict[str, list[Tensor]]
+    mixed: dict[str, tuple[int, ...]] = field(default_factory=dict)
 
 
 class Observer(Protocol):
@@ -133,7 +135,8 @@ class DeepLift:
         """Σ m·Δ over the output of every call of each module, float64 (E,), by module path, from one pass.
 
         `layers` are paths as in `named_modules()`; None takes all. A layer that everything passes through has f(x) −
-        f(x'). With several examples their axis must be the first of the layer's output.
+        f(x'). With several examples their axis must be the first of the layer's output: others are left out of all,
+        and InputError where `layers` names one.
         """
         xs, refs = formatted(inputs, baselines)
         paths = module_paths(self.model)
@@ -141,7 +144,14 @@ class DeepLift:
         if unknown:
             raise InputError(f"the model has no module at {', '.join(sorted(unknown))}")
         chosen = {module: path for module, path in paths.items() if layers is None or path in layers}
-        return self.evaluate(xs, refs, target, additional_forward_args, baseline_forward_args, chosen).layers
+        found = self.evaluate(xs, refs, target, additional_forward_args, baseline_forward_args, chosen)
+        for path in layers or ():
+            if path in found.mixed:
+                raise InputError(
+                    f"layer {path or 'of the whole model'!r} has an output of shape {found.mixed[path]}, in which "
+                    f"{xs[0].shape[0]} examples cannot be told apart; leave it out of `layers` or pass one example"
+                )
+        return found.layers
 
     def evaluate(
         self,
@@ -197,7 +207,8 @@ class DeepLift:
         _refuse_unused(engine)
         engine.note_unseen(output, leaves)
         multipliers = _gradients(output, leaves, leaves[0].shape[0])
-        return Evaluation(multipliers, output.detach(), reference, tuple(engine.notes), seen.contributions)
+        contributions = {path: calls for path, calls in seen.contributions.items() if path not in seen.mixed}
+        return Evaluation(multipliers, output.detach(), reference, tuple(engine.notes), contributions, seen.mixed)
 
     def _doubled(self, leaves: Tensors, refs: Tensors, target: Target, args: Any, observer: Observer) -> Evaluation:
         from tracer.doubled import DoubledEvaluation  # loads captum, which no exact attribution needs
@@ -231,6 +242,8 @@ class _Layers:
 
     def __init__(self, examples: int) -> None:
         self.contributions: dict[str, list[Tensor]] = {}
+        self.mixed: dict[str, tuple[int, ...]] = {}
+        """Layers in whose output several examples cannot be told apart, with its shape."""
         self._examples = examples
         self._references: dict[str, list[Tensor]] = {}
         self._second = False
@@ -256,10 +269,8 @@ class _Layers:
         calls.append(total)
         for tensor in found:
             if self._examples > 1 and tensor.shape[:1] != (self._examples,):
-                raise InputError(
-                    f"layer {path or 'of the whole model'!r} has an output of shape {tuple(tensor.shape)}, in which "
-                    f"{self._examples} examples cannot be told apart; leave it out of `layers` or pass one example"
-                )
+                self.mixed[path] = tuple(tensor.shape)
+                return
             reference = self._references[path].pop(0)
             change = (tensor.detach() - reference).double()
 

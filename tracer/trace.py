@@ -251,6 +251,12 @@ class Trace:
         """The rows of a query on the trace's tables (`tracer.schema`); TraceFileError where the file is damaged."""
         return self._rows(sql, values)
 
+    def __repr__(self) -> str:
+        run = self.run
+        name = "in memory" if self.path is None else str(self.path)
+        figures = f"delta {schema.total(run.delta):+.4g}" if run.status == "complete" else run.status
+        return f"<Trace {name}: {run.model}, {run.method}, {run.variant}; {figures}; {len(self.nodes)} calls>"
+
     def _repr_html_(self) -> str:
         from tracer.page import fragment
 

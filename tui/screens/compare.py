@@ -52,7 +52,7 @@ class CompareScreen(TraceScreen):
 
     def compose_body(self) -> ComposeResult:
         """Headlines, a place for the tree, the selected call; or why there is nothing to compare."""
-        yield Note(5, id="pair-heads")
+        yield Note(8, id="pair-heads")
         yield Container(id="pair")
         yield LinesView(id="pair-call")
         yield LinesView(id="pair-empty")

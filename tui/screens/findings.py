@@ -35,7 +35,7 @@ class FindingsScreen(ListScreen):
             self.show_nothing(lambda width: finding_lines.nothing_lines(run, verdict, problem, width))
             return
         self.show_list(
-            f"Findings   {plural(len(entries), 'finding')}, worst first",
+            f"Findings   {plural(len(entries), 'finding')}, causes first",
             "Finding",
             len(entries),
             finding_lines.heading,

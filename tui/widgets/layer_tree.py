@@ -292,6 +292,10 @@ class LayerTree(ScrollView, can_focus=True):
             return
         top = round(self.scroll_y)
         cursor = self.outline.cursor
+        last = max(len(self.outline.rows) - height, 0)
+        if top > last:  # fewer rows than before: no blank lines below while there are rows above
+            top = last
+            self.scroll_to(y=top, animate=False, force=True)
         if top <= cursor < top + height:
             return
         nearest = cursor if cursor < top else cursor - height + 1
