@@ -75,10 +75,31 @@ def test_report_prints_json(file: Path, capsys: pytest.CaptureFixture[str]) -> N
             "FOLDER/text already exists: give another file with -o, or over",
         ),
         (("trace", "m"), "deeplift-tracer: --text is missing: give the text to explain m for"),
+        (("repair", "m"), "deeplift-tracer: --text is missing: give the text to explain m for"),
+        (("trace", "m", "--text", " "), "deeplift-tracer: the text is empty: give at least one word"),
+        (
+            ("trace", "m", "--text", "t", "--reference", ""),
+            "deeplift-tracer: the reference text is empty: give one, or",
+        ),
         (("trace", "m", "--text", "t", "--task", "guess"), "argument --task: invalid choice: 'guess'"),
         (("trace", "m", "--text", "t", "--position", "first"), "argument --position: invalid int value: 'first'"),
         (("dance",), "invalid choice: 'dance'"),
-        ((), "the following arguments are required: COMMAND"),
+        ((), "deeplift-tracer: error: the following arguments are required: COMMAND; see deeplift-tracer --help"),
+        (
+            ("report",),
+            "deeplift-tracer report: error: the following arguments are required: FILE; "
+            "see deeplift-tracer report --help",
+        ),
+        (("report", "f", "--top", "1\n\x1b[2J"), "argument --top: '1\\n\\x1b[2J' is not a whole number from 1; see"),
+        (("report", "f", "a\n\x1b[2Jb"), "deeplift-tracer: error: unrecognized arguments: a ␛[2Jb; see"),
+        (
+            ("trace", "FOLDER/none", "--text", "t", "--rule", "softmax"),
+            "argument --rule: rule 'softmax' is not of the form PATTERN=RULE, such as '*/softmax=exact'; see",
+        ),
+        (
+            ("repair", "FOLDER/none", "--text", "t", "--rule", "softmax=exakt"),
+            "argument --rule: no rule is called 'exakt'; there are exact, gradient, rescale, captum; see",
+        ),
     ],
 )
 def test_a_mistake_is_one_line_and_exit_2(
@@ -89,8 +110,7 @@ def test_a_mistake_is_one_line_and_exit_2(
     assert call(*(argument.replace("FOLDER", folder) for argument in arguments)) == 2
     out, err = capsys.readouterr()
     assert out == "" and line.replace("FOLDER", folder) in err.splitlines()[-1] and "Traceback" not in err
-    if err.startswith("deeplift-tracer: "):
-        assert err.count("\n") == 1
+    assert err.count("\n") == 1
 
 
 def test_an_error_is_one_line_whatever_it_says(

@@ -303,6 +303,9 @@ def test_what_cannot_be_made_explicit() -> None:
     x = torch.randn(1, 3, 4)
     with pytest.raises(ModelError, match="the model calls no softmax and no gelu: there is nothing to make explicit"):
         explicit(nn.Linear(4, 4), BOTH, (x,)).__enter__()
+    one = "^the model calls no gelu; softmax can be made explicit: --explicit softmax$"
+    with pytest.raises(ModelError, match=one):
+        explicit(nn.Sequential(nn.Linear(4, 4), nn.Softmax(-1)), BOTH, (x,)).__enter__()
     with pytest.raises(InputError, match="cannot make 'relu' explicit: choose among softmax, gelu"):
         explicit(nn.Linear(4, 4), {"relu"}, (x,)).__enter__()
     layer = nn.TransformerEncoderLayer(4, 2, 8, batch_first=True).eval()

@@ -23,11 +23,13 @@ from tests.fuzzing.sample import cells, page_size, tree_pages
 from tests.fuzzing.seeds import seeds
 from tests.synthetic import synthetic_run, write_synthetic
 from tests.test_trace import changed
+from tracer import schema
 from tracer.bounded import BoundedQueries
 from tracer.commands.subject_options import from_json
 from tracer.compare import compare
 from tracer.diagnose import diagnose
 from tracer.errors import InputError, TraceFileError
+from tracer.flow_map import flow_map
 from tracer.report import report_data
 from tracer.report_text import report_text
 from tracer.store import TraceWriter
@@ -280,21 +282,33 @@ def read_parts(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("cell", "view"),
+    ("change", "view"),
     [
-        ("node SET largest_secant", diagnose),
-        ("node SET small_differences", diagnose),
-        ("edge SET value_mean", lambda trace: compare(trace, trace)),
+        ("node SET largest_secant = char(27) || hex(zeroblob(9999))", diagnose),
+        ("node SET small_differences = char(27) || hex(zeroblob(9999))", diagnose),
+        ("edge SET value_mean = 9e999", diagnose),
+        ("edge SET value_mean = char(27) || hex(zeroblob(9999))", lambda trace: compare(trace, trace)),
     ],
 )
 def test_views_refuse_figures_that_are_no_numbers(
-    file: Path, tmp_path: Path, cell: str, view: Callable[[Trace], object]
+    file: Path, tmp_path: Path, change: str, view: Callable[[Trace], object]
 ) -> None:
-    statement = f"UPDATE {cell} = char(27) || hex(zeroblob(9999))"
-    with open_trace(changed(file, tmp_path / "bad.dltrace", statement)) as trace:
+    with open_trace(changed(file, tmp_path / "bad.dltrace", f"UPDATE {change}")) as trace:
         with pytest.raises(TraceFileError, match=r"bad\.dltrace is damaged or cut short \(.*\): record") as error:
             view(trace)
         assert len(str(error.value)) < 500 and str(error.value).isprintable()
+
+
+def test_an_edge_of_no_call_is_left_out(file: Path, tmp_path: Path) -> None:
+    path = changed(file, tmp_path / "run.dltrace", "UPDATE edge SET node = 2.5 WHERE node = 2")
+    with open_trace(path) as trace, open_trace(file) as sound:
+        assert flow_map(trace).nodes == flow_map(sound).nodes
+
+
+def test_more_tokens_and_rankings_than_any_run_has_are_refused(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(schema, "LONGEST_JSON", 1000)
+    with pytest.raises(TraceFileError, match=r"damaged or cut short \(\d+ bytes of tokens and rankings\): record"):
+        open_trace(file)
 
 
 @pytest.mark.parametrize("command", ["[" * 200_000, '{"a":' * 200_000, "9" * 5000, "[]", '{"model": 7}', "\0", "nan"])

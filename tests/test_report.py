@@ -174,10 +174,10 @@ COMMAND = json.dumps({"model": "/home/me/models/mine", "text": "it's it", "targe
 
 def test_the_text_tells_what_is_wrong_right_after_the_numbers(diagnosed: Trace) -> None:
     text = report_text(diagnosed, width=80)
-    start = text.index("what is wrong, worst first")
+    start = text.index("what is wrong, causes first")
     assert text.index("self leaks") < start < text.index("repair, measured") < text.index("model output")
     assert text[start : text.index("repair, measured")].splitlines() == [
-        "what is wrong, worst first",
+        "what is wrong, causes first",
         "  1. unseen-op: 95 % of all leaks",
         "     where       p0 and 1 more call",
         "     line        model.py:7 forward",

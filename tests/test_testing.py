@@ -13,6 +13,7 @@ from torch import nn
 import tracer
 from tests.models import MODELS, Keywords
 from tracer.errors import TracerError
+from tracer.plain import figure
 from tracer.testing import assert_complete
 
 ROOT = Path(__file__).parent.parent
@@ -46,11 +47,15 @@ def test_the_message_is_the_ranking() -> None:
     assert lines[0].startswith("the relative delta is ") and lines[0].endswith("more than 0.001 (captum, as shipped)")
     assert lines[1].startswith("Do not read these attributions: the delta in example ")
     trace = tracer.record(model, x, target=1, capture="summary")
-    worst = trace.worst(1)[0]
-    assert lines[2] == f"worst calls, of {len(trace.nodes)}:"
+    example = int(abs(trace.delta / (trace.run.output - trace.run.output_reference)).argmax())
+    assert f"the delta in example {example} is " in lines[1]
+    assert lines[2] == f"worst calls in example {example}, of {len(trace.nodes)}:"
+    leaks = trace.leaks(example)[1]
+    worst = trace.nodes[int(abs(leaks).argmax())]
+    assert lines[3].split()[0] == figure(float(leaks[worst.id]), signed=True)
     assert lines[3].endswith(f"{worst.path} ({worst.type})")
     assert worst.source is not None and lines[4].strip() == worst.source
-    findings = tracer.diagnose(trace)
+    findings = tracer.diagnose(trace, example)
     assert findings
     at = lines.index(f"{findings[0].kind}: {findings[0].message}")
     assert lines[at + 1].strip() == findings[0].advice

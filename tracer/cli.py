@@ -12,6 +12,7 @@ import os
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
+from typing import NoReturn
 
 import tracer
 from tracer.errors import TracerError
@@ -21,14 +22,19 @@ PROGRAM = "deeplift-tracer"
 COMMANDS = ("demo", "trace", "view", "report", "diff", "repair", "check", "export")
 
 
+class _Parser(argparse.ArgumentParser):
+    """Wrong usage is one line, as every other mistake; its commands' parsers are of this class too."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: error: {clean(' '.join(message.split()))}; see {self.prog} --help\n")
+
+
 def parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
     """The parser of these arguments; each command sets `run`, the function that does its work.
 
     Only the command that they name is loaded, all of them where they name none: the UI starts in half the time.
     """
-    top = argparse.ArgumentParser(
-        PROGRAM, description="Shows which calls of a model make DeepLIFT's convergence delta."
-    )
+    top = _Parser(PROGRAM, description="Shows which calls of a model make DeepLIFT's convergence delta.")
     top.add_argument("--version", action="version", version=f"{PROGRAM} {tracer.__version__}")
     commands = top.add_subparsers(title="commands", dest="command", required=True, metavar="COMMAND")
     named = arguments[0] if arguments and arguments[0] in COMMANDS else None

@@ -71,7 +71,7 @@ def columns_from_rows(
     kinds, types, paths = texts
     if not _KINDS.issuperset(kinds):
         raise ValueError(f"unknown kinds of call {sorted(set(kinds) - _KINDS)}")
-    if not all(isinstance(name, str) for name in {*types, *paths}):
+    if {*map(type, types), *map(type, paths)} - {str}:
         raise ValueError("a type or path is no text")
     sizes = (table[name].astype(np.float64) for name in schema.NODE_FIGURE_NAMES[5:])
     leak, self_leak, gain, relative_leak, seconds = sizes

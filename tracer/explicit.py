@@ -267,7 +267,9 @@ def _discover(model: nn.Module, kinds: list[str], args: tuple[Any, ...], kwargs:
         )
     missing = [kind for kind in kinds if kind not in found]
     if missing:
-        raise ModelError(f"the model calls no {' and no '.join(missing)}: there is nothing to make explicit")
+        left = [kind for kind in kinds if kind in found]
+        what = f"{left[0]} can be made explicit: --explicit {left[0]}" if left else "there is nothing to make explicit"
+        raise ModelError(f"the model calls no {' and no '.join(missing)}{'; ' if left else ': '}{what}")
     return plan
 
 

@@ -80,7 +80,8 @@ def _layers(trace: Trace, sizes: tuple[int, int]) -> list[int]:
     columns = trace.columns
     examples, tokens = sizes
     found = trace.query(_OUTPUTS_OF_SHAPE, (f"[{examples}, {tokens}, %", f"[{tokens}, {examples}, %"))
-    giving = sorted({node for (node,) in found if 0 < node < len(columns.paths) and columns.kinds[node] == "module"})
+    known = {node for (node,) in found if isinstance(node, int) and 0 < node < len(columns.paths)}
+    giving = sorted(node for node in known if columns.kinds[node] == "module")
     listed = np.zeros(len(columns.paths), dtype=np.int64)
     listed[[node for node in giving if _IN_LIST.search(columns.paths[node])]] = 1
     if not listed.any():

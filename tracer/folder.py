@@ -8,13 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
-
 from tracer import schema
 from tracer.errors import TraceFileError
 from tracer.plain import clean, figure, multiple
 from tracer.trace import open_trace
-from tracer.verdict import Level, level_of, relative_deltas
+from tracer.verdict import Level, level_of, relative_deltas, worst_example
 
 SUFFIX = ".dltrace"
 _MAGIC = b"SQLite format 3\0"
@@ -76,7 +74,7 @@ def entry_of(path: Path) -> Entry:
     level: Level = "unfinished"
     if run.status == "complete" and run.examples:
         relatives = relative_deltas(run)
-        worst = int(np.argmax(np.where(np.isnan(relatives), np.inf, relatives)))
+        worst = worst_example(relatives)
         delta, relative = float(run.delta[worst]), float(relatives[worst])
         level = level_of(relative)
     return Entry(

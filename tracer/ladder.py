@@ -11,7 +11,7 @@ import numpy as np
 from tracer.plain import clean, figure, multiple, shorten, times
 from tracer.records import Counterfactual, Floats
 from tracer.trace import Trace
-from tracer.verdict import HOLDS
+from tracer.verdict import HOLDS, relative_to, worst_example
 
 _NAMED = 5
 """So many changes a sentence names."""
@@ -55,11 +55,21 @@ class Repair:
         """The relative delta of the worst example."""
         return worst_relative(delta, self.change)
 
+    def worst(self, delta: Floats) -> int | None:
+        """The example whose relative delta is the largest; None where there is no example."""
+        return worst_example(relative_to(delta, self.change)) if delta.size else None
+
+    def worst_delta(self, delta: Floats) -> tuple[str, str]:
+        """The delta of the worst example and, where there are several, " in example K": their sum may cancel."""
+        worst = self.worst(delta)
+        if worst is None:
+            return figure(0.0), ""
+        return figure(float(delta[worst]), signed=True), f" in example {worst}" if delta.size > 1 else ""
+
 
 def worst_relative(delta: Floats, change: Floats) -> float:
     """The largest |delta| / |change| of the examples (E,); infinite where a delta is NaN or the output stays."""
-    with np.errstate(divide="ignore", invalid="ignore"):
-        ratios = np.where(delta == 0, 0.0, np.abs(delta) / np.abs(change))
+    ratios = relative_to(delta, change)
     return float(np.max(np.where(np.isnan(ratios), np.inf, ratios), initial=0.0))
 
 
@@ -79,7 +89,7 @@ def stored_repair(trace: Trace, bound: float = HOLDS) -> Repair:
 
 def headline(repair: Repair) -> str:
     """One sentence: what it takes to bring the delta under the bound."""
-    before, share_before = figure(_total(repair.delta), signed=True), times(repair.relative(repair.delta))
+    before, share_before = "".join(repair.worst_delta(repair.delta)), times(repair.relative(repair.delta))
     if not repair.ladder:
         if repair.relative(repair.delta) <= repair.bound:
             return f"Nothing to repair: the delta is {before}, {share_before} the output's change."
@@ -87,7 +97,7 @@ def headline(repair: Repair) -> str:
             return "Stopped early, before a ladder was found."
         return "No call was found that could be made exact."
     last = repair.ladder[-1]
-    after, share = figure(_total(last.delta), signed=True), times(repair.relative(last.delta))
+    after, share = "".join(repair.worst_delta(last.delta)), times(repair.relative(last.delta))
     changes = "1 change" if len(repair.ladder) == 1 else f"{len(repair.ladder)} changes"
     verb = "brings" if len(repair.ladder) == 1 else "bring"
     names = _listed([name(rung) for rung in repair.ladder])
@@ -100,14 +110,15 @@ def headline(repair: Repair) -> str:
 def ladder_lines(repair: Repair, width: int = 100) -> Iterator[str]:
     """A table of the ladder, a line of the changes on their own, and the options that run the last rung again."""
     if repair.ladder:
-        room = max(width - 40, 20)
-        share = "of the change" if repair.delta.size < 2 else "in worst example"
-        yield f"{'step':>4}  {'change':<{room}}{'delta':>13}{share:>19}"
+        several = repair.delta.size > 1
+        room = max(width - (52 if several else 40), 20)
+        of = f"of the change{', worst example' if several else ''}"
+        yield f"{'step':>4}  {'change':<{room}}{'delta':>13}{of:>{31 if several else 19}}"
         yield _row(0, "as recorded", repair.delta, repair, room)
         for rung in repair.ladder:
             yield _row(rung.step, rung.change, rung.delta, repair, room)
     if repair.singles:
-        shown = [f"{name(one)} {figure(_total(one.delta), signed=True)}" for one in repair.singles[:_NAMED]]
+        shown = [f"{name(one)} {''.join(repair.worst_delta(one.delta))}" for one in repair.singles[:_NAMED]]
         more = len(repair.singles) - _NAMED
         yield f"delta with one change alone: {', '.join(shown)}{f', and {more} more' if more > 0 else ''}"
     for note in repair.notes:
@@ -127,13 +138,10 @@ def name(measured: Counterfactual) -> str:
 
 
 def _row(step: int, change: str, delta: Floats, repair: Repair, room: int) -> str:
-    total = figure(_total(delta), signed=True)
+    value, which = repair.worst_delta(delta)
+    share = f"{multiple(repair.relative(delta))}{which}"
     shown = shorten(clean(change), room - 1)
-    return f"{step:>4}  {shown:<{room}}{total:>13}{multiple(repair.relative(delta)):>19}"
-
-
-def _total(delta: Floats) -> float:
-    return float(sum(delta.tolist()))
+    return f"{step:>4}  {shown:<{room}}{value:>13}{share:>{31 if which else 19}}"
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -18,7 +18,7 @@ from tracer.trace import Trace
 from tracer.verdict import call_name
 
 CAPTUM = "meta-pytorch/captum"
-_NAMES = {"model", "method", "target", "text", "reference", "not exact"}
+_NAMES = {"model", "method", "target", "text", "reference", "not exact", "error"}
 _MARKUP = re.compile(r"[\\`*_\[\]|~]")
 _ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;", "$": "&#36;"}
 # What GitHub makes a link or a picture of, in text of any kind: @name, #1, GH-1, a commit, :emoji:, an address.
@@ -29,7 +29,7 @@ _BREAK = "\u200b"
 def report_markdown(trace: Trace, top: int = 10, example: int | None = None) -> str:
     """The report in GitHub's Markdown: verdict, numbers, how it was made, findings, ladder, the `top` worst calls."""
     report = Report(trace, example)
-    lines = [f"**{SIGNS[report.verdict.level]}.** {prose(report.verdict.headline)}", ""]
+    lines = [f"**{SIGNS[report.verdict.level]}.** {prose(report.headline)}", ""]
     lines += _table(("", ""), [(name, (code if name in _NAMES else prose)(value)) for name, value in report.numbers()])
     lines += _made(trace)
     lines += _findings(report)
@@ -77,10 +77,10 @@ def _made(trace: Trace) -> Iterator[str]:
 def _findings(report: Report) -> Iterator[str]:
     if not report.findings:
         return
-    yield from ("#### What is wrong, worst first", "")
+    yield from ("#### What is wrong, causes first", "")
     for number, finding in enumerate(report.findings, 1):
         yield f"{number}. **{prose(finding_title(finding))}**"
-        for name, value in finding_facts(finding, report.trace):
+        for name, value in finding_facts(finding, report):
             yield f"   - {name}: {_issues(finding) if name == 'see' else _fact(name, value)}"
     yield ""
 
@@ -107,8 +107,8 @@ def _ladder(report: Report) -> Iterator[str]:
     alone = [(f"{single.change}, alone", single.delta) for single in repair.singles]
     cells = [
         (
-            figure(of_example(delta, None), signed=True),
-            multiple(repair.relative(delta)),
+            repair.worst_delta(delta)[0],
+            multiple(repair.relative(delta)) + repair.worst_delta(delta)[1],
             f"{index}" if index < len(rows) else "",
             prose(change),
         )
@@ -124,6 +124,11 @@ def _calls(report: Report, top: int) -> Iterator[str]:
     nodes = report.worst(top)
     if not nodes:
         yield "No call was recorded."
+        return
+    if not report.complete:
+        yield from (f"#### Last {len(nodes)} of {len(report.trace.nodes)} calls", "")
+        lines = [(code(node.type), code(call_name(node)), code(node.source or "")) for node in nodes]
+        yield from _table(("type", "call", "line"), lines)
         return
     yield from (f"#### Worst {len(nodes)} of {len(report.trace.nodes)} calls", "")
     rows = [

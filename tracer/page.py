@@ -12,7 +12,6 @@ from html import escape
 from pathlib import Path
 
 from tracer.errors import InputError
-from tracer.figures import of_example
 from tracer.flow_map import flow_map
 from tracer.flow_svg import NEGATIVE, POSITIVE, flow_svg
 from tracer.ladder import headline, rule_options
@@ -22,7 +21,7 @@ from tracer.records import Finding
 from tracer.report import SIGNS, Report, command_line, ranked, token_attributions
 from tracer.report_text import counts, finding_facts, finding_title
 from tracer.trace import Trace
-from tracer.verdict import ranking_warning
+from tracer.verdict import call_name, ranking_warning, relative_deltas, worst_example
 
 _ISSUES = "https://github.com/meta-pytorch/captum/issues/"
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'"
@@ -94,23 +93,31 @@ def _style() -> str:
 def _verdict(report: Report) -> Iterator[str]:
     judged = report.verdict
     yield (
-        f'<div class="verdict {judged.level}"><b>{SIGNS[judged.level]}</b><p>{text(judged.headline)}</p></div>'
+        f'<div class="verdict {judged.level}"><b>{SIGNS[judged.level]}</b><p>{text(report.headline)}</p></div>'
     )  # fmt: skip
 
 
 def _numbers(report: Report) -> Iterator[str]:
     run = report.trace.run
-    ratio = multiple(abs(report.delta) / abs(report.change)) if report.change else "–"
+    shown = ("model", "method", "target", "text", "reference", "examples", "not exact", "error", "got to")
+    rows = _list([(name, escape(value)) for name, value in report.numbers() if name in shown])
+    if not report.complete:
+        yield rows
+        return
+    delta, change, name = report.delta, report.change, "delta"
+    if run.examples > 1 and report.example is None:  # as the verdict: in their sum deltas may cancel
+        worst = worst_example(relative_deltas(run))
+        delta, change = float(run.delta[worst]), float(run.output[worst] - run.output_reference[worst])
+        name = f"delta in example {worst}"
     cards = [
-        ("delta", figure(report.delta, signed=True)),
-        ("of the output's change", ratio),
+        (name, figure(delta, signed=True)),
+        ("of the output's change", multiple(abs(delta) / abs(change)) if change else "–"),
         ("f(x)", figure(report.figure(run.output))),
         ("f(x′)", figure(report.figure(run.output_reference))),
         ("calls", figure(float(len(report.trace.nodes)))),
     ]
     yield '<div class="cards">' + "".join(_card(name, value) for name, value in cards) + "</div>"
-    shown = ("model", "method", "target", "text", "reference", "examples", "not exact")
-    yield _list([(name, escape(value)) for name, value in report.numbers() if name in shown])
+    yield rows
 
 
 def _card(name: str, value: str) -> str:
@@ -124,7 +131,7 @@ def _list(rows: Sequence[tuple[str, str]]) -> str:
 
 def _findings(report: Report) -> Iterator[str]:
     if report.findings:
-        yield "<h2>What is wrong, worst first</h2>"
+        yield "<h2>What is wrong, causes first</h2>"
         yield f'<ol class="findings">{"".join(_finding(report, finding) for finding in report.findings)}</ol>'
 
 
@@ -132,7 +139,7 @@ def _causes(report: Report) -> Iterator[str]:
     """The first findings that are causes of their own."""
     causes = [finding for finding in report.findings if not finding.caused_by]
     if causes:
-        yield "<h2>What is wrong, worst first</h2>"
+        yield "<h2>What is wrong, causes first</h2>"
         shown = causes[:_FRAGMENT_FINDINGS]
         yield f'<ol class="findings">{"".join(_finding(report, finding) for finding in shown)}</ol>'
         left = len(report.findings) - len(shown)
@@ -141,7 +148,7 @@ def _causes(report: Report) -> Iterator[str]:
 
 def _finding(report: Report, finding: Finding) -> str:
     rows = []
-    for name, value in finding_facts(finding, report.trace):
+    for name, value in finding_facts(finding, report):
         if name == "see":
             links = (f'<a href="{_ISSUES}{int(issue)}">captum #{int(issue)}</a>' for issue in finding.issues)
             rows.append((name, ", ".join(links)))
@@ -164,10 +171,10 @@ def _ladder(report: Report) -> Iterator[str]:
     yield f'<th class="right">delta</th><th class="right">{of}</th>'
     yield '<th class="wide">on a logarithmic scale</th></tr>'
     for (step, change, delta), share in zip(rows, shares, strict=True):
-        total = figure(of_example(delta, None), signed=True)
+        value, which = repair.worst_delta(delta)
         yield (
-            f'<tr><td>{step}</td><td>{text(change)}</td><td class="right">{total}</td>'
-            f'<td class="right">{multiple(share)}</td><td class="wide">{_log_bar(share, shares)}</td></tr>'
+            f'<tr><td>{step}</td><td>{text(change)}</td><td class="right">{value}</td>'
+            f'<td class="right">{multiple(share)}{which}</td><td class="wide">{_log_bar(share, shares)}</td></tr>'
         )
     yield "</table></div>"
     if repair.rules:
@@ -184,6 +191,8 @@ def _log_bar(share: float, shares: Sequence[float]) -> str:
 
 
 def _flow(report: Report) -> Iterator[str]:
+    if not report.complete:
+        return
     example = report.example or 0
     try:
         flow = flow_map(report.trace, example)
@@ -239,6 +248,11 @@ def _calls(report: Report, top: int) -> Iterator[str]:
     nodes = report.worst(top)
     if not nodes:
         yield '<h2>Worst calls</h2><p class="muted">No call was recorded.</p>'
+        return
+    if not report.complete:
+        yield f"<h2>Last {len(nodes)} of {len(report.trace.nodes)} calls</h2>"
+        lines = (f'<li class="call"><code>{text(call_name(n))}</code> {text(n.type)}</li>' for n in nodes)
+        yield f'<ul class="tree">{"".join(lines)}</ul>'
         return
     yield f"<h2>Worst {len(nodes)} of {len(report.trace.nodes)} calls</h2>"
     told = "What each adds to the delta, in the order of the data; calls that hold others show the sum of all in them."

@@ -15,12 +15,13 @@ import numpy as np
 
 from tracer.columns import worst_first
 from tracer.diagnose import diagnose
+from tracer.diagnose.circumstances import ended_by
 from tracer.figures import json_figure, of_example, relative
 from tracer.ladder import Repair, stored_repair
 from tracer.plain import clean, figure, times
 from tracer.records import Counterfactual, Finding, Floats, Node, Panel, Ranking
 from tracer.trace import Trace
-from tracer.verdict import Verdict, ranking_warning, verdict
+from tracer.verdict import Verdict, ranking_warning, relative_deltas, verdict, worst_example
 
 SCHEMA = 1
 SIGNS = {"holds": "HOLDS", "off": "OFF", "broken": "BROKEN", "unfinished": "UNFINISHED"}
@@ -42,6 +43,19 @@ class Report:
     def findings(self) -> tuple[Finding, ...]:
         """The diagnosis, worst first, symptoms under their causes."""
         return diagnose(self.trace, self.example)
+
+    @property
+    def complete(self) -> bool:
+        """Whether the run has a delta and leaks: one that failed or is not finished has flows of some calls only."""
+        return self.trace.run.status == "complete"
+
+    @cached_property
+    def headline(self) -> str:
+        """The verdict in one sentence; of a failed run the fault that ended it, where that is known."""
+        fault = ending_fault(self.trace)
+        if fault is None:
+            return self.verdict.headline
+        return f"The run failed before its attribution was complete: {clean(fault.message)}."
 
     @cached_property
     def repair(self) -> Repair:
@@ -68,8 +82,12 @@ class Report:
         return math.nan if len(values) == 0 and self.example is None else of_example(values, self.example)
 
     def worst(self, top: int | None) -> list[Node]:
-        """The calls of the largest |self leak|, worst first: `top` of them, or all."""
-        order = worst_first(self.self_leak)[:top].tolist()
+        """The calls of the largest |self leak|, worst first: `top` of them, or all; of an incomplete run the last."""
+        if self.complete:
+            order = worst_first(self.self_leak)[:top].tolist()
+        else:
+            count = len(self.trace.nodes)
+            order = list(range(0 if top is None else max(count - top, 0), count))
         if top is not None and top < 1_000:
             return [self.trace.nodes[node] for node in order]
         nodes = list(self.trace.nodes)  # one pass over the file beats a look-up for each
@@ -81,6 +99,7 @@ class Report:
         output, reference, delta = map(self.figure, (run.output, run.output_reference, run.delta))
         ratio = relative(delta, output - reference)
         leaks = float(sum(self.self_leak.tolist()))
+        calls = len(self.trace.nodes)
         rows = [
             ("model", clean(run.model, 200)),
             ("method", clean(f"{run.method}, {run.variant}" if run.variant else run.method)),
@@ -90,19 +109,34 @@ class Report:
             ("examples", _examples(run.examples, self.example)),
             ("f(x)", figure(output)),
             ("f(x')", f"{figure(reference)}   f(x) - f(x') = {figure(output - reference, signed=True)}"),
-            ("delta", f"{figure(delta, signed=True)}   {times(ratio)} f(x) - f(x')"),
-            ("not exact", clean(run.message) if run.status == "complete" else ""),
-            ("self leaks", f"{figure(leaks, signed=True)} in sum over {len(self.trace.nodes)} calls"),
+            ("delta", f"{figure(delta, signed=True)}   {times(ratio)} f(x) - f(x'){self._worst_of_several()}"),
+            ("not exact", clean(run.message)),
+            ("self leaks", f"{figure(leaks, signed=True)} in sum over {calls} calls"),
         ]
+        if not self.complete:
+            unknown = {"delta", "not exact", "self leaks"} | ({"f(x)", "f(x')"} if math.isnan(output) else set())
+            known = [row for row in rows if row[0] not in unknown]
+            error = clean(run.message) if run.status == "failed" else ""
+            rows = [*known, ("error", error), ("got to", f"{calls} call{'s' * (calls != 1)} recorded, no delta")]
         return [(name, value) for name, value in rows if value]
+
+    def _worst_of_several(self) -> str:
+        """The worst example's delta, to stand behind a sum in which deltas may cancel; "" where there is no sum."""
+        run = self.trace.run
+        if self.example is not None or run.examples < 2 or not self.complete:
+            return ""
+        worst = worst_example(relative_deltas(run))
+        return f" in sum; {figure(float(run.delta[worst]), signed=True)} in example {worst}, the worst"
 
 
 def report_data(trace: Trace, top: int | None = None, example: int | None = None) -> dict[str, Any]:
     """The report as strict JSON takes it: NaN is None, infinities are "inf" and "-inf".
 
-    Figures are sums over the examples, or those of `example`. `nodes` are worst first, at most `top` of them. A token's
-    attribution is the sum over its embedding, None where the attributions are not by token. A ranking's tokens
-    stand by falling score. `findings` stand as `tracer.diagnose` gives them, `counterfactuals` as they were measured.
+    Figures are sums over the examples, or those of `example`; `worst_example` is the one that the verdict is about. A
+    run that is not complete has no delta and no leaks: they are None, and `nodes` stand in the data's order. `nodes`
+    are worst first, at most `top` of them. A token's attribution is the sum over its embedding, None where the
+    attributions are not by token. A ranking's tokens stand by falling score. `findings` stand as `tracer.diagnose`
+    gives them, `counterfactuals` as they were measured.
     """
     run = trace.run
     report = Report(trace, example)
@@ -113,7 +147,7 @@ def report_data(trace: Trace, top: int | None = None, example: int | None = None
         "status": run.status,
         "message": run.message,
         "verdict": report.verdict.level,
-        "headline": report.verdict.headline,
+        "headline": report.headline,
         "model": run.model,
         "method": run.method,
         "variant": run.variant,
@@ -123,20 +157,26 @@ def report_data(trace: Trace, top: int | None = None, example: int | None = None
         "examples": run.examples,
         "output": json_figure(output),
         "output_reference": json_figure(reference),
-        "delta": json_figure(report.delta),
-        "relative_delta": json_figure(relative(report.delta, output - reference)),
-        "self_leak_sum": json_figure(float(sum(report.self_leak.tolist()))),
+        "delta": json_figure(report.delta) if report.complete else None,
+        "relative_delta": json_figure(relative(report.delta, output - reference)) if report.complete else None,
+        "worst_example": _worst_example(report),
+        "self_leak_sum": json_figure(float(sum(report.self_leak.tolist()))) if report.complete else None,
         "findings": [_finding_data(finding) for finding in report.findings],
         "counterfactuals": [_counterfactual_data(measured, change, example) for measured in trace.counterfactuals],
         "tokens": [
             {"token": token, "attribution": json_figure(value), "example": index}
             for index, token, value in token_attributions(trace, example)
         ],
-        "nodes": [_node_data(node, example) for node in report.worst(top)],
+        "nodes": [_node_data(node, example, report.complete) for node in report.worst(top)],
         "panel": _panel_data(run.panel, run.tokens[0] if run.tokens else ()),
         "command": command_line(run.command),
         "versions": run.versions,
     }
+
+
+def ending_fault(trace: Trace) -> Finding | None:
+    """The fault that ended a failed run, None where none is known or the run did not fail."""
+    return next(iter(ended_by(trace)), None)
 
 
 def report_json(data: dict[str, Any]) -> str:
@@ -210,16 +250,30 @@ def _examples(count: int, example: int | None) -> str:
     return f"example {example} of {count} (0 to {count - 1})" if example is not None else f"sums over {count}"
 
 
-def _node_data(node: Node, example: int | None) -> dict[str, Any]:
+def _worst_example(report: Report) -> dict[str, Any] | None:
+    """The example shown, or of all the one whose relative delta is the largest: what the verdict is about."""
+    run = report.trace.run
+    if not report.complete or not run.examples:
+        return None
+    ratios = relative_deltas(run)
+    worst = worst_example(ratios) if report.example is None else report.example
+    return {
+        "example": worst,
+        "delta": json_figure(float(run.delta[worst])),
+        "relative_delta": json_figure(float(ratios[worst])),
+    }
+
+
+def _node_data(node: Node, example: int | None, complete: bool) -> dict[str, Any]:
     return {
         "path": node.path,
         "call": node.call,
         "kind": node.kind,
         "type": node.type,
         "source": node.source,
-        "leak": json_figure(of_example(node.leak, example)),
-        "self_leak": json_figure(of_example(node.self_leak, example)),
-        "gain": json_figure(node.gain),
+        "leak": json_figure(of_example(node.leak, example)) if complete else None,
+        "self_leak": json_figure(of_example(node.self_leak, example)) if complete else None,
+        "gain": json_figure(node.gain) if complete else None,
     }
 
 

@@ -7,13 +7,14 @@ import shlex
 import textwrap
 from collections.abc import Iterator
 
+from tracer.diagnose.causes import DELTA_AFTER, WORST_AFTER
 from tracer.figures import of_example
 from tracer.ladder import headline, ladder_lines
 from tracer.plain import clean, ending, figure, percentage, shorten
 from tracer.records import Finding
 from tracer.report import SIGNS, Report, ranked
 from tracer.trace import Trace
-from tracer.verdict import call_name, ranking_warning
+from tracer.verdict import call_name, ranking_warning, relative_deltas, worst_example
 
 _TOP_TOKENS = 5
 _LABEL = 11
@@ -26,7 +27,7 @@ def report_text(trace: Trace, top: int = 10, example: int | None = None, width: 
     `top` worst calls.
     """
     report = Report(trace, example)
-    lines = [*textwrap.wrap(f"{SIGNS[report.verdict.level]}: {report.verdict.headline}", width), ""]
+    lines = [*textwrap.wrap(f"{SIGNS[report.verdict.level]}: {report.headline}", width), ""]
     for name, value in report.numbers():
         lines += _labelled(name, value, width)
     lines += _findings(report, width)
@@ -37,14 +38,14 @@ def report_text(trace: Trace, top: int = 10, example: int | None = None, width: 
 
 
 def _findings(report: Report, width: int) -> Iterator[str]:
-    """What is wrong, worst first: which calls, why, what to change, and what the delta would be then."""
+    """What is wrong, causes first: which calls, why, what to change, and what the delta would be then."""
     if not report.findings:
         return
     yield ""
-    yield "what is wrong, worst first"
+    yield "what is wrong, causes first"
     for number, finding in enumerate(report.findings, 1):
         yield from textwrap.wrap(f"{number:>3}. {finding_title(finding)}", width, subsequent_indent=" " * 5)
-        for name, value in finding_facts(finding, report.trace):
+        for name, value in finding_facts(finding, report):
             yield from _labelled(name, value, width, 5)
 
 
@@ -54,7 +55,7 @@ def finding_title(finding: Finding) -> str:
     return clean(finding.kind) + share + (f", caused by {clean(finding.caused_by)}" if finding.caused_by else "")
 
 
-def finding_facts(finding: Finding, trace: Trace) -> Iterator[tuple[str, str]]:
+def finding_facts(finding: Finding, report: Report) -> Iterator[tuple[str, str]]:
     """A finding as (label, one clean line): where, why, what to change, what was measured, where it was reported.
 
     A symptom has no change of its own: it goes when its cause is repaired.
@@ -68,11 +69,24 @@ def finding_facts(finding: Finding, trace: Trace) -> Iterator[tuple[str, str]]:
     if not finding.caused_by:
         yield "change", clean(finding.advice)
     if finding.delta_after is not None:
-        before = figure(of_example(trace.run.delta, None), signed=True)
-        after = f"the delta is {figure(finding.delta_after, signed=True)} instead of {before}, measured"
+        after = f"the delta is {_before_and_after(finding, report)}, measured"
         yield ("alone", f"made exact without its cause, {after}") if finding.caused_by else ("then", after)
     if finding.issues:
         yield "see", "captum " + ", ".join(f"#{issue}" for issue in finding.issues)
+
+
+def _before_and_after(finding: Finding, report: Report) -> str:
+    """Two deltas: "-0.1 in example 0 instead of -0.3 in example 2", the worst then and now, where there are several."""
+    delta, numbers = report.trace.run.delta, dict(finding.evidence)
+    worst = numbers.get(WORST_AFTER)
+    if worst is None or finding.delta_after is None:
+        now = of_example(delta, None)
+        return f"{figure(finding.delta_after or 0.0, signed=True)} instead of {figure(now, signed=True)}"
+    example = worst_example(relative_deltas(report.trace.run)) if report.example is None else report.example
+    return (
+        f"{figure(numbers.get(DELTA_AFTER, math.nan), signed=True)} in example {worst:.0f} "
+        f"instead of {figure(float(delta[example]), signed=True)} in example {example}"
+    )
 
 
 def finding_place(finding: Finding) -> str:
@@ -144,6 +158,12 @@ def _calls(report: Report, top: int, width: int) -> Iterator[str]:
         yield "no call was recorded"
         return
     total = len(report.trace.nodes)
+    if not report.complete:
+        yield f"{'type':<12} last {len(nodes)} of {total} calls"
+        for node in nodes:
+            name = ending(call_name(node), max(width - 13, 24))
+            yield f"{shorten(clean(node.type), 12):<12} {name}"
+        return
     yield f"{'self leak':>12} {'leak':>12} {'gain':>8}  {'type':<12} worst {len(nodes)} of {total} calls"
     for node in nodes:
         own, whole = of_example(node.self_leak, report.example), of_example(node.leak, report.example)

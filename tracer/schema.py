@@ -25,6 +25,9 @@ MISSHAPEN = (ValueError, TypeError, KeyError, IndexError, AttributeError, Recurs
 APPLICATION_ID = 0x444C5452  # "DLTR"
 VERSION = 2
 
+LONGEST_JSON = 1 << 26
+"""Bytes of JSON in the row of a run; decoded they take up to twenty times as many."""
+
 # What sqlite3 takes and gives for one cell.
 Cell: TypeAlias = Any
 
@@ -160,6 +163,9 @@ def run_from_row(row: Sequence[Cell]) -> Run:
     status = cells["status"]
     if status not in ("recording", "complete", "failed"):
         raise ValueError(f"unknown status {status!r}")
+    size = sum(len(cells[name]) for name in ("versions", "tokens", "reference_tokens", "panel"))
+    if size > LONGEST_JSON:
+        raise ValueError(f"{size} bytes of tokens and rankings")
     output, output_reference, delta = (unpack(cells[name]) for name in ("output", "output_reference", "delta"))
     if not len(output) == len(output_reference) == len(delta):
         raise ValueError(f"outputs of {len(output)} and {len(output_reference)} examples, a delta of {len(delta)}")

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tracer.columns import worst_first
 from tracer.plain import clean, figure
 from tracer.trace import Trace
-from tracer.verdict import HOLDS, call_name, verdict
+from tracer.verdict import HOLDS, call_name, relative_deltas, verdict, worst_example
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -57,18 +58,22 @@ def _ranking(trace: Trace, relative: float, most: float) -> Iterator[str]:
     import tracer
 
     run = trace.run
+    example = worst_example(relative_deltas(run))  # that of the headline: sums over the examples may cancel
+    self_leak = trace.leaks(example)[1]
+    which = f" in example {example}" if run.examples > 1 else ""
     yield f"the relative delta is {figure(relative)}, more than {figure(most)} ({run.method}, {run.variant})"
     yield verdict(trace).headline
-    least = _SHARE * float(np.abs(trace.columns.self_leak).sum())
-    worst = [node for node in trace.worst(_CALLS) if not abs(float(node.self_leak.sum())) <= least]
+    least = _SHARE * float(np.abs(self_leak).sum())
+    worst = [place for place in worst_first(self_leak)[:_CALLS].tolist() if not abs(float(self_leak[place])) <= least]
     if worst:
-        yield f"worst calls, of {len(trace.nodes)}:"
-    for node in worst:
-        leak = figure(float(node.self_leak.sum()), signed=True)
+        yield f"worst calls{which}, of {len(trace.nodes)}:"
+    for place in worst:
+        node = trace.nodes[place]
+        leak = figure(float(self_leak[place]), signed=True)
         yield f"  {leak:>11}  {call_name(node)} ({clean(node.type, 60)})"
         if node.source:
             yield f"  {'':>11}  {clean(node.source)}"
-    findings = tracer.diagnose(trace)
+    findings = tracer.diagnose(trace, example)
     for finding in findings[:_FINDINGS]:
         yield f"{finding.kind}: {clean(finding.message)}"
         yield f"  {clean(finding.advice)}"

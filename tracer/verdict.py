@@ -10,7 +10,7 @@ import numpy as np
 
 from tracer.columns import worst_first
 from tracer.plain import clean, figure, percentage, times
-from tracer.records import Node, Ranking, Run
+from tracer.records import Floats, Node, Ranking, Run
 from tracer.trace import Trace
 
 Level = Literal["holds", "off", "broken", "unfinished"]
@@ -49,7 +49,7 @@ def verdict(trace: Trace, example: int | None = None) -> Verdict:
     if run.status != "complete" or not run.examples:
         return Verdict("unfinished", _unfinished(run), math.nan, worst, share)
     relative = relative_deltas(run)
-    index = example if example is not None else int(np.argmax(np.where(np.isnan(relative), np.inf, relative)))
+    index = worst_example(relative) if example is None else example
     ratio = float(relative[index])
     delta = float(run.delta[index])
     change = float(run.output[index] - run.output_reference[index])
@@ -63,11 +63,20 @@ def level_of(ratio: float) -> Level:
     return "holds" if ratio <= HOLDS else "off" if ratio <= OFF else "broken"
 
 
-def relative_deltas(run: Run) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
+def relative_deltas(run: Run) -> Floats:
     """|delta| / |f(x) − f(x')| of each example, (E,); infinite where the output stays but delta is not 0."""
-    change, delta = np.abs(run.output - run.output_reference), np.abs(run.delta)
+    return relative_to(run.delta, run.output - run.output_reference)
+
+
+def relative_to(delta: Floats, change: Floats) -> Floats:
+    """|delta| / |change| of each example, (E,); infinite where the output stays but delta is not 0."""
     with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where(delta == 0, 0.0, delta / change)
+        return np.where(delta == 0, 0.0, np.abs(delta) / np.abs(change))
+
+
+def worst_example(relative: Floats) -> int:
+    """The example of the largest relative delta (E,); one that is no number is worse than any."""
+    return int(np.argmax(np.where(np.isnan(relative), np.inf, relative)))
 
 
 def ranking_warning(ranking: Ranking) -> str:

@@ -12,7 +12,7 @@ from torch import nn
 
 import tracer
 from tests.diagnose.minimal import CASES, Case, Explosion
-from tracer.plain import figure
+from tracer.plain import figure, times
 from tracer.records import Counterfactual, Finding, Floats
 from tracer.store import amend
 from tracer.trace import Trace
@@ -131,7 +131,9 @@ def test_causes_stand_by_what_is_left_after_them() -> None:
         assert [finding.kind for finding in findings] == [kinds[name] for name in order]
         assert [finding.delta_after for finding in findings] == pytest.approx([part * total for part in left])
         assert findings[0].advice.startswith("make it exact with ")
+        share = times(float(3 * total / abs(trace.run.output - trace.run.output_reference)[0]))
         assert findings[2].advice == (
-            f"on its own an exact rule for it makes the delta {figure(3 * total, signed=True)}; "
+            f"on its own an exact rule for it makes the delta {figure(3 * total, signed=True)} in example 0, "
+            f"{share} the output's change there; "
             "make it exact together with the other findings, or everything with --method exact"
         )

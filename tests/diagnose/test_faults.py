@@ -190,6 +190,32 @@ def test_a_relu_before_a_pool_is_stale_and_the_pool_is_not_to_blame() -> None:
     assert 0 < dict(finding.evidence)["elements with another gradient"] < 1
 
 
+def test_an_output_that_no_example_moves_stands_before_what_its_softmax_does() -> None:
+    """captum's softmax rule leaks there too: but with any other rule the attributions would be nothing as well."""
+
+    def sure() -> nn.Sequential:
+        last = nn.Linear(4, 4)
+        nn.init.normal_(last.weight, std=20)
+        nn.init.zeros_(last.bias)
+        return nn.Sequential(nn.Linear(4, 4), last, nn.Softmax(-1))
+
+    trace = Case(sure, x=normal(4, 4, seed=1), baseline=normal(4, 4, seed=2)).record()
+    flat = [
+        [min(abs(value), abs(1 - value)) < 1e-3 for value in ends]
+        for ends in zip(trace.run.output, trace.run.output_reference, strict=True)
+    ]
+    assert flat == [[True, True]] * 4
+    assert kinds(trace) == ["saturated-output", "softmax-normalised", "batch-coupled"]
+    assert [finding.share > 0.9 for finding in tracer.diagnose(trace)[1:]] == [True, True]
+    # Beside one that moves, what captum's rule does to all of them comes first.
+    torch.manual_seed(0)
+    first = sure()[0]
+    even = torch.linalg.solve(first.weight, -first.bias).detach()[None]  # all logits are 0 there
+    moved = Case(sure, x=torch.cat([normal(4, 4, seed=1), even]), baseline=normal(5, 4, seed=2)).record()
+    assert abs(moved.run.output[-1] - 0.25) < 1e-3 and "saturated-output" in kinds(moved)[1:]
+    assert kinds(moved)[0] == "softmax-normalised"
+
+
 def test_probabilities_that_stay_at_one_end_explain_nothing_by_any_rule() -> None:
     def sure() -> nn.Module:
         return Classifier(True, scale=300)

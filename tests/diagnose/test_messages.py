@@ -11,7 +11,7 @@ from tests.diagnose.minimal import CASES
 TEXTS = {
     "unseen-op": (
         "captum has rules for modules only: it does not see the function relu and takes it for linear; 100 % "
-        "of the error arises in this call (-0.0323)",
+        "of the error arises in this call (Σ|self leak| = 0.0381)",
         "call an nn.ReLU module of its own instead, which captum rules, or make it exact with --rule "
         "'relu=exact', or everything with --method exact",
     ),
@@ -45,7 +45,7 @@ TEXTS = {
     ),
     "linearised-norm": (
         "LayerNorm divides by the spread of its input, which is another one in the reference, and captum "
-        "takes the whole for linear; 100 % of the error arises in this call (-0.239)",
+        "takes the whole for linear; 100 % of the error arises in this call (Σ|self leak| = 0.347)",
         "make it exact with --rule 'LayerNorm=exact', or everything with --method exact",
     ),
     "stale-gradient": (
@@ -63,7 +63,7 @@ TEXTS = {
     "pool-overlap": (
         "the windows of MaxPool1d(kernel_size=4, stride=2) overlap: where several choose the same element, "
         "captum's rule keeps the share of one and drops those of the others; 100 % of the error arises in "
-        "this call (+0.135)",
+        "this call (Σ|self leak| = 0.178)",
         "use windows that do not overlap (stride = kernel_size), or make it exact with --rule "
         "'MaxPool1d=exact', or everything with --method exact",
     ),
@@ -74,7 +74,7 @@ TEXTS = {
     ),
     "saturated-output": (
         "the attribution explains a probability of 1 − 3.7e-05 (1.2e-05 at the reference), where softmax is "
-        "flat and the attributions vanish; 100 % of the error arises in this call (-0.984)",
+        "flat and the attributions vanish; 100 % of the error arises in this call (Σ|self leak| = 1.01)",
         "explain the logit instead: attribute to the model without its last softmax",
     ),
     "discrete-choice": (
@@ -90,7 +90,7 @@ TEXTS = {
     "differing-constant": (
         "mul takes a tensor that differs between input and reference and that no gradient reaches, such as a "
         "mask or a detached value; what it does to the output is attributed to no input; 100 % of the error "
-        "arises in this call (-0.0647)",
+        "arises in this call (Σ|self leak| = 0.0762)",
         "attribute to that tensor too, let its gradient through, or keep it the same in both runs",
     ),
 }

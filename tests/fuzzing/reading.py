@@ -82,40 +82,46 @@ def read_everything(path: Path, forms: Sequence[str] = ()) -> Reading:
         return Reading({"opening": _clear(error)}, {}, time.process_time() - start)
     longest = time.process_time() - start
     with trace:
-        for name, read in (*_parts(trace), *((form, partial(FORMS[form], trace)) for form in forms)):
+        for name, read, annotation in (*_parts(trace), *((form, partial(FORMS[form], trace), Any) for form in forms)):
             start = time.process_time()
             try:
-                figures[name] = _fingerprint(read())
+                value = read()
             except (TraceFileError, InputError) as error:
                 refused[name] = _clear(error)
-            longest = max(longest, time.process_time() - start)
+                continue
+            finally:
+                longest = max(longest, time.process_time() - start)
+            if not _fits(value, annotation):
+                raise Unsound(f"{name} is not of type {annotation}: {value!r}"[:2000])
+            figures[name] = _fingerprint(value)
     return Reading(refused, figures, longest)
 
 
-def _parts(trace: Trace) -> Iterator[tuple[str, Callable[[], object]]]:
-    yield "run", lambda: _typed(trace.run, Run)
-    yield "notes", lambda: _typed(trace.notes, tuple[Note, ...])
-    yield "counterfactuals", lambda: _typed(trace.counterfactuals, tuple[Counterfactual, ...])
-    yield "columns", lambda: _columns(trace)
-    yield "attributions", lambda: trace.attributions
-    yield "nodes", lambda: _typed(tuple(trace.nodes), tuple[Node, ...])
-    yield "worst", lambda: _typed(trace.worst(3), list[Node])
-    yield "last node", lambda: trace.nodes[-1] if len(trace.nodes) else None
-    yield "found", lambda: [trace.find(path, call) for path, call in _places(trace)]
-    yield "verdict", lambda: _typed(verdict(trace), Verdict)
-    yield "leaks", lambda: trace.leaks(trace.run.examples - 1)
-    yield "findings", lambda: _typed(diagnose(trace, 0), tuple[Finding, ...])
-    yield "flow", lambda: flow_map(trace)
-    yield "ledger", lambda: trace.query("SELECT path, self_leak, share FROM ledger ORDER BY abs(self_leak) LIMIT 5")
+def _parts(trace: Trace) -> Iterator[tuple[str, Callable[[], object], Any]]:
+    """The name of each part, how to read it, and of what type it must be."""
+    yield "run", lambda: trace.run, Run
+    yield "notes", lambda: trace.notes, tuple[Note, ...]
+    yield "counterfactuals", lambda: trace.counterfactuals, tuple[Counterfactual, ...]
+    yield "columns", lambda: trace.columns, Columns
+    yield "attributions", lambda: trace.attributions, Any
+    yield "nodes", lambda: tuple(trace.nodes), tuple[Node, ...]
+    yield "worst", lambda: trace.worst(3), list[Node]
+    yield "last node", lambda: trace.nodes[-1:], list[Node]
+    yield "found", lambda: [trace.find(path, call) for path, call in _places(trace)], list[Node]
+    yield "verdict", lambda: verdict(trace), Verdict
+    yield "leaks", lambda: trace.leaks(trace.run.examples - 1), Any
+    yield "findings", lambda: diagnose(trace, 0), tuple[Finding, ...]
+    yield "flow", lambda: flow_map(trace), Any
+    yield "ledger", lambda: trace.query("SELECT path, share FROM ledger ORDER BY abs(self_leak) LIMIT 5"), Any
     try:
         count = len(trace.nodes)
     except TraceFileError:
         count = 3
     for node in range(0, count, max(count // _NODES, 1)):
-        yield f"edges {node}", lambda node=node: _typed(trace.edges(node), tuple[Edge, ...])
+        yield f"edges {node}", lambda node=node: trace.edges(node), tuple[Edge, ...]
         for name in _NAMES:
-            yield f"{name} {node}", lambda node=node, name=name: trace.tensor(node, name)
-        yield f"rows {node}", lambda node=node: trace.tensor_rows(node, "multiplier_out", 1, 3)
+            yield f"{name} {node}", lambda node=node, name=name: trace.tensor(node, name), Any
+        yield f"rows {node}", lambda node=node: trace.tensor_rows(node, "multiplier_out", 1, 3), Any
 
 
 def _text(trace: Trace) -> str:
@@ -178,13 +184,6 @@ def _places(trace: Trace) -> list[tuple[str, int]]:
     return list(zip(found.paths, found.call.tolist(), strict=True))[:: max(len(found.paths) // 5, 1)]
 
 
-def _columns(trace: Trace) -> Columns:
-    found = _typed(trace.columns, Columns)
-    if len({len(getattr(found, field.name)) for field in dataclasses.fields(found)}) != 1:
-        raise Unsound("columns differ in length")
-    return found
-
-
 def _clear(error: Exception) -> str:
     message = str(error)
     if not message.isprintable() or len(message) > _LONGEST_MESSAGE:
@@ -209,12 +208,6 @@ def _strict(text: str) -> str:
     return text
 
 
-def _typed(value: Any, annotation: Any) -> Any:
-    if not _fits(value, annotation):
-        raise Unsound(f"not of type {annotation}: {value!r}"[:2000])
-    return value
-
-
 def _fits(value: Any, annotation: Any) -> bool:
     """Whether `value` is exactly what the annotation says, deep down."""
     origin, arguments = get_origin(annotation), get_args(annotation)
@@ -235,6 +228,8 @@ def _fits(value: Any, annotation: Any) -> bool:
         return isinstance(value, dict) and all(_fits(item, arguments) for item in value.items())
     if isinstance(annotation, tuple):
         return all(map(_fits, value, annotation))
+    if annotation is Any:
+        return True
     if annotation is float:  # as annotations have it, an int is one too
         return isinstance(value, float | int) and not isinstance(value, bool)
     return type(value) is (NoneType if annotation is None else annotation)

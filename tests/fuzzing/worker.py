@@ -17,8 +17,8 @@ from tests.fuzzing.reading import FORMS, Unsound, read_everything
 
 _ROOT = str(Path(tracer.__file__).parent)
 _WATCHED = 3  # of so many files the lines of one are watched: that triples its time
-_LONGEST = 1.0
-"""Seconds of processor time that reading one part of a file may take."""
+_LONGEST, _SPEED = 1.0, 2e7
+"""Seconds of processor time that reading one part of a file may take, and bytes a second where the file is large."""
 
 
 class Lines:
@@ -89,9 +89,10 @@ def main() -> None:
             answer = judge(path, forms)
         finally:
             sys.settrace(None)
-        if answer.get("seconds", 0) > _LONGEST:  # watching the lines takes time of its own
+        longest = _LONGEST + path.stat().st_size / _SPEED
+        if answer.get("seconds", 0) > longest:  # watching the lines takes time of its own
             answer = judge(path, forms)
-        if answer.get("seconds", 0) > _LONGEST:
+        if answer.get("seconds", 0) > longest:
             detail = f"{answer['seconds']:.1f} s; {answer['outcome']}: {answer['detail']}"
             answer |= {"outcome": "slow", "detail": detail}
         print(json.dumps({"figures": {}, "refused": [], "seconds": 0.0, **answer, "lines": lines.news()}), flush=True)

@@ -7,13 +7,12 @@ import math
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from tracer.commands.report import count_from_zero
 from tracer.errors import InputError, TraceFileError
 from tracer.plain import clean, figure
+from tracer.report import ending_fault
 from tracer.trace import Trace, open_trace
-from tracer.verdict import relative_deltas
+from tracer.verdict import relative_deltas, worst_example
 
 
 def add(commands: argparse._SubParsersAction[Any]) -> None:
@@ -52,14 +51,16 @@ def checked(trace: Trace, most: float, example: int | None = None) -> tuple[bool
     """
     run = trace.run
     if run.status != "complete":
-        reason = "is not finished" if run.status == "recording" else f"failed: {clean(run.message)}"
+        fault = ending_fault(trace)
+        said = (clean(run.message if fault is None else fault.message, 300)).rstrip(" .:")
+        reason = "is not finished" if run.status == "recording" else f"failed: {said}"
         raise TraceFileError(f"the run in {trace.path} {reason}: there is no delta to check")
     if not run.examples:
         raise TraceFileError(f"{trace.path} holds no example: there is no delta to check")
     if example is not None and example >= run.examples:
         raise InputError(f"there is no example {example}: the trace holds {run.examples}, 0 to {run.examples - 1}")
     relative = relative_deltas(run)
-    index = example if example is not None else int(np.argmax(np.where(np.isnan(relative), np.inf, relative)))
+    index = worst_example(relative) if example is None else example
     ratio, delta = float(relative[index]), float(run.delta[index])
     change = float(run.output[index] - run.output_reference[index])
     holds = ratio <= most

@@ -95,6 +95,7 @@ def repair_data(found: Repair) -> dict[str, Any]:
         "headline": headline(found),
         "delta": _json(float(found.delta.sum())),
         "relative_delta": _json(found.relative(found.delta)),
+        "worst_example": found.worst(found.delta),
         "bound": found.bound,
         "reached": found.reached,
         "interrupted": found.interrupted,
@@ -136,6 +137,7 @@ def _of_model(options: argparse.Namespace, report: Report) -> tuple[Repair, Path
     """The repair of a model's attribution, recorded first; without -o in memory."""
     if options.out is not None and options.out.exists() and not options.force:
         raise TraceFileError(f"{options.out} already exists: give another file with -o, or overwrite it with --force")
+    subject_options.check(options)
     report(f"Loading {options.model}", 0, 0)
     subject = subject_options.load(options)
     with trace.trace_subject(
@@ -183,6 +185,7 @@ def _measured_data(measured: Counterfactual, found: Repair) -> dict[str, Any]:
         "rules": list(measured.rules),
         "delta": _json(float(measured.delta.sum())),
         "relative_delta": _json(found.relative(measured.delta)),
+        "worst_example": found.worst(measured.delta),
         "seconds": _json(measured.seconds),
     }
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tracer.errors import InputError, TraceFileError
+from tracer.rulebook import Rulebook
 
 if TYPE_CHECKING:
     from tracer.subject import Subject, TensorSubject
@@ -51,6 +52,7 @@ def add_subject_options(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--rule",
         metavar="PATTERN=RULE",
+        type=rule,
         action="append",
         default=[],
         dest="rules",
@@ -72,16 +74,9 @@ def add_subject_options(command: argparse.ArgumentParser) -> None:
     )
 
 
-def load(options: argparse.Namespace) -> Subject | TensorSubject:
-    """What the options name, loaded; `InputError` for options that do not go together, before anything is loaded."""
-    from tracer.subject import (
-        is_factory,
-        load_factory,
-        load_subject,
-        make_subject,
-        make_tensor_subject,
-        read_inputs,
-    )
+def check(options: argparse.Namespace) -> None:
+    """InputError for options that do not go together, without anything of the model."""
+    from tracer.subject.factory import is_factory
 
     if is_factory(options.model):
         for option in ("text", "task", "position", "reference", "reference_positions"):
@@ -92,12 +87,32 @@ def load(options: argparse.Namespace) -> Subject | TensorSubject:
                 )
         if options.inputs is None:
             raise InputError(f"--inputs is missing: give {options.model} a safetensors file with a tensor named input")
-        given = read_inputs(options.inputs)
-        return make_tensor_subject(load_factory(options.model), given, options.model, options.target)
+        return
     if options.inputs is not None:
         raise InputError(f"--inputs goes with package.module:factory: explain {options.model} for a text, with --text")
     if options.text is None:
         raise InputError(f"--text is missing: give the text to explain {options.model} for")
+    if not options.text.strip():
+        raise InputError("the text is empty: give at least one word")
+    if options.reference is not None and not options.reference.strip():
+        raise InputError("the reference text is empty: give one, or pad, mask, unk or zero")
+
+
+def load(options: argparse.Namespace) -> Subject | TensorSubject:
+    """What the options name, loaded; `InputError` for options that do not go together, before anything is loaded."""
+    check(options)
+    from tracer.subject import (
+        is_factory,
+        load_factory,
+        load_subject,
+        make_subject,
+        make_tensor_subject,
+        read_inputs,
+    )
+
+    if is_factory(options.model):
+        given = read_inputs(options.inputs)
+        return make_tensor_subject(load_factory(options.model), given, options.model, options.target)
     model, tokenizer = load_subject(options.model, options.task)
     return make_subject(
         model,
@@ -146,6 +161,15 @@ def from_json(text: str) -> argparse.Namespace:
     options.explicit = tuple(lists["explicit"])
     options.inputs = None if options.inputs is None else Path(options.inputs)
     return options
+
+
+def rule(text: str) -> str:
+    """`text`, an override "PATTERN=RULE"; refused here, before a model is loaded for minutes."""
+    try:
+        Rulebook.parse(overrides=[text])
+    except InputError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return text
 
 
 def kinds(text: str) -> tuple[str, ...]:

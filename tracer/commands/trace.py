@@ -95,6 +95,7 @@ def run(options: argparse.Namespace) -> None:
     if options.view and view.has_terminal():
         _run_in_view(options.arguments, path)
         return
+    subject_options.check(options)
     # Standard output is for the trace's path alone, whatever a model of somebody else's prints.
     with redirect_stdout(sys.stderr), progress() as report:
         report(f"Loading {options.model}", 0, 0)

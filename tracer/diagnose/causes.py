@@ -112,7 +112,7 @@ def _finished(evidence: Evidence, case: _Case, caused_by: str) -> Finding:
         before, worst = (worst_example(each) if evidence.example is None else evidence.example for each in ratios)
         value, ratio = float(case.change.delta[worst]), float(ratios[1][worst])
         numbers = (*numbers, (WORST_AFTER, float(worst)), (DELTA_AFTER, value))
-        told = f"{figure(value, signed=True)} in example {worst}, {times(ratio)} its change of the output"
+        told = f"{figure(value, signed=True)} in example {worst}, {times(ratio)} the output's change there"
         worse = ratio > float(ratios[0][before])
     if worse:
         advice = f"on its own an exact rule for it makes the delta {told}; {TOGETHER}"

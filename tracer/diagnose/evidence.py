@@ -341,4 +341,7 @@ def _columns(trace: Trace, names: Sequence[str], query: str) -> list[list[Any]]:
     """The columns of a query, a list each; one cell a column is several times as fast as one a figure."""
     arrays = ", ".join(f"json_group_array({name})" for name in names)
     ((*cells,),) = trace.query(f"SELECT {arrays} FROM ({query})")
-    return [json.loads(cell) for cell in cells]
+    try:
+        return [json.loads(cell) for cell in cells]
+    except MISSHAPEN as error:  # an infinity, which SQLite writes in a way of its own
+        raise damaged(trace.path, error) from error

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from tracer.diagnose.evidence import Evidence
+from tracer.diagnose.evidence import Bools, Evidence
 from tracer.diagnose.types import CHOICES, PROBABILITIES
 from tracer.diagnose.wording import weight
 from tracer.plain import clean, figure
@@ -19,15 +19,27 @@ _FLAT = 1e-3
 def saturated_call(evidence: Evidence) -> int | None:
     """The call that makes the probability which the attribution explains, where that is 0 or 1 but for 1e-3."""
     last = _last_call(evidence)
-    if last is None or evidence.columns.types[last] not in PROBABILITIES:
-        return None
+    return last if last is not None and bool(np.any(_flat(evidence, last))) else None
+
+
+def all_saturated(evidence: Evidence) -> bool:
+    """Whether no example shown has an output that its input still moves: no other rule gives it an attribution."""
+    last = _last_call(evidence)
+    return last is not None and bool(np.all(_flat(evidence, last)))
+
+
+def _flat(evidence: Evidence, last: int) -> Bools:
+    """Of each example shown, whether the probability that the call `last` makes is flat where the rule works."""
+    if evidence.columns.types[last] not in PROBABILITIES:
+        return np.zeros(1, dtype=np.bool_)
     run = evidence.trace.run
     output, reference = (_shown(evidence, values) for values in (run.output, run.output_reference))
     ends = [(np.abs(values) < _FLAT) - 1 * (np.abs(values - 1) < _FLAT) for values in (output, reference)]
     stays = (ends[0] != 0) & (ends[0] == ends[1])
     # The gradient at a flat end explains nothing, wherever the reference stands; an exact rule does.
     by_gradient = evidence.rules[last] in ("autograd", "gradient")
-    return last if bool(np.any(stays | (by_gradient & (ends[0] != 0)))) else None
+    flat: Bools = stays | (by_gradient & (ends[0] != 0))
+    return flat
 
 
 def saturated_output(evidence: Evidence) -> Iterator[Finding]:

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from tracer.diagnose.evidence import Evidence
 from tracer.plain import clean, figure, percentage
 
+_ONE_SIGN = 0.99
+
 
 def calls(count: int) -> str:
     """ "1 call", "6 calls"."""
@@ -20,11 +22,16 @@ def number(value: float) -> str:
 
 
 def weight(evidence: Evidence, nodes: Sequence[int]) -> str:
-    """What the calls add to the delta: "47 % of the error arises in these 6 calls (+31.7 in sum)"."""
+    """What the calls add to the delta: "47 % of the error arises in these 6 calls (+31.7 in sum)".
+
+    Where their self leaks cancel one another, over calls or examples, the sum of sizes: their sum says nothing then.
+    """
     share = evidence.share(nodes)
     part = "the error arises" if math.isnan(share) else f"{percentage(share)} of the error arises"
     where, how = ("this call", "") if len(nodes) == 1 else (f"these {len(nodes)} calls", " in sum")
-    total = float(evidence.self_leak[list(nodes)].sum())
+    total, size = (float(values[list(nodes)].sum()) for values in (evidence.self_leak, evidence.size))
+    if abs(total) < _ONE_SIGN * size:
+        return f"{part} in {where} (Σ|self leak| = {figure(float(f'{size:.3g}'))})"
     return f"{part} in {where} ({figure(float(f'{total:.3g}'), signed=True)}{how})"
 
 
