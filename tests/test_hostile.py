@@ -299,6 +299,23 @@ def test_views_refuse_figures_that_are_no_numbers(
         assert len(str(error.value)) < 500 and str(error.value).isprintable()
 
 
+@pytest.mark.filterwarnings("error")
+def test_figures_of_any_size_raise_no_warning(file: Path, tmp_path: Path) -> None:
+    path = changed(file, tmp_path / "run.dltrace", "UPDATE edge SET value_norm = 1e307, multiplier_norm = 1")
+    with sqlite3.connect(path) as connection:
+        connection.execute("UPDATE run SET delta = ?, output = ?", (pack(1e308, 1e308), pack(5e-324, -5e-324)))
+        connection.execute("UPDATE run SET output_reference = ?", (pack(0.0, 0.0),))
+        for row, figures in connection.execute("SELECT id, figures FROM node").fetchall():
+            connection.execute("UPDATE node SET figures = ? WHERE id = ?", (figures[:40] + pack(*[1e308] * 5), row))
+        connection.execute("UPDATE node SET leak_examples = ?, self_leak_examples = ?", (pack(1e308, 1e308),) * 2)
+    connection.close()
+    assert read_everything(path, list(FORMS)).figures.keys() >= FORMS.keys()
+
+
+def pack(*numbers: float) -> bytes:
+    return struct.pack(f"<{len(numbers)}d", *numbers)
+
+
 def test_an_edge_of_no_call_is_left_out(file: Path, tmp_path: Path) -> None:
     path = changed(file, tmp_path / "run.dltrace", "UPDATE edge SET node = 2.5 WHERE node = 2")
     with open_trace(path) as trace, open_trace(file) as sound:

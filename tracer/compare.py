@@ -73,6 +73,7 @@ class Comparison:
         return difference(_or_zero(self.self_leak_a, self.a), _or_zero(self.self_leak_b, self.b))
 
 
+@np.errstate(over="ignore", invalid="ignore")  # the figures of a trace may be anything
 def compare(a: Trace, b: Trace, example: int | None = None) -> Comparison:
     """The comparison of two traces, by one example or by the sums over all.
 

@@ -104,7 +104,7 @@ def csv_lines(trace: Trace) -> Iterator[str]:
     A text that a spreadsheet would take for a formula has an apostrophe before it.
     """
     own = np.abs(trace.columns.self_leak)
-    total = float(own.sum())
+    total = float(sum(own.tolist()))  # without the warning that numpy gives of an overflow
     yield _csv_line(LEDGER)
     for node in trace.nodes:
         leak, self_leak = (float(sum(figures.tolist())) for figures in (node.leak, node.self_leak))

@@ -13,6 +13,7 @@ from tracer.records import Node
 from tracer.report import Report
 
 
+@np.errstate(over="ignore", invalid="ignore")  # the figures of a trace may be anything
 def worst_tree(report: Report, nodes: Sequence[Node]) -> str:
     """The tree of these calls and of what holds them; a chain of holders with nothing else to show is one line."""
     columns = report.trace.columns

@@ -70,7 +70,7 @@ def relative_deltas(run: Run) -> Floats:
 
 def relative_to(delta: Floats, change: Floats) -> Floats:
     """|delta| / |change| of each example, (E,); infinite where the output stays but delta is not 0."""
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         return np.where(delta == 0, 0.0, np.abs(delta) / np.abs(change))
 
 
