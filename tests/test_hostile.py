@@ -316,10 +316,13 @@ def pack(*numbers: float) -> bytes:
     return struct.pack(f"<{len(numbers)}d", *numbers)
 
 
-def test_an_edge_of_no_call_is_left_out(file: Path, tmp_path: Path) -> None:
-    path = changed(file, tmp_path / "run.dltrace", "UPDATE edge SET node = 2.5 WHERE node = 2")
+@pytest.mark.parametrize("node", [2.5, -124, 2**62])
+def test_an_edge_of_no_call_is_left_out(file: Path, tmp_path: Path, node: float) -> None:
+    path = changed(file, tmp_path / "run.dltrace", f"UPDATE edge SET node = {node} WHERE node = 2")
     with open_trace(path) as trace, open_trace(file) as sound:
         assert flow_map(trace).nodes == flow_map(sound).nodes
+        assert compare(trace, sound).aligned == len(sound.nodes)
+        assert diagnose(trace)[0].node == diagnose(sound)[0].node
 
 
 def test_more_tokens_and_rankings_than_any_run_has_are_refused(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:

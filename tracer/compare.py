@@ -165,7 +165,7 @@ def _output_figures(trace: Trace) -> npt.NDArray[np.float64]:
         table = np.fromiter(chain.from_iterable(trace.query(_OUTPUTS)), dtype=np.float64).reshape(-1, 7)
     except (ValueError, TypeError) as error:
         raise damaged(trace.path, error) from error
-    table = table[table[:, 0] < figures.shape[2]]
+    table = table[(table[:, 0] >= 0) & (table[:, 0] < figures.shape[2])]
     figures[:, :, table[:, 0].astype(np.int64)] = table[:, 1:].T.reshape(2, 3, -1)
     return figures
 
