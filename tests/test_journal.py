@@ -189,14 +189,14 @@ def test_a_budget_elides_tensors_and_keeps_figures() -> None:
     trace = tracer.record(model, x, max_bytes=300)
     stored = trace.query("SELECT sum(length(data)) FROM tensor")[0][0]
     assert 0 < stored <= 300
-    node = trace.find("layers.0.0")
-    (edge,) = [edge for edge in trace.edges(trace.find("layers.5.1")) if edge.direction == "out"]
+    # What comes first is kept, and multipliers come from the output backwards.
+    (edge,) = [edge for edge in trace.edges(trace.find("layers.0.0")) if edge.direction == "in"]
     assert edge.value is not None
     assert edge.value.elided
     assert edge.value_statistics is not None
     with pytest.raises(TraceFileError, match="was left out to save room"):
-        trace.tensor(trace.find("layers.5.1"), "multiplier_in")
-    assert trace.tensor(node, "input").shape == (2, 4)
+        trace.tensor(trace.find("layers.0.0"), "multiplier_in")
+    assert trace.tensor(trace.find("layers.5.1"), "output").shape == (2, 4)
     unbounded = tracer.record(model, x)
     np.testing.assert_array_equal(trace.columns.self_leak, unbounded.columns.self_leak)
 

@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
 from tracer.axis import Place
-from tracer.measure import Measure, as_array, statistics
-from tracer.observation import Observation, Wire
+from tracer.measure import as_array, statistics, subtract, sums
 
 
 @given(arrays(np.float64, array_shapes(max_dims=3, max_side=5), elements=st.floats(-1e6, 1e6)))
@@ -49,33 +48,62 @@ def test_norms_do_not_underflow() -> None:
     assert statistics(np.zeros(4, dtype=np.float32)).norm == 0.0
 
 
-def doubled(value: torch.Tensor, place: Place, examples: int) -> tuple[Measure, Wire]:
-    wire = Wire(0, value, place, None)
-    return Measure(Observation(examples, doubled=True, wires=[wire]), None), wire
+def reference_sums(
+    multiplier: torch.Tensor, difference: torch.Tensor, examples: int
+) -> tuple[np.ndarray[tuple[int, ...], np.dtype[np.float64]], float]:
+    product = (multiplier * difference).double()
+    return product.reshape(examples, -1).sum(1).numpy(), float(product.abs().sum())
 
 
-def test_flow_is_the_sum_of_multiplier_times_difference() -> None:
+@pytest.mark.parametrize("shape", [(3, 5), (1, 5), (1, 300, 300), (2, 200, 300)])  # small ones, and large ones
+def test_flow_is_the_sum_of_multiplier_times_difference(shape: tuple[int, ...]) -> None:
     torch.manual_seed(0)
-    value, gradient = torch.randn(6, 5, dtype=torch.float64), torch.randn(6, 5, dtype=torch.float64)
-    measure, wire = doubled(value, Place(0, 1), 3)
-    expected = (gradient[:3] * (value[:3] - value[3:])).sum(1)
-    assert np.allclose(measure.flow(wire, gradient), expected.numpy(), rtol=1e-14)
-    assert measure.magnitude(wire, gradient) == pytest.approx(
-        float((gradient[:3] * (value[:3] - value[3:])).abs().sum()), rel=1e-14
-    )
-    assert np.array_equal(measure.flow(wire, None), np.zeros(3))
+    difference, multiplier = torch.randn(shape, dtype=torch.float64), torch.randn(shape, dtype=torch.float64)
+    flow, magnitude = sums(multiplier.numpy(), difference.numpy(), Place(0, 1), shape[0])
+    expected, size = reference_sums(multiplier, difference, shape[0])
+    assert np.allclose(flow, expected, rtol=1e-12)
+    assert magnitude == pytest.approx(size, rel=1e-12)
+
+
+def test_flows_of_strided_tensors_are_those_of_their_copies() -> None:
+    torch.manual_seed(0)
+    wide = torch.randn(1, 300, 400)
+    multiplier, difference = wide.transpose(1, 2)[:, ::2], torch.randn(400, 1, 300).transpose(0, 1)[:, ::2]
+    flow, magnitude = sums(multiplier.numpy(), difference.numpy(), Place(0, 1), 1)
+    expected, size = reference_sums(multiplier, difference, 1)
+    assert np.allclose(flow, expected, rtol=1e-9)
+    assert magnitude == pytest.approx(size, rel=1e-5)
 
 
 def test_flows_are_summed_in_double_precision() -> None:
     # 1 + 2²⁴ · 2⁻²⁴ + …: float32 would swallow every summand after the first
-    value = torch.cat([torch.ones(1, 2**16), torch.zeros(1, 2**16)])
-    value[0, 0] = 2.0**24
-    measure, wire = doubled(value, Place(0, 1), 1)
-    assert measure.flow(wire, torch.ones_like(value))[0] == 2.0**24 + 2**16 - 1
+    for size in (2**10, 2**17):
+        difference = np.ones((1, size), np.float32)
+        difference[0, 0] = 2.0**24
+        assert sums(np.ones_like(difference), difference, Place(0, 1), 1)[0][0] == 2.0**24 + size - 1
 
 
-def test_a_reference_of_another_shape_has_no_difference() -> None:
-    wire = Wire(0, torch.ones(1, 3), Place(0, 1), None, reference=torch.ones(1, 4))
-    measure = Measure(Observation(1, doubled=False, wires=[wire]), None)
-    assert measure.difference(wire) is None
-    assert measure.flow(wire, torch.ones(1, 3)).tolist() == [0.0]
+def test_a_magnitude_that_single_precision_cannot_hold_is_summed_in_double() -> None:
+    large = np.full((1, 2**17), 1e35, np.float32)
+    assert sums(np.ones_like(large), large, Place(0, 1), 1)[1] == pytest.approx(2**17 * 1e35, rel=1e-5)
+
+
+@pytest.mark.parametrize("size", [2**10, 2**17])
+def test_statistics_of_large_arrays_are_those_of_small_ones(size: int) -> None:
+    numbers = np.random.default_rng(0).normal(3, 1, size).astype(np.float32)
+    found = statistics(numbers.reshape(2, -1))
+    exact = numbers.astype(np.float64)
+    assert (found.count, found.nonfinite) == (size, 0)
+    assert (found.minimum, found.maximum) == (exact.min(), exact.max())
+    assert found.mean == pytest.approx(exact.mean(), rel=1e-6)
+    assert found.norm == pytest.approx(np.linalg.norm(exact), rel=1e-6)
+    numbers[[1, 5, 7]] = math.nan, math.inf, -math.inf
+    found = statistics(numbers)
+    assert (found.count, found.nonfinite) == (size, 3)
+    assert found.mean == pytest.approx(exact[np.isfinite(numbers)].mean(), rel=1e-6)
+    assert statistics(np.full(size, 1e-30, np.float32)).norm == pytest.approx(size**0.5 * 1e-30, rel=1e-6)
+
+
+def test_equal_infinities_have_no_difference() -> None:
+    mask = np.array([[-math.inf, 1.0, math.inf]])
+    assert subtract(mask, np.array([[-math.inf, 0.5, -math.inf]])).tolist() == [[0.0, 0.5, math.inf]]

@@ -10,6 +10,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from tracer.admission import memory_of
+
 Array: TypeAlias = npt.NDArray[Any]
 
 _REDUCTIONS = {
@@ -68,8 +70,9 @@ def _fits(tensor: torch.Tensor, rows: int, place: Place) -> bool:
 def _guesses(tensor: torch.Tensor, rows: int, origin: Origin) -> Iterator[Place | None]:
     """Where the examples may have gone, the surest first."""
     parent, place = origin.tensor, origin.place
-    if parent.untyped_storage().data_ptr() == tensor.untyped_storage().data_ptr():
-        yield _by_distance(tensor, rows, parent.stride(place.axis) * place.inner, tensor.stride())
+    if memory_of(parent) == memory_of(tensor):
+        distance = parent.stride(place.axis) * place.inner * parent.element_size() // tensor.element_size()
+        yield _by_distance(tensor, rows, distance, tensor.stride())
     elif (axis := _moved(tensor, origin)) is not None:
         yield Place(axis, place.inner)
     elif parent.shape == tensor.shape:

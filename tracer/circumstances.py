@@ -171,11 +171,7 @@ def _overwriting(observation: Observation, modules: Mapping[str, nn.Module]) -> 
     for wire in observation.outputs:
         readers[_root(wire)] = len(observation.calls)
     for call in observation.calls:
-        if call.rule != "captum" or not call.arguments or not getattr(modules.get(call.path), "inplace", False):
-            continue
-        taken = call.arguments[0][1]
-        unchanged = bool(call.results) and torch.equal(taken.value, call.results[0][1].value)
-        if readers.get(_root(taken), 0) >= call.end > 0 and not unchanged:
+        if call.rule == "captum" and call.overwrote and readers.get(_root(call.arguments[0][1]), 0) >= call.end > 0:
             yield Note("in-place input", call.path, call.number, f"{type(modules[call.path]).__name__}(inplace=True)")
 
 

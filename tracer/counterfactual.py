@@ -7,7 +7,6 @@ Counterfactuals, not estimates: each figure is a run of the same attribution in 
 from __future__ import annotations
 
 import time
-import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
@@ -21,6 +20,7 @@ from tracer.errors import InputError, TracerError
 from tracer.explicit import explicit as made_explicit
 from tracer.families import EVERYTHING, By, Candidate, candidates, covered
 from tracer.hooks import module_paths
+from tracer.in_use import in_use
 from tracer.ladder import Repair, worst_relative
 from tracer.methods import Method, record
 from tracer.paired import PairedEvaluation
@@ -28,6 +28,7 @@ from tracer.recording import Details
 from tracer.records import Counterfactual, Floats
 from tracer.rulebook import Rulebook
 from tracer.trace import Trace
+from tracer.undoing import no_warnings, undoing_all
 from tracer.verdict import HOLDS
 
 Progress = Callable[[str, int, int], None]
@@ -35,6 +36,7 @@ _AGREES = 1e-2
 """Up to this share of itself the delta of a repeated run may differ: exploding multipliers magnify rounding."""
 
 
+@undoing_all
 def repair(
     model: nn.Module,
     inputs: Tensor | tuple[Tensor, ...],
@@ -74,7 +76,7 @@ def repair(
     extras = additional_forward_args
     further = () if extras is None else extras if isinstance(extras, tuple) else (extras,)
     before = set(model.modules())
-    with made_explicit(model, explicit, (*values, *further)):
+    with in_use(model), made_explicit(model, explicit, (*values, *further)):
         names = module_paths(model) if details.names is None else _with_added(details.names, model, before)
         attribution = _Attribution(
             model=model,
@@ -201,8 +203,7 @@ class _Search:
         """The repair, as far as it comes."""
         interrupted = False
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
+            with no_warnings.on():
                 self._tell(f"What if: {self._most} runs at most", 0)
                 self._confirm()
                 self._measure_singles()

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import inspect
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
+from tracer.admission import check_inputs, check_model
 from tracer.errors import InputError
 from tracer.hooks import listening, module_paths, tensors_in
+from tracer.in_use import in_use
+from tracer.kept import buffers_kept, copied, same_random_numbers
 from tracer.logits import logits_of
 from tracer.paired import Note, PairedEvaluation
 from tracer.rulebook import EXACT, Rulebook
 from tracer.target import Target, select
+from tracer.undoing import undoing_all
 
 Tensors = tuple[Tensor, ...]
 Baseline = Tensor | int | float
@@ -74,6 +78,7 @@ class DeepLift:
     """
 
     def __init__(self, model: nn.Module, multiply_by_inputs: bool = True, rulebook: Rulebook = EXACT) -> None:
+        check_model(model, seen_through=True)
         self.model = model
         self.multiplies_by_inputs = multiply_by_inputs
         self.rulebook = rulebook
@@ -153,6 +158,7 @@ class DeepLift:
                 )
         return found.layers
 
+    @undoing_all
     def evaluate(
         self,
         xs: Tensors,
@@ -169,16 +175,25 @@ class DeepLift:
         """
         args = _as_tuple(args)
         baseline_args = args if baseline_args is None else _as_tuple(baseline_args)
-        with torch.inference_mode(False), torch.enable_grad(), _undisturbed(self.model):
+        _warn_of_training_mode(self.model)
+        with (
+            in_use(self.model),
+            torch.inference_mode(False),
+            torch.enable_grad(),
+            buffers_kept(self.model),
+            same_random_numbers(self.model) as again,
+        ):
             leaves = tuple(_ordinary(x).detach().requires_grad_() for x in xs)
             refs = tuple(_ordinary(ref) for ref in refs)
             args, baseline_args = tuple(map(_ordinary, args)), tuple(map(_ordinary, baseline_args))
             if self.rulebook.doubled:
                 if layers is not None:
                     raise InputError("layer contributions need a rulebook without captum's rules")
-                found = self._doubled(leaves, refs, target, args, observer or _Unobserved())
+                found = self._doubled(leaves, refs, target, args, again, observer or _Unobserved())
             else:
-                found = self._paired(leaves, refs, target, args, baseline_args, layers or {}, observer or _Unobserved())
+                found = self._paired(
+                    leaves, refs, target, args, baseline_args, again, layers or {}, observer or _Unobserved()
+                )
         self.notes = found.notes
         self.outputs = (_rows(found.output), _rows(found.output_reference))
         return found
@@ -190,27 +205,31 @@ class DeepLift:
         target: Target,
         args: Any,
         baseline_args: Any,
+        again: Callable[[], None],
         layers: Mapping[nn.Module, str],
         observer: Observer,
     ) -> Evaluation:
         engine = PairedEvaluation(self.model, self.rulebook, observer.names)
         seen = _Layers(leaves[0].shape[0])
-        random = torch.random.get_rng_state()
         with engine.reference_pass(), listening(layers, seen), observer.reference_run(refs):
             starts = tuple(ref.detach().requires_grad_() for ref in refs)
-            reference = select(logits_of(self.model(*(t.clone() for t in starts), *baseline_args)), target).detach()
+            reference = select(
+                logits_of(self.model(*(t.clone() for t in starts), *copied(baseline_args))), target
+            ).detach()
         # The same random numbers for both runs: with active dropout the runs then differ by their inputs alone.
-        torch.random.set_rng_state(random)
+        again()
         seen.second_run()
         with engine.input_pass(), listening(layers, seen), observer.input_run(engine, len(leaves)):
-            output = select(logits_of(self.model(*(t.clone() for t in leaves), *args)), target)
+            output = select(logits_of(self.model(*(t.clone() for t in leaves), *copied(args))), target)
         _refuse_unused(engine)
         engine.note_unseen(output, leaves)
         multipliers = _gradients(output, leaves, leaves[0].shape[0])
         contributions = {path: calls for path, calls in seen.contributions.items() if path not in seen.mixed}
         return Evaluation(multipliers, output.detach(), reference, tuple(engine.notes), contributions, seen.mixed)
 
-    def _doubled(self, leaves: Tensors, refs: Tensors, target: Target, args: Any, observer: Observer) -> Evaluation:
+    def _doubled(
+        self, leaves: Tensors, refs: Tensors, target: Target, args: Any, again: Callable[[], None], observer: Observer
+    ) -> Evaluation:
         from tracer.doubled import DoubledEvaluation  # loads captum, which no exact attribution needs
 
         engine = DoubledEvaluation(self.model, self.rulebook, observer.names)
@@ -220,14 +239,13 @@ class DeepLift:
         repeated = tuple(torch.cat([a, a]) if isinstance(a, Tensor) and a.dim() else a for a in args)
 
         def run(tensors: Tensors) -> list[Tensor]:
-            halves = logits_of(self.model(*(t.clone() for t in tensors), *repeated)).chunk(2)
+            halves = logits_of(self.model(*(t.clone() for t in tensors), *copied(repeated))).chunk(2)
             return [select(half, target) for half in halves]
 
         if engine.needs_exchange:
-            random = torch.random.get_rng_state()
             with engine.reference_pass():
                 run(tuple(torch.cat([ref.detach(), x.detach()]).requires_grad_() for x, ref in pairs))
-            torch.random.set_rng_state(random)
+            again()
         with engine.doubled_pass(), observer.input_run(engine, len(leaves)):
             output, reference = run(both)
         _refuse_unused(engine)
@@ -280,26 +298,15 @@ class _Layers:
             tensor.register_hook(add)  # type: ignore[no-untyped-call]
 
 
-@contextmanager
-def _undisturbed(model: nn.Module) -> Iterator[None]:
-    """Warn about training mode, and put back buffers that the runs change (running statistics)."""
+def _warn_of_training_mode(model: nn.Module) -> None:
     kinds = (nn.modules.dropout._DropoutNd, nn.modules.batchnorm._BatchNorm)
     active = sorted({type(m).__name__ for m in model.modules() if m.training and isinstance(m, kinds)})
-    if not active:
-        yield
-        return
-    warnings.warn(
-        f"the model is in training mode ({', '.join(active)} active); "
-        "attributions explain that mode. Call model.eval() first",
-        stacklevel=4,
-    )
-    buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
-    try:
-        yield
-    finally:
-        with torch.no_grad():
-            for buffer, before in buffers:
-                buffer.copy_(before)
+    if active:
+        warnings.warn(
+            f"the model is in training mode ({', '.join(active)} active); "
+            "attributions explain that mode. Call model.eval() first",
+            stacklevel=5,
+        )
 
 
 def _ordinary(value: Any) -> Any:
@@ -309,10 +316,8 @@ def _ordinary(value: Any) -> Any:
 
 def formatted(inputs: Tensor | Tensors, baselines: Baselines) -> tuple[Tensors, Tensors]:
     """Inputs and baselines as tuples of tensors of one shape each."""
-    xs = inputs if isinstance(inputs, tuple) else (inputs,)
+    xs = check_inputs(inputs, baselines)
     for x in xs:
-        if not isinstance(x, Tensor):
-            raise InputError(f"an input is {type(x).__name__}, not a tensor")
         if not x.is_floating_point():
             raise InputError(
                 f"an input has dtype {str(x.dtype).removeprefix('torch.')}, which has no differences to share "
@@ -321,16 +326,10 @@ def formatted(inputs: Tensor | Tensors, baselines: Baselines) -> tuple[Tensors, 
     given = (0.0,) * len(xs) if baselines is None else baselines if isinstance(baselines, tuple) else (baselines,)
     if len(given) != len(xs):
         raise InputError(f"{len(xs)} inputs but {len(given)} baselines")
-    refs = []
-    for x, ref in zip(xs, given, strict=True):
-        if not isinstance(ref, Tensor):
-            refs.append(torch.full_like(x, ref))
-        elif ref.shape == x.shape:
-            refs.append(ref.detach().to(x))
-        elif ref.dim() == x.dim() and ref.shape[0] == 1 and ref.shape[1:] == x.shape[1:]:
-            refs.append(ref.detach().to(x).expand_as(x))
-        else:
-            raise InputError(f"a baseline has shape {tuple(ref.shape)}, its input {tuple(x.shape)}")
+    refs = [
+        ref.detach().expand_as(x) if isinstance(ref, Tensor) else torch.full_like(x, ref)
+        for x, ref in zip(xs, given, strict=True)
+    ]
     return tuple(x.detach() for x in xs), tuple(refs)
 
 

@@ -7,18 +7,23 @@ and without a fork.
 from __future__ import annotations
 
 import copy
+import threading
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import nn
 from torch.nn import functional as F
-from torch.overrides import TorchFunctionMode
 
 from tracer import ops
 from tracer.errors import InputError, ModelError
+from tracer.hooks import remove_hooks
+from tracer.in_use import in_use
+from tracer.kept import buffers_kept, copied, same_random_numbers
+from tracer.undoing import Mode, Switch, modes_kept, no_fast_path, undoing
 
 Function = Callable[..., Any]
 KINDS = ("softmax", "gelu")
@@ -56,10 +61,11 @@ def explicit(
         yield "as shipped"
         return
     with ExitStack() as stack:
+        stack.enter_context(in_use(model))
         if "softmax" in wanted:
             stack.enter_context(eager_attention(model))
         if "gelu" in wanted:
-            stack.enter_context(_gelu_ruled_by_captum())
+            stack.enter_context(_gelu_ruled.on())
             stack.enter_context(_written_out_gelus_replaced(model))
         stack.enter_context(_shared_activations_separated(model, wanted))
         plan = _discover(model, wanted, args, dict(kwargs or {}))
@@ -85,40 +91,49 @@ def eager_attention(model: nn.Module) -> Iterator[None]:
     from tracer.subject.loading import quiet
 
     before = [(config, config.__dict__.get("_attn_implementation_internal")) for config in configs]
-    try:
-        with quiet():
-            pretrained[0].set_attn_implementation("eager")
-        yield
-    finally:
+
+    def undo() -> None:
         for config, implementation in before:
             config._attn_implementation_internal = implementation
 
+    with undoing(undo):
+        with quiet():
+            pretrained[0].set_attn_implementation("eager")
+        yield
 
-@contextmanager
-def _gelu_ruled_by_captum() -> Iterator[None]:
+
+def _captums_gelu() -> Any:
     from captum.attr._core import deep_lift
 
-    table = deep_lift.SUPPORTED_NON_LINEAR
-    ruled = nn.GELU in table
-    table.setdefault(nn.GELU, deep_lift.nonlinear)
-    try:
-        yield
-    finally:
-        if not ruled:
-            del table[nn.GELU]
+    return deep_lift.SUPPORTED_NON_LINEAR.get(nn.GELU)
+
+
+def _rule_gelu(rule: Any) -> None:
+    from captum.attr._core import deep_lift
+
+    if rule is None:
+        deep_lift.SUPPORTED_NON_LINEAR.pop(nn.GELU, None)
+    else:
+        deep_lift.SUPPORTED_NON_LINEAR.setdefault(nn.GELU, deep_lift.nonlinear if rule is True else rule)
+
+
+_gelu_ruled: Switch[Any] = Switch(_captums_gelu, _rule_gelu, True)
+"""captum's table, which is the process's: meanwhile captum rules `nn.GELU` in every thread."""
 
 
 @contextmanager
 def _children_replaced(replacements: list[tuple[nn.Module, str, nn.Module]]) -> Iterator[None]:
     """Other children under the same names; each entry is (parent, name, new child)."""
     before = [(parent, name, parent._modules[name]) for parent, name, _child in replacements]
-    try:
+
+    def undo() -> None:
+        for parent, name, old in reversed(before):
+            parent._modules[name] = old
+
+    with undoing(undo):
         for parent, name, child in replacements:
             parent._modules[name] = child
         yield
-    finally:
-        for parent, name, old in reversed(before):
-            parent._modules[name] = old
 
 
 def _written_out_gelus_replaced(model: nn.Module) -> Any:
@@ -163,7 +178,7 @@ class _Call:
 
     module: nn.Module
     count: int = 0
-    mode: TorchFunctionMode | None = None
+    mode: Mode | None = None
 
     def next_index(self) -> int:
         self.count += 1
@@ -173,7 +188,7 @@ class _Call:
 Plan = dict[nn.Module, list[tuple[str, nn.Module]]]
 
 
-class _Routing(TorchFunctionMode):
+class _Routing(Mode):
     """Hands softmax, GELU and fused attention that the innermost module calls itself to `route(call, kind, func, ...)`.
 
     With an `owner`, only those of this one call: a module that runs inside it is not its business.
@@ -205,25 +220,25 @@ class _Routing(TorchFunctionMode):
 def _calls_followed(model: nn.Module, stack: list[_Call], begin: Function, end: Function) -> Iterator[None]:
     """Keeps the stack of module calls under way; `begin(call)` and `end(call)` are told of each."""
 
+    thread = threading.get_ident()
+    modules = list(model.modules())
+
     def before(module: nn.Module, _args: Any) -> None:
-        call = _Call(module)
-        stack.append(call)
-        begin(call)
+        if threading.get_ident() == thread:
+            call = _Call(module)
+            stack.append(call)
+            begin(call)
 
     def after(module: nn.Module, _args: Any, _output: Any) -> None:
         # An earlier hook that failed may have kept `before` from running: then the top is not this module's call.
-        if stack and stack[-1].module is module:
+        if threading.get_ident() == thread and stack and stack[-1].module is module:
             end(stack.pop())
 
-    handles = []
-    try:
-        for module in list(model.modules()):
-            handles.append(module.register_forward_pre_hook(before))
-            handles.append(module.register_forward_hook(after, always_call=True))
+    with undoing(lambda: remove_hooks(modules, lambda hook: hook is before or hook is after)):
+        for module in modules:
+            module.register_forward_pre_hook(before)
+            module.register_forward_hook(after, always_call=True)
         yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def _discover(model: nn.Module, kinds: list[str], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Plan:
@@ -246,18 +261,11 @@ def _discover(model: nn.Module, kinds: list[str], args: tuple[Any, ...], kwargs:
         return func(*args, **kwargs)
 
     training = [module for module in model.modules() if module.training]
-    fast_path = torch.backends.mha.get_fastpath_enabled()
-    try:
-        for module in training:  # a dry run must neither draw random numbers nor move batch statistics
-            module.training = False
-        torch.backends.mha.set_fastpath_enabled(False)
-        routing = _Routing(stack, None, note)
-        with torch.no_grad(), _calls_followed(model, stack, lambda _call: None, lambda _call: None), routing:
-            model(*args, **kwargs)
-    finally:
-        torch.backends.mha.set_fastpath_enabled(fast_path)
-        for module in training:
-            module.training = True
+    with undoing(partial(_train, training, True)), no_fast_path.on(), buffers_kept(model), same_random_numbers(model):
+        _train(training, False)  # a dry run must neither draw random numbers nor move batch statistics
+        followed = _calls_followed(model, stack, lambda _call: None, lambda _call: None)
+        with torch.no_grad(), followed, _Routing(stack, None, note):
+            model(*copied(args), **{name: copied(value) for name, value in kwargs.items()})
     found = {kind for children in plan.values() for kind, _child in children}
     found |= {kind for kind in kinds if any(type(module) is _MODULES[kind] for module in model.modules())}
     if "softmax" in kinds and fused:
@@ -271,6 +279,11 @@ def _discover(model: nn.Module, kinds: list[str], args: tuple[Any, ...], kwargs:
         what = f"{left[0]} can be made explicit: --explicit {left[0]}" if left else "there is nothing to make explicit"
         raise ModelError(f"the model calls no {' and no '.join(missing)}{'; ' if left else ': '}{what}")
     return plan
+
+
+def _train(modules: list[nn.Module], training: bool) -> None:
+    for module in modules:
+        module.training = training
 
 
 def _as_module(kind: str, func: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> nn.Module:
@@ -312,27 +325,28 @@ def _routed(model: nn.Module, plan: Plan) -> Iterator[None]:
         if call.module in plan:
             # Entered inside the call, so it lies on top of any mode entered around the model, as an observer's.
             call.mode = _Routing(stack, call, route)
-            call.mode.__enter__()  # type: ignore[no-untyped-call]
+            call.mode.__enter__()
 
     def end(call: _Call) -> None:
         if call.mode is not None:
-            call.mode.__exit__(None, None, None)  # type: ignore[no-untyped-call]
+            call.mode.__exit__(None, None, None)
 
     wanted = {kind for children in plan.values() for kind, _child in children}
-    try:
-        with _calls_followed(model, stack, begin, end):
-            for module, children in plan.items():
-                for kind, child in children:
-                    name = _free_name(module, kind)
-                    module.add_module(name, child.train(module.training))
-                    added.append((module, name))
-            yield
-    finally:
+
+    def undo() -> None:
         # torch calls no `always_call` hook after a KeyboardInterrupt or SystemExit: those calls are still open.
         while stack:
             end(stack.pop())
         for module, name in reversed(added):
-            del module._modules[name]
+            module._modules.pop(name, None)
+
+    with modes_kept(), undoing(undo), _calls_followed(model, stack, begin, end):
+        for module, children in plan.items():
+            for kind, child in children:
+                name = _free_name(module, kind)
+                added.append((module, name))
+                module.add_module(name, child.train(module.training))
+        yield
 
 
 def _free_name(module: nn.Module, kind: str) -> str:

@@ -7,6 +7,7 @@ graph, so the observed run computes bit for bit what the unobserved run does, ho
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Container, Iterable
 from typing import NamedTuple
 
@@ -19,6 +20,12 @@ class GradientEdge(NamedTuple):
 
     node: Node
     output: int
+
+
+def storage_uses(storage: torch.UntypedStorage) -> int:
+    """How many tensors, saved ones and `storage` itself hold this memory; a huge number where torch cannot tell."""
+    count = getattr(torch._C, "_storage_Use_Count", None)
+    return sys.maxsize if count is None else int(count(storage._cdata))
 
 
 class Consumption(NamedTuple):

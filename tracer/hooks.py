@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Protocol
 
 import torch
 from torch import nn
+
+from tracer.undoing import undoing
 
 
 class CallListener(Protocol):
@@ -33,28 +36,43 @@ def is_atomic(module: nn.Module) -> bool:
 
 @contextmanager
 def listening(paths: Mapping[nn.Module, str], listener: CallListener) -> Iterator[None]:
-    """Tell `listener` of every call of the modules in `paths` while the context lasts.
+    """Tell `listener` of every call of the modules in `paths` that this thread makes while the context lasts.
 
     The hooks come before those that others have registered or will register, so the listener sees a call's arguments
     as the caller gave them and its output before anybody changed it.
     No backward hook is used: captum passes over a module that carries one.
     """
-    handles = []
-    try:
-        for module, path in paths.items():
+    thread = threading.get_ident()
 
-            def before(module: nn.Module, args: Any, kwargs: dict[str, Any], path: str = path) -> None:
-                listener.enter(path, module, args, kwargs)
+    def before(module: nn.Module, args: Any, kwargs: dict[str, Any]) -> None:
+        if threading.get_ident() == thread:
+            listener.enter(paths[module], module, args, kwargs)
 
-            def after(module: nn.Module, _args: Any, output: Any, path: str = path) -> None:
-                listener.leave(path, module, output)
+    def after(module: nn.Module, _args: Any, output: Any) -> None:
+        if threading.get_ident() == thread:
+            listener.leave(paths[module], module, output)
 
-            handles.append(module.register_forward_pre_hook(before, prepend=True, with_kwargs=True))
-            handles.append(module.register_forward_hook(after, prepend=True, always_call=True))
+    with undoing(lambda: remove_hooks(paths, lambda hook: hook is before or hook is after)):
+        for module in paths:
+            module.register_forward_pre_hook(before, prepend=True, with_kwargs=True)
+            module.register_forward_hook(after, prepend=True, always_call=True)
         yield
-    finally:
-        for handle in handles:
-            handle.remove()
+
+
+def remove_hooks(modules: Iterable[nn.Module], ours: Callable[[Any], bool]) -> None:
+    """Take away the forward hooks that are `ours`; bears to be interrupted, and to be called again.
+
+    Found by what they are, not by a handle: Ctrl-C may arrive when a hook is there, but its handle is not yet given.
+    """
+    for module in modules:
+        pre, post = module._forward_pre_hooks, module._forward_hooks
+        own = [key for hooks in (pre, post) for key, hook in list(hooks.items()) if ours(hook)]
+        for table in (
+            module._forward_pre_hooks_with_kwargs, module._forward_hooks_with_kwargs,
+            module._forward_hooks_always_called, pre, post,
+        ):  # fmt: skip
+            for key in own:
+                table.pop(key, None)
 
 
 def tensors_in(value: Any, name: str = "") -> Iterator[tuple[str, torch.Tensor]]:

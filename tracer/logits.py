@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -10,6 +11,8 @@ import torch
 from torch import nn
 
 from tracer.errors import ModelError
+from tracer.hooks import remove_hooks
+from tracer.undoing import undoing
 
 
 def logits_of(output: Any) -> torch.Tensor:
@@ -28,9 +31,12 @@ def logits_of(output: Any) -> torch.Tensor:
 
 @contextmanager
 def unwrapping(model: nn.Module) -> Iterator[None]:
-    """While this lasts, `model` returns its logits where it used to return a `ModelOutput`, dict or tuple."""
-    handle = model.register_forward_hook(lambda _module, _args, output: logits_of(output))
-    try:
+    """While this lasts, `model` gives this thread its logits where it used to give a `ModelOutput`, dict or tuple."""
+    thread = threading.get_ident()
+
+    def unwrap(_module: nn.Module, _args: Any, output: Any) -> Any:
+        return logits_of(output) if threading.get_ident() == thread else None
+
+    with undoing(lambda: remove_hooks([model], lambda hook: hook is unwrap)):
+        model.register_forward_hook(unwrap)
         yield
-    finally:
-        handle.remove()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from os import PathLike
@@ -13,25 +13,30 @@ from typing import Any, Literal, NoReturn
 import numpy as np
 from torch import Tensor, nn
 
+from tracer.admission import check_inputs, explained
 from tracer.circumstances import integer_input, may_couple
 from tracer.deeplift import DeepLift
 from tracer.diagnose.circumstances import ended_by
 from tracer.errors import InputError, ObservationError, TracerError
 from tracer.hooks import module_paths
+from tracer.in_use import in_use
+from tracer.kept import buffers_kept, captums_traces, copied, same_random_numbers
 from tracer.logits import unwrapping
 from tracer.observation import Call, Observation
 from tracer.paired import Note as PairedNote
-from tracer.probe import batch_note, buffers_kept, extras_note, same_random_numbers
+from tracer.probe import batch_note, extras_note
 from tracer.recording import Capture, Details, Keeping, Outcome, PanelMaker, Recording
-from tracer.records import Floats, Note
+from tracer.records import Floats, Note, Panel
 from tracer.rulebook import Rulebook
 from tracer.run_observer import RunObserver
 from tracer.trace import Trace
+from tracer.undoing import no_warnings, undoing, undoing_all
 from tracer.watching import Watching, check, refuse_nesting, said
 
 Method = Literal["captum", "exact", "gradient"]
 
 
+@undoing_all
 def record(
     model: nn.Module,
     inputs: Tensor | tuple[Tensor, ...],
@@ -60,36 +65,36 @@ def record(
     `path` is the file to write (None: kept in memory), `capture` "tensors" or "summary"; `max_bytes` bounds the stored
     tensors, the rest is kept as figures.
 
-    The model is left as it was. Outputs that are no tensors are unwrapped to their logits; a note says so. Raises
-    `TracerError`s: `InputError` for inputs that do not fit, `ObservationError` where the method itself fails, which
-    names the fault where it is known. The calls up to the failure are a trace of status "failed": in `path`, and the
+    The model and the inputs are left as they were, after errors and Ctrl-C too; where captum itself leaves something,
+    that is taken away. torch's random numbers go on from where captum's own run would leave them, with other methods
+    from where they were. Two threads cannot have one model; with "captum", none may run it meanwhile.
+
+    Outputs that are no tensors are unwrapped to their logits; a note says so. Raises `TracerError`s: `InputError` for
+    inputs that do not fit, `ObservationError` where the method itself fails, which names the fault where it is known.
+    The calls up to the failure are a trace of status "failed": in `path`, and the
     error's `trace`.
     """
     details = details or Details(target="" if target is None else str(target))
     check(model, capture)
-    tensors = inputs if isinstance(inputs, tuple) else (inputs,)
-    if not tensors:
-        raise InputError("there are no inputs: give a floating-point tensor, or a tuple of them, examples first")
-    for tensor in tensors:
-        if not isinstance(tensor, Tensor) or not tensor.dim():
-            raise InputError(f"an input is {type(tensor).__name__}; expected a floating-point tensor, examples first")
-        if not tensor.shape[0]:
-            raise InputError("the input holds no example: its first axis has length 0")
+    tensors = check_inputs(inputs, baselines)
     if method not in ("captum", "exact", "gradient"):
         raise InputError(f"unknown method {method!r}; expected 'captum', 'exact' or 'gradient'")
-    # Detached: captum asks for gradients on the tensors that it is given, and leaves that so when it fails.
-    own = tuple(tensor.detach() for tensor in tensors)
-    call = (own if isinstance(inputs, tuple) else own[0], baselines, target, additional_forward_args)
+    # Copies: captum asks for gradients on the tensors that it is given, and leaves that so when it fails; and it runs
+    # the model on them, which may write to them.
+    own = tuple(tensor.detach().clone() for tensor in tensors)
+    call = (own if isinstance(inputs, tuple) else own[0], copied(baselines), target, copied(additional_forward_args))
     keeping = Keeping(path, capture, force, max_bytes, details)
     request = _Request(call, baseline_forward_args, keeping, panel)
     refuse_nesting()
     for tensor in tensors:
         if not tensor.is_floating_point():
             _refuse_integers(model, tensor, request, method)
-    if method == "captum" and not rules:
-        return _record_captum(model, request)
-    rulebook = Rulebook.parse(method, [rules] if isinstance(rules, str) else rules)
-    return _record_rulebook(model, request, rulebook, method)
+    with in_use(model), buffers_kept(model):
+        if method == "captum" and not rules:
+            return _record_captum(model, request)
+        rulebook = Rulebook.parse(method, [rules] if isinstance(rules, str) else rules)
+        with same_random_numbers(model):
+            return _record_rulebook(model, request, rulebook, method)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,16 +112,15 @@ def _record_captum(model: nn.Module, request: _Request) -> Trace:
 
     watching = Watching(model, request.keeping)
     try:
-        with unwrapping(model), buffers_kept(model), watching, _without_captums_traces(model):
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # captum announces its hooks and its gradients at every call
+        with unwrapping(model), watching, undoing(captums_traces(model)):
+            with no_warnings.on():  # captum announces its hooks and its gradients at every call
                 attributions, delta = CaptumDeepLift(model).attribute(*request.call, return_convergence_delta=True)
             found = tuple(
                 tensor.detach() for tensor in (attributions if isinstance(attributions, tuple) else (attributions,))
             )
             watching.outcome.attributions = found
             watching.outcome.delta = np.asarray(delta.detach().double().cpu().numpy(), dtype=np.float64)
-            watching.outcome.panel_maker = request.panel
+            watching.outcome.panel_maker = None if request.panel is None else partial(_panel, model, request.panel)
             watching.outcome.probe = partial(_probe, model, request, found)
     except TracerError as error:
         error.trace = watching.partial
@@ -126,8 +130,13 @@ def _record_captum(model: nn.Module, request: _Request) -> Trace:
     training = [note for note in watching.trace.notes if note.what == "training mode"]
     if training:
         names = ", ".join(dict.fromkeys(f"{note.path} ({note.detail})" for note in training[:5]))
-        warnings.warn(f"the model is in training mode: {names}; call model.eval() first", stacklevel=3)
+        warnings.warn(f"the model is in training mode: {names}; call model.eval() first", stacklevel=4)
     return watching.trace
+
+
+def _panel(model: nn.Module, panel: PanelMaker, *seen: Any) -> Panel:
+    with same_random_numbers(model):
+        return panel(*seen)
 
 
 def _probe(
@@ -135,7 +144,7 @@ def _probe(
 ) -> Iterator[Note]:
     """What only another run of the model can tell of a captum recording that is over."""
     modules = {path: module for module, path in (request.keeping.details.names or module_paths(model)).items()}
-    with same_random_numbers(), _without_captums_traces(model):
+    with same_random_numbers(model), undoing(captums_traces(model)):
         if observation.examples > 1 and may_couple(observation, modules):
             note = batch_note(model, request.call, attributions)
             if note is not None:
@@ -163,7 +172,8 @@ def _record_rulebook(model: nn.Module, request: _Request, rulebook: Rulebook, me
             if observation is None:  # nothing was recorded
                 recording.discard()
             else:
-                trace = recording.finish(observation, Outcome(status="failed", message=said(error)))
+                with suppress(Exception):  # the run's own error says more
+                    trace = recording.finish(observation, Outcome(status="failed", message=said(error)))
             if isinstance(error, KeyboardInterrupt):
                 raise
             if isinstance(error, TracerError):
@@ -222,7 +232,8 @@ def failed(what: str, error: Exception, trace: Trace | None, path: str | PathLik
     `trace` holds the calls so far; they are also in the file `path` where one was given.
     """
     fault = None if trace is None else next(iter(ended_by(trace)), None)
-    reason = " ".join(str(error).split())[:300] if fault is None else f"{fault.message}; {fault.advice}"
+    said_by_torch = explained(error) or " ".join(str(error).split())[:300]
+    reason = said_by_torch if fault is None else f"{fault.message}; {fault.advice}"
     kept = "" if trace is None or path is None else f" (its calls so far are in {path})"
     named = ObservationError(f"{what} ended with {type(error).__name__}: {reason}{kept}")
     named.trace = trace
@@ -234,15 +245,3 @@ def _in_words(notes: Sequence[PairedNote]) -> str:
     found = dict.fromkeys(f"{note.what}: {note.op} ({note.path}, {note.source})" for note in notes)
     shown = "; ".join(list(found)[:5])
     return shown if len(found) <= 5 else f"{shown}; and {len(found) - 5} more"
-
-
-@contextmanager
-def _without_captums_traces(model: nn.Module) -> Iterator[None]:
-    """Take away the `input` and `output` that captum writes on modules, and leaves there when it fails."""
-    before = {module: {"input", "output"} & vars(module).keys() for module in model.modules()}
-    try:
-        yield
-    finally:
-        for module, names in before.items():
-            for name in ({"input", "output"} & vars(module).keys()) - names:
-                delattr(module, name)

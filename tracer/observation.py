@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 import torch
 
 from tracer.axis import Place
-from tracer.records import Kind, Note
+from tracer.records import Floats, Kind, Note, Statistics, TensorRef
+from tracer.spill import Held
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -31,12 +32,27 @@ class Attributed:
     joined_later: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Sides:
+    """What is known of a wire before its multiplier: shape and dtype of one run's tensor, figures, stored tensors."""
+
+    shape: tuple[int, ...]
+    dtype: str
+    value_statistics: Statistics | None
+    reference_statistics: Statistics | None
+    difference_statistics: Statistics | None
+    value: TensorRef | None
+    reference: TensorRef | None
+
+
 @dataclass(eq=False, slots=True)
 class Wire:
     """A tensor value: `value` as observed, `place` of the examples in it, `reference` where a run of its own gave it.
 
     `producer` is the index of the call that made it (None: it came from outside), `parent` the wire of which it is a
-    view, slice or copy. `multiplier` has the shape of `value`.
+    view, slice or copy. `multiplier` has the shape of `value`. A wire put aside has `sides`, and Δ in `held`; its
+    `value` keeps the shape and dtype only (a tensor on the device "meta"). Once it is `settled`, its edges are made,
+    and `flow` = Σ m·Δ of what arrived is known, float64 (E,), None for zeros.
     """
 
     index: int
@@ -47,6 +63,10 @@ class Wire:
     reference: torch.Tensor | None = None
     multiplier: torch.Tensor | None = None
     watched: bool = False
+    sides: Sides | None = None
+    held: Held | None = None
+    settled: bool = False
+    flow: Floats | None = None
 
 
 @dataclass(eq=False, slots=True)
@@ -63,7 +83,11 @@ class Use:
 
 @dataclass(eq=False, slots=True)
 class Call:
-    """One call of a module or op. `end` is one past the last call inside it. `leaf`: nothing inside is recorded."""
+    """One call of a module or op. `end` is one past the last call inside it. `leaf`: nothing inside is recorded.
+
+    `overwrote`: it was to work in place on its argument, and changed it. `first_wire` is the index of the first wire
+    made in it.
+    """
 
     index: int
     parent: int | None
@@ -79,6 +103,8 @@ class Call:
     end: int = 0
     arguments: list[tuple[str, Wire]] = field(default_factory=list)
     results: list[tuple[str, Wire]] = field(default_factory=list)
+    overwrote: bool = False
+    first_wire: int = 0
 
 
 @dataclass(eq=False, slots=True)

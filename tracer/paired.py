@@ -11,16 +11,17 @@ from __future__ import annotations
 import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch._C import _functorch
-from torch.overrides import TorchFunctionMode
 
 from tracer import ops
+from tracer.admission import memory_of
 from tracer.errors import InputError, ObservationError
 from tracer.hooks import is_atomic, module_paths
 from tracer.replaced import Replacement, replace
@@ -29,6 +30,8 @@ from tracer.rules.call import Call
 from tracer.rules.table import approximate, bind_exact, rescale
 from tracer.source import source_line
 from tracer.treatment import Treatment, custom_functions, treatment
+from tracer.uncompiled import uncompiled
+from tracer.undoing import Mode, no_fast_path, saved_tensors, undoing
 from tracer.unseen import unseen
 
 _MODULE_CALL = nn.Module._call_impl.__code__
@@ -63,7 +66,7 @@ class _Step:
     held: Held
 
 
-class PairedEvaluation(TorchFunctionMode):
+class PairedEvaluation(Mode):
     """Evaluates `model` twice so that `torch.autograd.grad` of the second output gives multipliers.
 
         engine = PairedEvaluation(model)
@@ -90,6 +93,7 @@ class PairedEvaluation(TorchFunctionMode):
         self._tape: list[_Step] = []
         self._position = 0
         self._recording = False
+        self._running = False
         self._by_storage: dict[int, list[tuple[list[Any], int]]] = defaultdict(list)
 
     @contextmanager
@@ -101,7 +105,7 @@ class PairedEvaluation(TorchFunctionMode):
         """
         self._tape.clear()
         self._recording = True
-        with self._conditions(), torch.autograd.graph.saved_tensors_hooks(lambda _tensor: None, _never):
+        with self._conditions(), saved_tensors(lambda _tensor: None, _never):
             yield
         self._by_storage.clear()
 
@@ -140,23 +144,22 @@ class PairedEvaluation(TorchFunctionMode):
 
     @contextmanager
     def _conditions(self) -> Iterator[None]:
-        frozen = [p for p in self.model.parameters() if p.requires_grad]
-        fastpath = torch.backends.mha.get_fastpath_enabled()
-        try:
-            torch.backends.mha.set_fastpath_enabled(False)
-            for parameter in frozen:
-                parameter.requires_grad_(False)
-            with _eager(), custom_functions(self._custom), torch.enable_grad(), self:
+        trained = [p for p in self.model.parameters() if p.requires_grad]
+        grad = partial(torch.set_grad_enabled, torch.is_grad_enabled())
+        stopped = partial(setattr, self, "_running", False)
+        with undoing(partial(_require_grad, trained, True)), undoing(grad), undoing(stopped), no_fast_path.on():
+            self._running = True
+            _require_grad(trained, False)
+            torch.set_grad_enabled(True)
+            with uncompiled(), custom_functions(self._custom), self:
                 yield
-        finally:
-            for parameter in frozen:
-                parameter.requires_grad_(True)
-            torch.backends.mha.set_fastpath_enabled(fastpath)
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         """Run one torch function by its treatment."""
+        if not self._running:  # torch itself enters a mode again, late, where Ctrl-C came as it left it for a moment
+            return func(*args, **(kwargs or {}))
         if _functorch.peek_interpreter_stack() is not None and self.rulebook.default in ("exact", "rescale"):
             _refuse_transformed(args, kwargs or {})
         how = treatment(func)
@@ -347,19 +350,18 @@ class PairedEvaluation(TorchFunctionMode):
     def _hold(self, tensors: list[Any]) -> None:
         for i, tensor in enumerate(tensors):
             if tensor is not None:
-                self._by_storage[tensor.untyped_storage().data_ptr()].append((tensors, i))
+                self._by_storage[memory_of(tensor)].append((tensors, i))
 
     def _keep_value(self, written: Any) -> None:
         """Copy held tensors in the memory that an in-place op is about to write to."""
         if isinstance(written, Tensor):
-            for tensors, i in self._by_storage.pop(written.untyped_storage().data_ptr(), ()):
+            for tensors, i in self._by_storage.pop(memory_of(written), ()):
                 tensors[i] = tensors[i].clone()
 
 
-def _eager() -> AbstractContextManager[object]:
-    """Compiled modules run uncompiled meanwhile: no function mode sees into a compiled graph."""
-    # Where nobody has loaded the compiler there is nothing compiled, and loading it takes seconds.
-    return torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else nullcontext()
+def _require_grad(parameters: Sequence[nn.Parameter], required: bool) -> None:
+    for parameter in parameters:
+        parameter.requires_grad_(required)
 
 
 def _never(_packed: object) -> Tensor:

@@ -5,18 +5,17 @@ Each runs the model again, unobserved, and leaves it as it was.
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from tracer.deeplift import formatted
+from tracer.kept import same_random_numbers
 from tracer.logits import logits_of
 from tracer.records import Note
 from tracer.target import select
+from tracer.undoing import no_warnings
 
 
 def batch_note(model: nn.Module, call: tuple[Any, Any, Any, Any], attributions: tuple[Tensor, ...]) -> Note | None:
@@ -30,8 +29,7 @@ def batch_note(model: nn.Module, call: tuple[Any, Any, Any, Any], attributions: 
 
     examples = attributions[0].shape[0]
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with no_warnings.on():
             found = CaptumDeepLift(model).attribute(*_alone(call, examples))
     except Exception:
         # A model may be bound to the size of its batch; a probe must not end a recording that succeeded.
@@ -48,7 +46,7 @@ def extras_note(model: nn.Module, call: tuple[Any, Any, Any, Any], own: Any) -> 
     examples."""
     inputs, baselines, target, shared = call
     _inputs, references = formatted(inputs, baselines)
-    with torch.no_grad(), same_random_numbers() as again:
+    with torch.no_grad(), same_random_numbers(model) as again:
         outputs = []
         for extras in (shared, own):
             again()
@@ -56,34 +54,6 @@ def extras_note(model: nn.Module, call: tuple[Any, Any, Any, Any], own: Any) -> 
             outputs.append(select(logits_of(model(*references, *further)), target))
     amount = float((outputs[0] - outputs[1]).double().abs().sum())
     return Note("shared extras", detail="the reference ran under the input's extra arguments", amount=amount)
-
-
-@contextmanager
-def same_random_numbers() -> Iterator[Any]:
-    """A function that winds the random numbers back to the start of the context, as leaving it does."""
-    before = torch.random.get_rng_state()
-
-    def again() -> None:
-        torch.random.set_rng_state(before)
-
-    try:
-        yield again
-    finally:
-        again()
-
-
-@contextmanager
-def buffers_kept(model: nn.Module) -> Iterator[None]:
-    """Put back the running statistics that batch norm in training moves."""
-    kinds = nn.modules.batchnorm._BatchNorm
-    moving = [m for m in model.modules() if isinstance(m, kinds) and m.training]
-    buffers = [(buffer, buffer.clone()) for module in moving for buffer in module.buffers(recurse=False)]
-    try:
-        yield
-    finally:
-        with torch.no_grad():
-            for buffer, before in buffers:
-                buffer.copy_(before)
 
 
 def _alone(call: tuple[Any, Any, Any, Any], examples: int) -> tuple[Any, Any, Any, Any]:

@@ -7,7 +7,7 @@ calls, a `TorchFunctionMode` tells of ops, and hooks on autograd's own nodes tel
 from __future__ import annotations
 
 import time
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -17,13 +17,16 @@ from torch.autograd.graph import Node
 from torch.overrides import TorchFunctionMode
 
 from tracer import circumstances, ops
+from tracer.admission import memory_of
 from tracer.axis import Origin, find_place
 from tracer.graph import GradientEdge, consumptions, gradient_edge
 from tracer.hooks import is_atomic, tensors_in
 from tracer.journal import Journal
+from tracer.live import LiveWires
 from tracer.observation import Attributed, Call, Observation, Use, Wire
 from tracer.records import Note
 from tracer.reference_log import ReferenceLog
+from tracer.settling import Settling
 from tracer.source import source_line
 
 _RESHAPING_NODES = (
@@ -39,7 +42,8 @@ class Recorder(TorchFunctionMode):
     call of the model what is attributed to, and says None to let the call pass unrecorded. `rule_of` names the rule
     that replaces a module's gradient, `rule_of_node` the one behind a graph node; None is autograd. `log` is the log of
     the reference run, where it is not half of a doubled batch; `root_type` the type to show for the model; `journal` is
-    told how far the run is. Only the first attribution is recorded; `later_runs` counts the others.
+    told how far the run is; `settling` makes of the observation what settles its wires. Only the first attribution is
+    recorded; `later_runs` counts the others.
     """
 
     def __init__(
@@ -52,6 +56,7 @@ class Recorder(TorchFunctionMode):
         log: ReferenceLog | None = None,
         root_type: str = "",
         journal: Journal | None = None,
+        settling: Callable[[Observation], Settling] = Settling,
     ) -> None:
         super().__init__()
         self.model = model
@@ -62,7 +67,9 @@ class Recorder(TorchFunctionMode):
         self.root_type = root_type
         self.journal = journal
         self.observation: Observation | None = None
+        self.settling: Settling | None = None
         self.later_runs = 0
+        self._settling_of = settling
         self._active = False
         self._stack: list[Call] = []
         self._leaf_depth = 0
@@ -71,7 +78,7 @@ class Recorder(TorchFunctionMode):
         self._references: Mapping[str, torch.Tensor] = {}
         self._running: tuple[str, tuple[Any, ...], dict[str, Any]] = ("", (), {})
         self._numbers: Counter[str] = Counter()
-        self._by_storage: dict[int, list[Wire]] = defaultdict(list)
+        self._live = LiveWires()
         self._attributed: Attributed | None = None
         self._doubling: list[tuple[torch.Tensor, torch.Tensor]] = []
 
@@ -123,9 +130,13 @@ class Recorder(TorchFunctionMode):
                 self._leaf_depth = 0
                 self._references = self.log.next() if self.log else {}
                 self._record_results(call, list(tensors_in(output, "output")))
+                if call.rule == "captum" and getattr(module, "inplace", False) and call.arguments and call.results:
+                    call.overwrote = not torch.equal(call.arguments[0][1].value, call.results[0][1].value)
             else:
                 self._references = self.log.next() if self.log and module is not self.model else {}
                 self._note_results(call, list(tensors_in(output, "output")))
+                if self.settling is not None:
+                    self._live.put_aside(call, self.settling)
             self._close(call)
             if module is self.model:
                 self._finish()
@@ -139,6 +150,7 @@ class Recorder(TorchFunctionMode):
             return
         self._attributed = attributed
         self.observation = Observation(attributed.examples, attributed.doubled)
+        self.settling = self._settling_of(self.observation)
         if self.journal is not None:
             self.journal.begin(attributed.examples)
         self._active = True
@@ -169,7 +181,7 @@ class Recorder(TorchFunctionMode):
         self._leaf_depth = 0
         self._stack.clear()
         self._edges.clear()
-        self._by_storage.clear()
+        self._live.clear()
         self._references = {}
 
     def _open(self, path: str, kind: Any, type_name: str, source: str | None, rule: str, leaf: bool) -> Call:
@@ -179,6 +191,7 @@ class Recorder(TorchFunctionMode):
         number = self._numbers[path]
         self._numbers[path] += 1
         call = Call(len(calls), parent, path, number, kind, type_name, source, rule, leaf, time.perf_counter())
+        call.first_wire = len(self.observation.wires)
         calls.append(call)
         self._stack.append(call)
         return call
@@ -288,6 +301,7 @@ class Recorder(TorchFunctionMode):
         origin = None
         if near is not None and near.place is not None:
             origin = Origin(near.value, near.place, taken, *self._running)
+        memory_of(tensor)  # refuses what lies in no one place, before its shape is looked at
         place = find_place(tensor, self.observation.rows, origin)
         references = self._references.get(name)
         with torch._C.DisableTorchFunction():  # an engine's mode below would take this for a cut of the model's own
@@ -297,7 +311,7 @@ class Recorder(TorchFunctionMode):
         edge = gradient_edge(tensor)
         if edge is not None:
             self._edges[edge] = wire
-        self._by_storage[tensor.untyped_storage().data_ptr()].append(wire)
+        self._live.add(wire)
         return wire
 
     def _add_input(self, tensor: torch.Tensor, reference: torch.Tensor | None) -> Wire:
@@ -368,12 +382,11 @@ class Recorder(TorchFunctionMode):
         self.observation.uses.append(use)
         view_edge = next(known for known, known_wire in self._edges.items() if known_wire is origin)
         for node, slot, _edge in consumptions([view_edge], {edge}):
-            node.register_hook(_noter([(slot, use)]))
+            node.register_hook(self._noter([(slot, use)]))
 
     def _keep_value(self, tensor: torch.Tensor, writer: str) -> None:
         """Copy the values that lie in this tensor's memory, which the op or module `writer` is about to overwrite."""
-        for wire in self._by_storage.pop(tensor.untyped_storage().data_ptr(), ()):
-            wire.value = wire.value.clone()
+        for wire in self._live.copy(tensor):
             maker = None if wire.producer is None or self.observation is None else self.observation.calls[wire.producer]
             if maker is not None and maker.rule == "captum" and writer:
                 self._note(
@@ -425,10 +438,14 @@ class Recorder(TorchFunctionMode):
         edge = gradient_edge(tensor)
         if edge is None:
             return
-        number, journal, observation = edge.output, self.journal, self.observation
+        number, journal, observation, settling = edge.output, self.journal, self.observation, self.settling
 
         def arrive(gradients: tuple[torch.Tensor | None, ...]) -> None:
+            if wire.settled or wire.multiplier is not None or self._active:
+                return  # another backward pass: a later one, or one that the model makes in its forward pass
             wire.multiplier = gradients[number]
+            if settling is not None:
+                settling.settle(wire)
             if journal is not None and observation is not None:
                 journal.backward(observation)
 
@@ -453,15 +470,15 @@ class Recorder(TorchFunctionMode):
                 call.rule = rule
         self.observation.uses.extend(captured.values())
         for node, taken in slots.items():
-            node.register_hook(_noter(taken))
+            node.register_hook(self._noter(taken))
         return bool(slots)
 
-
-def _noter(slots: list[tuple[int, Use]]) -> Callable[[tuple[torch.Tensor | None, ...], Any], None]:
-    def note(gradients: tuple[torch.Tensor | None, ...], _outputs: Any) -> None:
-        for slot, use in slots:
-            gradient = gradients[slot]
-            if gradient is not None:
+    def _noter(self, slots: list[tuple[int, Use]]) -> Callable[[tuple[torch.Tensor | None, ...], Any], None]:
+        def note(gradients: tuple[torch.Tensor | None, ...], _outputs: Any) -> None:
+            for slot, use in slots:
+                gradient, wire = gradients[slot], use.wire
+                if gradient is None or wire.settled or wire.multiplier is not None or self._active:
+                    continue  # as in `_watch`
                 use.multiplier = gradient if use.multiplier is None else use.multiplier + gradient
 
-    return note
+        return note

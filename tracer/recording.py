@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cache
 from os import PathLike
+from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
 
@@ -21,10 +22,12 @@ from tracer.circumstances import after_run
 from tracer.hooked import hook_report
 from tracer.hooks import module_paths
 from tracer.journal import Journal
-from tracer.ledger import Ledger
-from tracer.measure import Measure, as_array
+from tracer.ledger import rows
+from tracer.measure import as_array
 from tracer.observation import Observation
 from tracer.records import Floats, HookReport, Note, Panel, Run, Status
+from tracer.settling import Settling
+from tracer.spill import Spill
 from tracer.store import TraceWriter
 from tracer.trace import Trace
 
@@ -110,6 +113,7 @@ class Recording:
         self._model_name = keeping.details.model or type(model).__name__
         self._started = datetime.now(UTC).isoformat(timespec="seconds")
         self._clock = time.perf_counter()
+        self._settling: Settling | None = None
 
     def __enter__(self) -> Self:
         self._writer = TraceWriter(self.keeping.path, self.keeping.force, self.keeping.max_bytes)
@@ -121,30 +125,40 @@ class Recording:
     ) -> None:
         self._writer.__exit__(kind, error, traceback)
 
+    def settle(self, observation: Observation) -> Settling:
+        """What settles the wires of the observed run, which begins."""
+        sink = self._writer if self.keeping.capture == "tensors" else None
+        folder = None if self.keeping.path is None else Path(self.keeping.path).parent
+        self._settling = Settling(observation, sink, Spill(folder))
+        return self._settling
+
     def discard(self) -> None:
         """End without a trace, and without a file."""
         self._writer.discard()
 
+    @np.errstate(over="ignore", invalid="ignore")  # the figures of a run may be anything
     def finish(self, observation: Observation, outcome: Outcome) -> Trace:
         """The trace: the ledger's rows, the notes, then the head of the run."""
         if self.journal.error is not None:
             raise self.journal.error
-        writer, capture = self._writer, self.keeping.capture
+        writer = self._writer
         seconds = time.perf_counter() - self._clock
-        ledger = Ledger(observation, writer if capture == "tensors" else None, outcome.output)
-        output, output_reference = ledger.output
-        delta = ledger.delta if outcome.delta is None else outcome.delta
-        attributions = outcome.attributions or ledger.attributions
+        settling = self._settling if self._settling is not None else self.settle(observation)
+        settling.finish(outcome.output)
+        if settling.error is not None:
+            raise settling.error
+        delta = settling.delta if outcome.delta is None else outcome.delta
+        attributions = outcome.attributions or settling.attributions
         run = replace(
             self._head(observation.examples), message="the calls are known, the sanity panel is not", seconds=seconds,
-            output=output, output_reference=output_reference, delta=np.asarray(delta, dtype=np.float64),
+            output=settling.output, output_reference=settling.output_reference,
+            delta=np.asarray(delta, dtype=np.float64),
         )  # fmt: skip
         writer.begin(run)
-        for node, edges in ledger.rows():
+        for node, edges in rows(settling):
             writer.add(node, edges)
-        measure = Measure(observation, writer)
-        refs = [measure.store(as_array(tensor)) for tensor in attributions]
-        writer.set_attributions([ref for ref in refs if ref is not None])
+        arrays = [as_array(tensor) for tensor in attributions]
+        writer.set_attributions([writer.put_tensor(array.content, array.dtype, array.shape) for array in arrays])
         writer.commit()  # the ledger is safe, and seen, while the panel and the probe run the model again
         captum = self.method == "captum"
         hooks = hook_report(observation, installed_versions().get("captum", "")) if captum else None
@@ -152,7 +166,7 @@ class Recording:
             panel = outcome.panel_maker(attributions, delta, hooks)
         else:
             panel = Panel(hooks=hooks)
-        writer.add_notes(list(_notes(observation, outcome, self.paths, ledger.delta)))
+        writer.add_notes(list(_notes(observation, outcome, self.paths, settling.delta)))
         writer.finish(replace(run, status=outcome.status, message=outcome.message, panel=panel))
         return writer.trace()
 

@@ -11,6 +11,7 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from tracer import ops
+from tracer.admission import memory_of
 from tracer.hooks import is_atomic, tensors_in
 
 
@@ -34,7 +35,10 @@ class ReferenceLog(TorchFunctionMode):
     def next(self) -> Mapping[str, torch.Tensor]:
         """The reference's tensors of the call at which the input run is now, by argument and result name."""
         self._position += 1
-        return self._entries[self._position - 1] if self._position <= len(self._entries) else {}
+        if self._position > len(self._entries):
+            return {}
+        entry, self._entries[self._position - 1] = self._entries[self._position - 1], {}  # memory goes as it is used
+        return entry
 
     def enter(self, path: str, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """A module call begins."""
@@ -92,10 +96,10 @@ class ReferenceLog(TorchFunctionMode):
         self._entries.append(entry)
         with torch._C.DisableTorchFunction():
             for name, tensor in entry.items():
-                self._by_storage[tensor.untyped_storage().data_ptr()].append((entry, name))
+                self._by_storage[memory_of(tensor)].append((entry, name))
 
     def _keep_value(self, tensor: torch.Tensor) -> None:
         """Copy the values that lie in this tensor's memory, which an in-place op is about to overwrite."""
         with torch._C.DisableTorchFunction():
-            for entry, name in self._by_storage.pop(tensor.untyped_storage().data_ptr(), ()):
+            for entry, name in self._by_storage.pop(memory_of(tensor), ()):
                 entry[name] = entry[name].clone()

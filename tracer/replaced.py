@@ -30,6 +30,8 @@ class Replacement:
         """The multipliers of the operands in their own dtypes, computed in float32 at least."""
         if all(g is None for g in gs):
             return [None] * len(needs)
+        if not any(x.numel() for x, need in zip(self.xs, needs, strict=True) if need):  # rules reshape, and take maxima
+            return [torch.zeros_like(x) if need else None for x, need in zip(self.xs, needs, strict=True)]
         xs, x_refs = [_wide(x) for x in self.xs], [_wide(x) for x in self.x_refs]
         gs = [None if g is None else _wide(g) for g in gs]
         with torch._C.DisableTorchFunction():

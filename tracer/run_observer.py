@@ -55,6 +55,7 @@ class RunObserver:
             log=self.log,
             root_type=self._recording.keeping.details.type,
             journal=self._recording.journal,
+            settling=self._recording.settle,
         )
         with listening(self._recording.paths, self.recorder), self.recorder:
             yield

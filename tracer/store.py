@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 
 from tracer import attachments, schema
+from tracer.claim import claim, move, remove
 from tracer.errors import TraceFileError
 from tracer.records import Counterfactual, Edge, Finding, Node, Note, Run, TensorRef
 
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 _BATCH = 2_000
 _COMMIT_SECONDS = 0.5
+_PAGE = 2**15  # bytes: tensors go through the write-ahead log twice as fast as in SQLite's 4 096
+_BEGIN = "BEGIN IMMEDIATE"  # the lock for writing is held all along: it tells that a file is being recorded
 
 _ADD_NODE = schema.insertion("node", schema.NODE_COLUMNS)
 _REPLACE_NODE = _ADD_NODE.replace("INSERT", "INSERT OR REPLACE")
@@ -55,18 +58,23 @@ class TraceWriter:
         self._edges: list[tuple[schema.Cell, ...]] = []
         self._hashes: set[bytes] = set()
         self._committed = time.monotonic()
-        self._old = None if self.path is None else _claim(self.path, force)
-        with self._errors():
-            # Views may be shown from another thread than the one that recorded.
-            self._connection = sqlite3.connect(
-                self.path or ":memory:", check_same_thread=False, isolation_level=None, cached_statements=32
-            )
-            self._largest = self._connection.getlimit(sqlite3.SQLITE_LIMIT_LENGTH) - 1024
-            # Synchronous off: a killed process loses nothing, only a power cut may; and a trace can be recorded again.
-            self._connection.execute("PRAGMA synchronous = OFF")
-            if self.path is None:
-                self._connection.deserialize(_empty(log=False))
-            self._connection.execute("BEGIN")
+        self._old = None if self.path is None else claim(self.path, force, _empty(log=True))
+        try:
+            with self._errors():
+                # Views may be shown from another thread than the one that recorded.
+                self._connection = sqlite3.connect(
+                    self.path or ":memory:", check_same_thread=False, isolation_level=None, cached_statements=32
+                )
+                self._largest = self._connection.getlimit(sqlite3.SQLITE_LIMIT_LENGTH) - 1024
+                # Synchronous off: a killed process loses nothing, only a power cut may; and a trace can be recorded
+                # again.
+                self._connection.execute("PRAGMA synchronous = OFF")
+                if self.path is None:
+                    self._connection.deserialize(_empty(log=False))
+                self._connection.execute(_BEGIN)
+        except BaseException:
+            self._remove_own()
+            raise
 
     def begin(self, run: Run) -> None:
         """Write the head of the run, with the status "recording"; from here on the file can be opened.
@@ -207,14 +215,14 @@ class TraceWriter:
     def _remove_own(self) -> None:
         if self.path is None:
             return
-        _remove(self.path)
+        remove(self.path)
         if self._old is not None:
-            _move(self._old, self.path)
+            move(self._old, self.path)
             self._old = None
 
     def _forget_old(self) -> None:
         if self._old is not None:
-            _remove(self._old)
+            remove(self._old)
             self._old = None
 
     def _flush(self) -> None:
@@ -238,7 +246,7 @@ class TraceWriter:
 
     def _commit(self) -> None:
         self._connection.execute("COMMIT")
-        self._connection.execute("BEGIN")
+        self._connection.execute("BEGIN" if self._finished else _BEGIN)
         self._committed = time.monotonic()
 
     def _fold(self) -> None:
@@ -295,46 +303,6 @@ def amend(
         raise TraceFileError(f"cannot write {name} ({error}): look at its rights and at the free space") from error
 
 
-def _claim(path: Path, force: bool) -> Path | None:
-    """Make `path` a trace file without a run; what was there is kept unless `force`, which sets it aside.
-
-    Gives back where the old file lies: it is needed again if nothing comes to be recorded.
-    """
-    old = None
-    try:
-        if force and path.exists() and not path.is_dir():
-            old = path.with_name(f".{path.name}.{os.getpid()}.old")
-            _move(path, old)
-        with open(path, "xb", buffering=0) as file:
-            file.write(_empty(log=True))
-    except FileExistsError:
-        hint = "give a file in it" if path.is_dir() else "give another file, or overwrite it with --force (force=True)"
-        raise TraceFileError(f"{path} already exists{' as a folder' * path.is_dir()}: {hint}") from None
-    except OSError as error:
-        if old is not None:
-            _move(old, path)
-        raise TraceFileError(
-            f"cannot write {path} ({error.strerror}): give a file in a folder that you can write"
-        ) from None
-    return old
-
-
-def _remove(path: Path) -> None:
-    for name in _files(path):
-        name.unlink(missing_ok=True)
-
-
-def _move(path: Path, to: Path) -> None:
-    for name, target in zip(_files(path), _files(to), strict=True):
-        if name.exists():
-            name.replace(target)
-
-
-def _files(path: Path) -> list[Path]:
-    """A trace file and what SQLite may keep beside it."""
-    return [Path(f"{path}{ending}") for ending in ("", "-wal", "-shm", "-journal")]
-
-
 @cache
 def _empty(log: bool) -> bytes:
     """The bytes of a trace without a run; `log`: in write-ahead-log mode.
@@ -342,6 +310,7 @@ def _empty(log: bool) -> bytes:
     Files are made of it in one go: a process that is killed while SQLite makes tables leaves a file that does not open.
     """
     with closing(sqlite3.connect(":memory:")) as connection:
+        connection.execute(f"PRAGMA page_size = {_PAGE}")
         connection.execute(f"PRAGMA application_id = {schema.APPLICATION_ID}")
         connection.execute(f"PRAGMA user_version = {schema.VERSION}")
         for sql in schema.SCHEMA.values():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import threading
 import types
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,7 +17,9 @@ from torch.nn.modules._functions import BackwardHookFunction
 
 from tracer import ops
 from tracer.rules.table import LINEAR, RULES
+from tracer.undoing import Switch, undoing
 
+Runner = Callable[[str, Callable[..., Any], tuple[Any, ...]], Any]
 Kind = Literal["plain", "linear", "enter", "rule", "unknown", "cut"]
 
 
@@ -54,7 +57,7 @@ def treatment(function: Callable[..., Any]) -> Treatment:
 def _kind(function: Callable[..., Any], name: str, op: ops.Op) -> Kind:
     if name in ("detach", "data"):
         return "cut"
-    if op.role == "ignore":
+    if op.role == "ignore" or getattr(function, "__module__", "") == "torch.nn.init":  # of a layer made on the way
         return "plain"
     if name in RULES:
         return "rule"
@@ -79,21 +82,40 @@ def _outside(function: Callable[..., Any], name: str, op: ops.Op) -> Callable[..
     return function
 
 
+class _Runners(threading.local):
+    def __init__(self) -> None:
+        self.stack: list[Runner] = []
+
+
+_runners = _Runners()
+
+
+def _apply(cls: type, *args: Any, **kwargs: Any) -> Any:
+    plain = partial(_apply_replaced.before.__func__, cls, **kwargs)
+    ours = cls.__module__.startswith("tracer.") or cls is BackwardHookFunction  # torch's identity around a module
+    return plain(*args) if ours or not _runners.stack else _runners.stack[-1](cls.__name__, plain, args)
+
+
+_apply_replaced: Switch[Any] = Switch(
+    lambda: torch.autograd.Function.__dict__["apply"],
+    partial(setattr, torch.autograd.Function, "apply"),
+    classmethod(_apply),
+)
+
+
 @contextmanager
-def custom_functions(run: Callable[[str, Callable[..., Any], tuple[Any, ...]], Any]) -> Iterator[None]:
+def custom_functions(run: Runner) -> Iterator[None]:
     """Hand every `apply` of the user's autograd functions to `run(name, apply, args)` while the context lasts.
 
     No function mode sees such a call, so its class method is replaced for the time, and put back after an error too.
+    Calls in other threads run as they are.
     """
-    original = torch.autograd.Function.__dict__["apply"]
+    stack = _runners.stack
+    depth = len(stack)
 
-    def apply(cls: type, *args: Any, **kwargs: Any) -> Any:
-        plain = partial(original.__func__, cls, **kwargs)
-        ours = cls.__module__.startswith("tracer.") or cls is BackwardHookFunction  # torch's identity around a module
-        return plain(*args) if ours else run(cls.__name__, plain, args)
+    def undo() -> None:
+        del stack[depth:]
 
-    torch.autograd.Function.apply = classmethod(apply)  # type: ignore[assignment,method-assign]
-    try:
+    with undoing(undo), _apply_replaced.on():
+        stack.append(run)
         yield
-    finally:
-        torch.autograd.Function.apply = original  # type: ignore[method-assign]

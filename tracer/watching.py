@@ -12,28 +12,25 @@ import torch
 from torch import nn
 from torch.overrides import _get_current_function_mode_stack
 
-from tracer.errors import InputError, ModelError, ObservationError
+from tracer.admission import check_model, check_tensors
+from tracer.errors import InputError, ObservationError
 from tracer.hooks import listening
+from tracer.in_use import in_use
+from tracer.kept import captums_traces
 from tracer.observation import Attributed
 from tracer.recorder import Recorder
 from tracer.recording import Capture, Details, Keeping, Outcome, Recording
 from tracer.reference_log import ReferenceLog
 from tracer.trace import Trace
+from tracer.uncompiled import uncompiled
+from tracer.undoing import Level, modes_kept, remove_stale_modes
 
 
 def check(model: nn.Module, capture: Capture) -> None:
     """Raise `ModelError` for modules whose calls cannot be observed, `InputError` for an unknown capture level."""
     if capture not in get_args(Capture):
         raise InputError(f"capture is {capture!r}; expected 'summary' or 'tensors'")
-    if not isinstance(model, nn.Module):
-        raise ModelError(f"the model is {type(model).__name__}; expected a torch.nn.Module")
-    for path, module in model.named_modules():
-        if isinstance(module, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
-            raise ModelError(f"{type(module).__name__} cannot be traced: pass the module inside it, model.module")
-        if isinstance(module, torch.jit.ScriptModule):
-            raise ModelError(f"{path or 'the model'} is a TorchScript module: trace the Python module it was made from")
-        if type(module).__name__ == "OptimizedModule":
-            raise ModelError(f"{path or 'the model'} is torch.compile'd: trace the module it was made from, ._orig_mod")
+    check_model(model)
 
 
 def refuse_nesting() -> None:
@@ -69,6 +66,8 @@ def captum_inputs(args: tuple[Any, ...], _kwargs: dict[str, Any]) -> Attributed 
         return None
     if not all(isinstance(tensor, torch.Tensor) for tensor in (*inputs, *baselines)):
         return None
+    check_tensors("input", inputs)
+    check_tensors("baseline", baselines)
     return Attributed(list(inputs), list(baselines), inputs[0].shape[0], doubled=True, joined_later=True)
 
 
@@ -94,27 +93,52 @@ class Watching:
         return self._trace
 
     def __enter__(self) -> Self:
+        remove_stale_modes()
         refuse_nesting()
-        recording = self._recording.__enter__()
-        self._recorder = Recorder(
-            self._model,
-            captum_inputs,
-            rule_of=captum_rule,
-            root_type=recording.keeping.details.type,
-            journal=recording.journal,
-        )
-        self._observing = ExitStack()
-        self._observing.enter_context(listening(recording.paths, self._recorder))
-        self._observing.enter_context(self._recorder)
+        self._level = Level()
+        try:
+            self._begin()
+        except BaseException:
+            self._level.put_back()
+            raise
         return self
+
+    def _begin(self) -> None:
+        with ExitStack() as opening:
+            opening.enter_context(modes_kept())
+            opening.enter_context(in_use(self._model))
+            recording = opening.enter_context(self._recording)
+            self._recorder = Recorder(
+                self._model,
+                captum_inputs,
+                rule_of=captum_rule,
+                root_type=recording.keeping.details.type,
+                journal=recording.journal,
+                settling=recording.settle,
+            )
+            self._traces_gone = captums_traces(self._model)
+            self._observing = opening.enter_context(ExitStack())
+            self._observing.enter_context(uncompiled())
+            self._observing.enter_context(listening(recording.paths, self._recorder))
+            self._observing.enter_context(self._recorder)
+            self._open = opening.pop_all()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._observing.close()
-        with ExitStack() as ending:
-            ending.push(self._recording)
-            self._finish(error)
+        try:
+            with ExitStack() as ending:
+                ending.push(self._open)
+                self._observing.close()
+                if error is not None:
+                    self._traces_gone()
+                self._finish(error)
+        finally:
+            try:
+                self._level.put_back()
+            except KeyboardInterrupt:
+                self._level.put_back()
+                raise
 
     def _finish(self, error: BaseException | None) -> None:
         observation = self._recorder.observation
@@ -162,7 +186,11 @@ def watch(
     `max_bytes` bounds the stored tensors, the rest is kept as figures. An existing file is refused unless `force`. The
     attribution itself comes out bit for bit as without observation. If it raises, the calls so far are kept in a trace
     of status "failed", in which `tracer.diagnose` names the fault, and the exception goes on. Recordings in one thread
-    do not nest.
+    do not nest, and two threads cannot have one model.
+
+    The model is left as captum leaves it after a success, and as it was after an exception: what captum then leaves on
+    modules is taken away, whoever raised. Only `requires_grad`, which captum sets on the given inputs, stays set as
+    without observation.
     """
     check(model, capture)
     return Watching(model, Keeping(path, capture, force, max_bytes, details or Details()))

@@ -1,0 +1,42 @@
+"""Which models are in use by which thread: hooks, rules and frozen parameters of two runs on one model would mix."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from torch import nn
+
+from tracer.errors import ObservationError
+from tracer.undoing import undoing
+
+_lock = threading.RLock()
+_threads: dict[int, int] = {}
+"""By the id of a module or parameter the thread that has it in use."""
+
+
+@contextmanager
+def in_use(model: nn.Module) -> Iterator[None]:
+    """`model`, its modules and its parameters are this thread's while the context lasts.
+
+    `ObservationError` where another thread has any of them in use.
+    """
+    thread = threading.get_ident()
+    parts = [id(part) for part in (*model.modules(), *model.parameters())]
+    own: list[int] = []
+
+    def undo() -> None:
+        for part in own:
+            _threads.pop(part, None)
+
+    with undoing(undo):
+        with _lock:
+            if any(_threads.get(part, thread) != thread for part in parts):
+                raise ObservationError(
+                    "another thread is attributing or recording with this model, or with a part of it: wait for its "
+                    "end, or give each thread a copy of its own, copy.deepcopy(model)"
+                )
+            own += [part for part in parts if part not in _threads]
+            _threads.update(dict.fromkeys(own, thread))
+        yield

@@ -1,0 +1,47 @@
+"""What wires are to calls: their arguments and results, each wire once."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from tracer.observation import Call, Observation, Wire
+from tracer.records import Direction
+
+
+class Role(NamedTuple):
+    """What a wire is to a call: its argument or result number `slot`; `passed`: an argument that it also returns."""
+
+    call: Call
+    direction: Direction
+    slot: int
+    name: str
+    passed: bool
+
+
+def roles(observation: Observation) -> Iterator[list[tuple[Wire, Role]]]:
+    """For each call, in their order, the wires that it took and those that it gave, arguments first.
+
+    What an op took past its arguments, from a closure or as the base of a view, is an argument named "captured".
+    """
+    captured: dict[int, dict[Wire, None]] = defaultdict(dict)
+    for use in observation.uses:
+        if use.name == "captured":
+            captured[use.call][use.wire] = None
+    for call in observation.calls:
+        taken = {wire for _name, wire in call.arguments}
+        extra = [("captured", wire) for wire in captured.get(call.index, ()) if wire not in taken]
+        into, out = _merged(call.arguments + extra), _merged(call.results)
+        yield [
+            *((wire, Role(call, "in", slot, name, wire in out)) for slot, (wire, name) in enumerate(into.items())),
+            *((wire, Role(call, "out", slot, name, False)) for slot, (wire, name) in enumerate(out.items())),
+        ]
+
+
+def _merged(named: list[tuple[str, Wire]]) -> dict[Wire, str]:
+    """Each wire once: `attention(h, h, h)` takes one tensor under the names "0, 1, 2", and sends one sum back to it."""
+    names: dict[Wire, str] = {}
+    for name, wire in named:
+        names[wire] = f"{names[wire]}, {name}" if wire in names else name
+    return names
