@@ -11,7 +11,7 @@ import numpy as np
 from tracer.plain import clean, figure, multiple, shorten, times
 from tracer.records import Counterfactual, Floats
 from tracer.trace import Trace
-from tracer.verdict import HOLDS, relative_to, worst_example
+from tracer.verdict import HOLDS, changes, relative_to, worst_example
 
 _NAMED = 5
 """So many changes a sentence names."""
@@ -80,7 +80,7 @@ def stored_repair(trace: Trace, bound: float = HOLDS) -> Repair:
     return Repair(
         trace=trace,
         delta=run.delta,
-        change=run.output - run.output_reference,
+        change=changes(run),
         singles=tuple(measured for measured in stored if measured.step == 0),
         ladder=tuple(measured for measured in stored if measured.step > 0),
         bound=bound,

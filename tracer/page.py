@@ -21,7 +21,7 @@ from tracer.records import Finding
 from tracer.report import SIGNS, Report, command_line, ranked, token_attributions
 from tracer.report_text import counts, finding_facts, finding_title
 from tracer.trace import Trace
-from tracer.verdict import call_name, ranking_warning, relative_deltas, worst_example
+from tracer.verdict import call_name, changes, ranking_warning, relative_deltas, worst_example
 
 _ISSUES = "https://github.com/meta-pytorch/captum/issues/"
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'"
@@ -107,7 +107,7 @@ def _numbers(report: Report) -> Iterator[str]:
     delta, change, name = report.delta, report.change, "delta"
     if run.examples > 1 and report.example is None:  # as the verdict: in their sum deltas may cancel
         worst = worst_example(relative_deltas(run))
-        delta, change = float(run.delta[worst]), float(run.output[worst] - run.output_reference[worst])
+        delta, change = float(run.delta[worst]), float(changes(run)[worst])
         name = f"delta in example {worst}"
     cards = [
         (name, figure(delta, signed=True)),
@@ -201,7 +201,7 @@ def _flow(report: Report) -> Iterator[str]:
         return
     paths = [report.trace.columns.paths[node] or "the model's input" for node in flow.nodes]
     which = f" Example {example} of {report.trace.run.examples}." if report.trace.run.examples > 1 else ""
-    change = float(report.trace.run.output[example] - report.trace.run.output_reference[example])
+    change = float(changes(report.trace.run)[example])
     yield (
         "<h2>Flow map</h2><p>What each token carries of the output's change after each layer, from the input down to "
         f"the output. A row should sum to {figure(change, signed=True)}; its sum stands behind it.{which}</p>"

@@ -257,6 +257,7 @@ class Run:
     def relative_delta(self) -> float:
         """|Σ delta| / |Σ f(x) − f(x')| over the examples; infinite where the output does not change but delta is not
         0."""
-        change = abs(float(np.sum(self.output - self.output_reference)))
+        with np.errstate(over="ignore", invalid="ignore"):  # the same infinity in both has no difference
+            change = abs(float(np.sum(self.output - self.output_reference)))
         delta = abs(float(np.sum(self.delta)))
         return delta / change if change else (0.0 if delta == 0 else float("inf"))

@@ -21,7 +21,7 @@ from tracer.ladder import Repair, stored_repair
 from tracer.plain import clean, figure, times
 from tracer.records import Counterfactual, Finding, Floats, Node, Panel, Ranking
 from tracer.trace import Trace
-from tracer.verdict import Verdict, ranking_warning, relative_deltas, verdict, worst_example
+from tracer.verdict import Verdict, changes, ranking_warning, relative_deltas, verdict, worst_example
 
 SCHEMA = 1
 SIGNS = {"holds": "HOLDS", "off": "OFF", "broken": "BROKEN", "unfinished": "UNFINISHED"}
@@ -141,7 +141,7 @@ def report_data(trace: Trace, top: int | None = None, example: int | None = None
     run = trace.run
     report = Report(trace, example)
     output, reference = report.figure(run.output), report.figure(run.output_reference)
-    change = run.output - run.output_reference
+    change = changes(run)
     return {
         "schema": SCHEMA,
         "status": run.status,

@@ -52,7 +52,7 @@ def verdict(trace: Trace, example: int | None = None) -> Verdict:
     index = worst_example(relative) if example is None else example
     ratio = float(relative[index])
     delta = float(run.delta[index])
-    change = float(run.output[index] - run.output_reference[index])
+    change = float(changes(run)[index])
     which = f" in example {index}" if run.examples > 1 else ""
     level = level_of(ratio)
     return Verdict(level, _headline(level, delta, change, ratio, which, worst, share), ratio, worst, share)
@@ -65,7 +65,13 @@ def level_of(ratio: float) -> Level:
 
 def relative_deltas(run: Run) -> Floats:
     """|delta| / |f(x) − f(x')| of each example, (E,); infinite where the output stays but delta is not 0."""
-    return relative_to(run.delta, run.output - run.output_reference)
+    return relative_to(run.delta, changes(run))
+
+
+def changes(run: Run) -> Floats:
+    """f(x) − f(x') of each example, (E,): NaN where both are the same infinity."""
+    with np.errstate(invalid="ignore", over="ignore"):
+        return run.output - run.output_reference
 
 
 def relative_to(delta: Floats, change: Floats) -> Floats:

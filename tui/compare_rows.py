@@ -15,7 +15,7 @@ from tracer.compare_report import outcome
 from tracer.plain import clean, figure, multiple
 from tracer.records import Node, Run
 from tracer.trace import Trace
-from tracer.verdict import HOLDS, OFF
+from tracer.verdict import HOLDS, OFF, changes
 from tui import rows
 from tui.figures import LARGE_SHARE, Figures, Floats, Ints, Severity, derive, subtree_maximum
 from tui.format import fit, narrow, number, plural, seconds, shorten, signed_bar, wrap
@@ -61,7 +61,7 @@ def pair(comparison: Comparison, first: Trace, second: Trace, example: int | Non
     leak_a, self_a = (_taken(values, a) for values in first.leaks(example))
     leak_b, self_b = (_taken(values, b) for values in second.leaks(example))
     names_a, names_b = first.columns, second.columns
-    change = first.run.output - first.run.output_reference
+    change = changes(first.run)
     figures = derive(
         parent=comparison.parent,
         end=comparison.end,
@@ -242,8 +242,7 @@ def _name(figures: Figures, index: int) -> str:
 def _run(label: str, run: Run, other: Run, example: int | None, width: int) -> Line:
     """A run's delta, method and variant; its text or reference where the other run has another."""
     delta, change = (
-        float(values.sum() if example is None else values[example])
-        for values in (run.delta, run.output - run.output_reference)
+        float(values.sum() if example is None else values[example]) for values in (run.delta, changes(run))
     )
     relative = abs(delta) / abs(change) if change else (0.0 if delta == 0 else math.inf)
     facts = [f"{clean(run.method, 60)} / {clean(run.variant, 60)}" if run.variant else clean(run.method, 60)]

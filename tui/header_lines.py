@@ -11,7 +11,7 @@ from rich.cells import cell_len
 
 from tracer.plain import clean, figure, multiple
 from tracer.records import Run
-from tracer.verdict import Level, Verdict, relative_deltas
+from tracer.verdict import Level, Verdict, changes, relative_deltas
 from tui.format import fit, number, shorten, wrap
 from tui.theme import Cell, Line, Role
 
@@ -90,7 +90,7 @@ def _delta(run: Run, example: int | None) -> Fact:
 
 
 def _change(run: Run, example: int | None) -> Fact:
-    change = _figure(run.output - run.output_reference, example)
+    change = _figure(changes(run), example)
     return Fact(2, [("f(x)-f(x') ", Role.MUTED), (number(change, signed=True), Role.TEXT)])
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from tracer.errors import TracerError
 from tracer.plain import clean
 from tracer.trace import Trace
-from tracer.verdict import Verdict, verdict
+from tracer.verdict import Verdict, changes, verdict
 from tui.figures import DIVERGING_SHARE, Figures, derive
 from tui.history import History
 from tui.settings import Settings
@@ -122,7 +122,7 @@ def figures_of(trace: Trace, example: int | None = None, threshold: float = DIVE
     """The figures of all calls of a trace, of one example or summed over all."""
     columns, run = trace.columns, trace.run
     leak, self_leak = trace.leaks(example)
-    change = run.output - run.output_reference
+    change = changes(run)
     return derive(
         parent=columns.parent,
         end=columns.end,

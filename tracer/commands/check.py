@@ -62,7 +62,7 @@ def checked(trace: Trace, most: float, example: int | None = None) -> tuple[bool
     relative = relative_deltas(run)
     index = worst_example(relative) if example is None else example
     ratio, delta = float(relative[index]), float(run.delta[index])
-    change = float(run.output[index] - run.output_reference[index])
+    change = float(run.output[index]) - float(run.output_reference[index])
     holds = ratio <= most
     which = f" in example {index} of {run.examples}" if run.examples > 1 else ""
     line = (

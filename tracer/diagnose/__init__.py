@@ -27,6 +27,7 @@ from tracer.diagnose.coupling import batch_coupled, pool_overlap
 from tracer.diagnose.evidence import Evidence, gather
 from tracer.diagnose.gradient_path import lost_path, stale_gradient
 from tracer.diagnose.linearised import linearised_norm, linearised_product, unseen_op, unsupported_module
+from tracer.diagnose.nonfinite import nonfinite
 from tracer.diagnose.outcome import discrete_choice, saturated_output
 from tracer.diagnose.remainder import remainder
 from tracer.diagnose.softmax import dropped_difference, exploding_secant, softmax_normalised
@@ -49,6 +50,7 @@ FAULTS: tuple[Callable[[Evidence], Iterator[Finding]], ...] = (
     circumstances.keyword_call,
     circumstances.training_mode,
     circumstances.half_underflow,
+    nonfinite,
     pool_overlap,
     batch_coupled,
     circumstances.integer_input,

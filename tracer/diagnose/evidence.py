@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
@@ -342,6 +343,15 @@ def _columns(trace: Trace, names: Sequence[str], query: str) -> list[list[Any]]:
     arrays = ", ".join(f"json_group_array({name})" for name in names)
     ((*cells,),) = trace.query(f"SELECT {arrays} FROM ({query})")
     try:
-        return [json.loads(cell) for cell in cells]
-    except MISSHAPEN as error:  # an infinity, which SQLite writes in a way of its own
+        return [_loaded(cell) for cell in cells]
+    except MISSHAPEN as error:
         raise damaged(trace.path, error) from error
+
+
+def _loaded(cell: str) -> list[Any]:
+    """A JSON list of SQLite's, which writes infinities in a way of its own."""
+    try:
+        found: list[Any] = json.loads(cell)
+    except ValueError:
+        found = json.loads(re.sub(r"(?<=[\[,-])Inf(?=[\],])", "Infinity", cell))
+    return found

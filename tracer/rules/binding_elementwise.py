@@ -22,7 +22,7 @@ def _binder(slope: Slope, *parameters: tuple[int, str, Any]) -> Binder:
         values = [value(args, kwargs, *parameter) for parameter in parameters]
 
         def multipliers(gs: Gs, xs: Any, x_refs: Any, needs: Any) -> tuple[Tensor | None, ...]:
-            return (_bounded(slope(xs[0], x_refs[0], *values), xs[0], x_refs[0]) * arrived(gs),)
+            return (_bounded(slope(xs[0], x_refs[0], *values), xs[0], x_refs[0], arrived(gs)),)
 
         return bound(function, args, kwargs, [place(args, kwargs, 0, "input", "self")], multipliers)
 
@@ -36,17 +36,18 @@ def _generic(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[s
         forward = call.forward
 
         def multipliers(gs: Gs, xs: Any, x_refs: Any, needs: Any) -> tuple[Tensor | None, ...]:
-            return (_bounded(elementwise.secant(forward, xs[0], x_refs[0]), xs[0], x_refs[0]) * arrived(gs),)
+            return (_bounded(elementwise.secant(forward, xs[0], x_refs[0]), xs[0], x_refs[0], arrived(gs)),)
 
         call.multipliers = multipliers
     return call
 
 
-def _bounded(slope: Tensor, x: Tensor, x_ref: Tensor) -> Tensor:
-    """`slope`, 0 where an operand is infinite: masks send −inf through exp, and an infinite Δ has no shares."""
-    if bool(torch.isfinite(slope.sum())):
-        return slope
-    return torch.where(torch.isfinite(x - x_ref), slope, 0.0)
+def _bounded(slope: Tensor, x: Tensor, x_ref: Tensor, g: Tensor) -> Tensor:
+    """slope·g, 0 where an operand is infinite: masks send −inf through exp, and an infinite Δ has no shares."""
+    product = slope * g
+    if bool(torch.isfinite(product.sum())):
+        return product
+    return elementwise.reached(torch.where(torch.isfinite(x - x_ref), slope, 0.0) * g, g)
 
 
 def _hardtanh(x: Tensor, x_ref: Tensor, low: float, high: float) -> Tensor:
@@ -110,7 +111,8 @@ def _reverse_divide(function: Callable[..., Any], args: tuple[Any, ...], kwargs:
         raise NotImplementedError
 
     def multipliers(gs: Gs, xs: Any, x_refs: Any, needs: Any) -> tuple[Tensor | None, ...]:
-        return ((arrived(gs) * factor * elementwise.reciprocal(xs[0], x_refs[0])).sum_to_size(xs[0].shape),)
+        product = arrived(gs) * factor * elementwise.reciprocal(xs[0], x_refs[0])
+        return (elementwise.reached(product, arrived(gs)).sum_to_size(xs[0].shape),)
 
     return bound(function, args, kwargs, [0], multipliers)
 

@@ -21,6 +21,16 @@ def decay(u: Tensor) -> Tensor:
     return torch.where(u == 0, 1.0, -torch.expm1(-u) / u)
 
 
+def reached(product: Tensor, g: Tensor) -> Tensor:
+    """`product` of a slope and what arrives, `g`: 0 where nothing arrives, even if the slope there is no number.
+
+    Of `torch.where(x > 0, x.log(), x)` the logarithm of the other elements is NaN, and takes no part.
+    """
+    if bool(torch.isfinite(product.sum())):
+        return product
+    return torch.where(g == 0, 0.0, product)
+
+
 def exp(x: Tensor, x_ref: Tensor) -> Tensor:
     """Slope of e^x: e^max·(1 − e^−|Δ|) / |Δ|."""
     return torch.exp(torch.maximum(x, x_ref)) * decay((x - x_ref).abs())

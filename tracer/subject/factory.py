@@ -11,6 +11,7 @@ from typing import Any
 
 from torch import nn
 
+from tracer.admission import check_model
 from tracer.errors import ModelError
 
 _FACTORY = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
@@ -60,6 +61,7 @@ def load_factory(name: str) -> nn.Module:
         if not isinstance(model, nn.Module):
             raise ModelError(f"{name}() returns {type(model).__name__}: it must return a torch.nn.Module")
     module: nn.Module = model
+    check_model(module)
     return module.eval()
 
 

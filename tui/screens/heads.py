@@ -13,6 +13,7 @@ from textual.worker import get_current_worker
 
 from tracer.errors import TraceFileError
 from tracer.trace import Trace
+from tracer.verdict import changes
 from tui import actions, head_lines
 from tui.axis_labels import row_and_column_labels
 from tui.figures import NEGLIGIBLE
@@ -232,7 +233,7 @@ class HeadsScreen(TraceScreen):
 
     def _show(self) -> None:
         run, example = self.session.trace.run, self.session.example
-        change = run.output - run.output_reference
+        change = changes(run)
         floor = NEGLIGIBLE * abs(float(change.sum() if example is None else change[example]))
         self.table.show(HeadTable(self._attentions, dict(self._figures), floor, self._gain))
         self._arrange()
