@@ -14,7 +14,6 @@ from typing import Any
 import torch
 from torch import nn
 from torch.autograd.graph import Node
-from torch.overrides import TorchFunctionMode
 
 from tracer import circumstances, ops
 from tracer.admission import memory_of
@@ -28,6 +27,7 @@ from tracer.records import Note
 from tracer.reference_log import ReferenceLog
 from tracer.settling import Settling
 from tracer.source import source_line
+from tracer.undoing import Mode
 
 _RESHAPING_NODES = (
     "View", "UnsafeView", "Reshape", "AsStrided", "Slice", "Select", "Transpose", "Permute", "Expand", "Alias", "Clone",
@@ -35,7 +35,7 @@ _RESHAPING_NODES = (
 )  # fmt: skip
 
 
-class Recorder(TorchFunctionMode):
+class Recorder(Mode):
     """Notes one forward pass of `model` and the backward pass through it, as an `Observation`.
 
     Use as the listener of `tracer.hooks.listening` and as a context manager. `on_root(args, kwargs)` is asked at each

@@ -8,14 +8,14 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.overrides import TorchFunctionMode
 
 from tracer import ops
 from tracer.admission import memory_of
 from tracer.hooks import is_atomic, tensors_in
+from tracer.undoing import Mode
 
 
-class ReferenceLog(TorchFunctionMode):
+class ReferenceLog(Mode):
     """Logs the tensors of each call of a run; `next()` hands them out again, call by call, to the recorder of the
     input run.
 

@@ -94,7 +94,6 @@ class Settling:
         self._roles: dict[Wire, list[Role]] = defaultdict(list)
         self._kept: set[Wire] = set()
         self._outside: dict[Wire, torch.Tensor] = {}
-        self._begun = False
         self._lock = threading.Lock()  # autograd has a thread for each device
         self._last: Looked | None = None
 
@@ -144,18 +143,21 @@ class Settling:
 
     def _begin(self) -> None:
         """Find what each wire is to each call; the forward pass is over."""
-        if self._begun:
+        if self.calls:
             return
-        self._begun = True
         observation = self.observation
         self._kept = {*observation.inputs, *observation.outputs}
+        self._uses.clear()
+        self._roles.clear()
         for use in observation.uses:
             self._uses[use.wire].append(use)
+        calls = []
         for found in roles(observation):
             for wire, role in found:
                 self._roles[wire].append(role)
             into = sum(role.direction == "in" for _wire, role in found)
-            self.calls.append(CallFigures(self._none, self._none, sides=(into, len(found) - into)))
+            calls.append(CallFigures(self._none, self._none, sides=(into, len(found) - into)))
+        self.calls = calls  # last: what was interrupted begins again
 
     def _look(self, wire: Wire) -> tuple[Sides, Numbers | None]:
         """The figures of both runs' tensors and of Δ, and Δ itself."""
