@@ -48,6 +48,8 @@ def watched_settling(monkeypatch: pytest.MonkeyPatch, after: Callable[[Settling,
     """Call `after` when a wire was settled during the run."""
     settle = Settling.settle
 
+    monkeypatch.setattr("tracer.settling._BATCH", 0)
+
     def settled(self: Settling, wire: Wire) -> None:
         settle(self, wire)
         after(self, wire)
@@ -94,6 +96,7 @@ def test_tensors_leave_memory_during_the_run(monkeypatch: pytest.MonkeyPatch, me
 
 def test_figures_do_not_depend_on_when_tensors_leave(monkeypatch: pytest.MonkeyPatch) -> None:
     early = recorded()
+    monkeypatch.setattr("tracer.settling._BATCH", 0)
     monkeypatch.setattr("tracer.live._LARGE", 2**60)
     kept = recorded()
     monkeypatch.setattr("tracer.live._LARGE", 0)
@@ -112,6 +115,24 @@ def test_figures_do_not_depend_on_when_tensors_leave(monkeypatch: pytest.MonkeyP
                     theirs.multiplier,
                 )
                 assert mine.difference_statistics == theirs.difference_statistics
+
+
+def test_what_waits_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wires are settled in batches, the first long before the backward pass is over."""
+    tensor = 2 * 2 * 300 * 200 * 4  # bytes, of the doubled batch
+    monkeypatch.setattr("tracer.settling._BATCH", 4 * tensor)
+    waiting: list[int] = []
+    settle = Settling.settle
+
+    def settled(self: Settling, wire: Wire) -> None:
+        settle(self, wire)
+        held = [other for other in self.observation.wires if other.multiplier is not None]
+        waiting.append(len(held))
+
+    monkeypatch.setattr(Settling, "settle", settled)
+    recorded()
+    assert max(waiting) == 3  # the output, and two of them with a multiplier each
+    assert waiting.count(1) >= 4
 
 
 def test_a_second_backward_pass_changes_nothing() -> None:

@@ -21,6 +21,8 @@ _FACTOR = 8  # JSON makes six bytes of a control character
 _ROW, _CELL = 64, 8  # what an empty row and a cell cost in Python, at the least
 _SECONDS, _SPEED = 0.5, 5e6  # a hundredth of the speed at which SQLite reads rows
 _STEPS = 100_000  # of SQLite's, a millisecond or so
+_SPARSE = 1 << 26  # smaller files are what they say
+_EXTENTS = 10_000
 _TOO_MUCH = "it claims more than it can hold"
 
 
@@ -29,7 +31,8 @@ class BoundedQueries:
 
     def __init__(self, connection: sqlite3.Connection, path: Path | None) -> None:
         self._connection = connection
-        self._files = () if path is None else (path, Path(f"{path}-wal"))
+        # The log lies beside the file that a link leads to.
+        self._files = () if path is None else (path, Path(f"{os.path.realpath(path)}-wal"))
         self._size = 0
         self._this_thread = threading.local()
         if self._files:
@@ -62,7 +65,7 @@ class BoundedQueries:
         size = 0
         for file in self._files:
             with suppress(OSError):  # no log, or another program took the file away while this one has it open
-                size += os.stat(file).st_size
+                size += _held(file)
         if size <= self._size:
             return False
         self._size = size
@@ -94,6 +97,20 @@ class BoundedQueries:
             self._this_thread.deadline = now + _SECONDS + self._size / _SPEED
             return False
         return bool(now > deadline)
+
+
+def _held(file: Path) -> int:
+    """Bytes of a file, without the holes of a sparse one: a terabyte of those is written in no time."""
+    status = os.stat(file)
+    if status.st_size < _SPARSE or 512 * getattr(status, "st_blocks", math.inf) >= status.st_size:
+        return status.st_size
+    held = place = 0
+    with open(file, "rb", buffering=0) as content, suppress(OSError):  # the error comes behind the last extent
+        for _ in range(_EXTENTS):
+            start = os.lseek(content.fileno(), place, os.SEEK_DATA)
+            place = os.lseek(content.fileno(), start, os.SEEK_HOLE)
+            held += place - start
+    return held
 
 
 def _measured(cursor: sqlite3.Cursor, most: float) -> list[tuple[Any, ...]]:

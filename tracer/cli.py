@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
@@ -16,9 +17,11 @@ from typing import NoReturn
 
 import tracer
 from tracer.errors import TracerError
+from tracer.exhausted import is_out_of_memory
 from tracer.plain import clean
 
 PROGRAM = "deeplift-tracer"
+_LESS = "give fewer examples or a shorter text, bound the trace with --max-bytes, or close other programs"
 COMMANDS = ("demo", "trace", "view", "report", "diff", "repair", "check", "export")
 
 
@@ -49,19 +52,59 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with suppress(AttributeError, OSError):  # a stream that a test or a host put in place may not have it
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     given = tuple(sys.argv[1:] if arguments is None else arguments)
-    options = parser(given).parse_args(given)
-    options.arguments = given
     try:
+        options = parser(given).parse_args(given)
+        options.arguments = given
         code: int | None = options.run(options)
         sys.stdout.flush()
     except TracerError as error:
-        print(f"{PROGRAM}: {clean(' '.join(str(error).split()))}", file=sys.stderr)
-        return 2
+        if _was_interrupted(error):
+            return _failed("interrupted", 130)
+        short = error.__cause__ is not None and is_out_of_memory(error.__cause__)
+        return _failed(f"{error}: {_LESS}" if short else str(error))
     except KeyboardInterrupt:
-        print(f"{PROGRAM}: interrupted", file=sys.stderr)
-        return 130
+        if arguments is None:  # a second Ctrl-C ends the process, without a word
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
+        return _failed("interrupted", 130)
     except BrokenPipeError:
-        # Python flushes standard output once more at exit, and would complain there.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
         return 141
+    except Exception as error:
+        if _was_interrupted(error):
+            return _failed("interrupted", 130)
+        if is_out_of_memory(error):
+            return _failed(f"out of memory ({error}): {_LESS}" if str(error) else f"out of memory: {_LESS}")
+        if not isinstance(error, OSError):
+            raise
+        if error.filename is None and arguments is None:
+            _drop_output()
+        what = "" if error.filename is None else f" {error.filename}"
+        return _failed(
+            f"cannot read or write{what} ({error.strerror or error}): look at its name, rights and free space"
+        )
+    if arguments is None:  # what is done is done: no Ctrl-C makes a complaint of Python's out of it
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
     return code or 0
+
+
+def _was_interrupted(error: BaseException) -> bool:
+    """Whether an error came of a Ctrl-C: in code that was just putting things in order, say."""
+    seen: set[int] = set()
+    while error.__cause__ or error.__context__:
+        seen.add(id(error))
+        error = error.__cause__ or error.__context__  # type: ignore[assignment]
+        if isinstance(error, KeyboardInterrupt) or id(error) in seen:
+            return isinstance(error, KeyboardInterrupt)
+    return False
+
+
+def _failed(message: str, code: int = 2) -> int:
+    """The exit code, after one line on standard error."""
+    with suppress(OSError):  # a disk that is full, perhaps
+        print(f"{PROGRAM}: {clean(' '.join(message.split()))}", file=sys.stderr, flush=True)
+    return code
+
+
+def _drop_output() -> None:
+    """Send what is left of standard output nowhere: Python flushes it once more at exit, and would complain there."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import math
-import struct
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from tracer import schema
 from tracer.errors import TraceFileError
+from tracer.opening import says_trace
 from tracer.plain import clean, figure, multiple
 from tracer.trace import open_trace
 from tracer.verdict import Level, level_of, relative_deltas, worst_example
 
 SUFFIX = ".dltrace"
-_MAGIC = b"SQLite format 3\0"
 SIGNS = {"holds": "OK", "off": "OFF", "broken": "BROKEN", "unfinished": "UNFINISHED", "unreadable": "UNREADABLE"}
 
 
@@ -117,13 +115,6 @@ def _cells(entry: Entry) -> tuple[str, ...]:
 
 
 def _is_listed(path: Path) -> bool:
-    if not path.is_file():
+    if path.name.startswith("."):  # one that a recording is about to replace
         return False
-    if path.suffix == SUFFIX:
-        return True
-    try:
-        with path.open("rb") as file:
-            header = file.read(72)
-    except OSError:
-        return False
-    return header.startswith(_MAGIC) and header[68:] == struct.pack(">I", schema.APPLICATION_ID)
+    return (path.suffix == SUFFIX and path.is_file()) or says_trace(path)

@@ -8,15 +8,33 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
+from tracer.claim import refuse_running, refuse_special
 from tracer.errors import TraceFileError
+from tracer.opening import says_trace
+from tracer.plain import clean
+from tracer.trace import open_trace
 
 
 def check_new(path: Path, force: bool) -> None:
-    """TraceFileError where `path` is a folder, or a file that must not be overwritten."""
+    """TraceFileError where `path` is a folder, a trace that is being recorded, or, without `force`, any file."""
     if path.is_dir():
         raise TraceFileError(f"{path} is a folder: give a file in it")
+    refuse_special(path)
+    refuse_running(path)
     if path.exists() and not force:
         raise TraceFileError(f"{path} already exists: give another file with -o, or overwrite it with --force")
+
+
+def description(path: Path) -> str:
+    """What is lost when the file at `path` is overwritten: of a trace its run, of any other file its size."""
+    try:
+        with open_trace(path) as trace:
+            run = trace.run
+    except TraceFileError:
+        size = f"{path.stat().st_size:,}".replace(",", " ")
+        return f"{size} bytes" if not says_trace(path) else f"a trace that does not open, {size} bytes"
+    words = (run.model, run.method, run.variant, f"recorded {run.started}", run.status)
+    return ", ".join(clean(word, 60) for word in words if word)
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from tracer.errors import TraceFileError
 from tracer.plain import clean
 
 _HEADER = 100
+_MAGIC = b"SQLite format 3\0"
 
 UNREADABLE = (sqlite3.Error, UnicodeError, OverflowError)
 """What reading a damaged file raises; sqlite3 gives a UnicodeError where SQLite's own message quotes bad text."""
@@ -27,10 +28,11 @@ def open_connection(path: Path) -> tuple[sqlite3.Connection, int]:
 
     Only the first page and the schema are read, whatever the file's size.
     """
-    log = Path(f"{path}-wal")
-    version, uses_log = _check_header(path, has_log=log.exists())
+    log = Path(f"{_real(path)}-wal")
+    version, uses_log = _check_header(path, has_log=os.path.exists(log))
+    _check_neighbours(path)
     # A file in log mode whose log is gone (it was copied alone) opens only as a file that nobody writes.
-    mode = "immutable=1" if uses_log and not log.exists() else "mode=ro"
+    mode = "immutable=1" if uses_log and not os.path.exists(log) else "mode=ro"
     try:
         connection = sqlite3.connect(
             f"{path.absolute().as_uri()}?{mode}", uri=True, check_same_thread=False, isolation_level=None
@@ -54,12 +56,43 @@ def open_connection(path: Path) -> tuple[sqlite3.Connection, int]:
     return connection, version
 
 
+def says_trace(path: Path) -> bool:
+    """Whether the first bytes of a file say that it is a trace, of whatever version; it need not open."""
+    try:
+        if not path.is_file():  # reading a pipe would wait
+            return False
+        with path.open("rb") as file:
+            header = file.read(_HEADER)
+    except OSError:
+        return False
+    return header.startswith(_MAGIC) and header[68:72] == struct.pack(">I", schema.APPLICATION_ID)
+
+
 def damaged(path: Path | None, reason: object) -> TraceFileError:
     """The error for a trace that turns out unreadable; `reason` is said in brackets."""
     name = path or "the trace in memory"
     # SQLite and json quote the bad content, which may be anything, of any length.
     words = clean(" ".join(str(reason).split()), 120)
     return TraceFileError(f"{name} is damaged or cut short ({words}): record it again")
+
+
+def _check_neighbours(path: Path) -> None:
+    """TraceFileError where what SQLite looks for beside the file is no plain file.
+
+    It would wait for whoever writes into a pipe, and write where a link leads to.
+    """
+    for ending in ("-wal", "-shm", "-journal"):
+        beside = Path(f"{_real(path)}{ending}")
+        if os.path.lexists(beside) and not stat.S_ISREG(beside.lstat().st_mode):
+            raise TraceFileError(f"{beside} beside the trace is no plain file, so it is not SQLite's: take it away")
+
+
+def _real(path: Path) -> Path:
+    """Where a link leads: the log lies beside the file itself."""
+    try:
+        return Path(os.path.realpath(path))
+    except ValueError:  # a name with a null byte: opening it says so
+        return path
 
 
 def _check_header(path: Path, has_log: bool) -> tuple[int, bool]:
@@ -79,8 +112,7 @@ def _check_header(path: Path, has_log: bool) -> tuple[int, bool]:
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise TraceFileError(f"cannot read {path} ({reason}): give a trace file that you can read") from None
-    magic = b"SQLite format 3\0"
-    if not header.startswith(magic) and not (header and magic.startswith(header)):
+    if not header.startswith(_MAGIC) and not (header and _MAGIC.startswith(header)):
         what = "is empty, so it is no trace" if size == 0 else "is no trace"
         raise TraceFileError(f"{path} {what}: give a file that 'deeplift-tracer trace' or 'demo' wrote")
     if len(header) < _HEADER:

@@ -27,6 +27,8 @@ from tracer.roles import Role, roles
 from tracer.secants import Secants, Side, secants
 from tracer.spill import Spill
 
+_BATCH = 2**26  # bytes of tensors that are looked at together
+
 
 class TensorSink(Protocol):
     """Where tensors are kept: `tracer.store.TraceWriter`."""
@@ -94,6 +96,8 @@ class Settling:
         self._roles: dict[Wire, list[Role]] = defaultdict(list)
         self._kept: set[Wire] = set()
         self._outside: dict[Wire, torch.Tensor] = {}
+        self._waiting: list[Wire] = []
+        self._waiting_bytes = 0
         self._lock = threading.Lock()  # autograd has a thread for each device
         self._last: Looked | None = None
 
@@ -102,19 +106,28 @@ class Settling:
         return sum(not use.reshaping for use in self._uses[wire])
 
     def put_aside(self, wire: Wire) -> None:
-        """Make the figures that need no multiplier, and let the tensors go."""
+        """Make the figures that need no multiplier, and let the tensors go; soon, together with others."""
         with torch._C.DisableTorchFunction():
-            if wire.sides is None:
-                wire.sides, difference = self._look(wire)
-                wire.held = None if difference is None else self._spill.put(difference)
-                wire.value, wire.reference = wire.value.to("meta"), None
+            if self._wait(wire):
+                for unheld in self._waiting:
+                    if unheld.sides is None:
+                        unheld.sides, difference = self._look(unheld)
+                        unheld.held = None if difference is None else self._spill.put(difference)
+                        unheld.value, unheld.reference = unheld.value.to("meta"), None
+                self._stop_waiting()
 
     def settle(self, wire: Wire) -> None:
-        """Make the edges of a wire whose multiplier has come; that of the model's inputs and outputs wait."""
+        """Make the edges of a wire whose multiplier has come; soon, together with others.
+
+        Those of the model's inputs and outputs wait for the end.
+        """
         with torch._C.DisableTorchFunction(), self._lock:
             self._begin()
-            if not wire.settled and wire not in self._kept:
-                self._settle(wire)
+            if wire not in self._kept and self._wait(wire):
+                for arrived in self._waiting:
+                    if not arrived.settled:
+                        self._settle(arrived)
+                self._stop_waiting()
 
     def finish(self, output: tuple[Floats, Floats] | None = None) -> None:
         """Settle what is left; `output` is (f(x), f(x')) where the method knows them.
@@ -139,12 +152,27 @@ class Settling:
             inputs = dict.fromkeys(self.observation.inputs)
             self.delta = sum((wire.flow for wire in inputs if wire.flow is not None), self._none) - left
 
+    def _wait(self, wire: Wire) -> bool:
+        """Have a wire wait; whether those that wait hold so much memory that they must not.
+
+        Between the model's own ops such work takes up to twice as long: caches are cold, and the threads of the last
+        op still spin.
+        """
+        self._waiting.append(wire)
+        self._waiting_bytes += wire.value.nbytes * (1 + (wire.multiplier is not None))
+        return self._waiting_bytes >= _BATCH
+
+    def _stop_waiting(self) -> None:
+        self._waiting.clear()
+        self._waiting_bytes = 0
+
     # --- before the first multiplier ----------------------------------------------------------------------------------
 
     def _begin(self) -> None:
         """Find what each wire is to each call; the forward pass is over."""
         if self.calls:
             return
+        self._stop_waiting()
         observation = self.observation
         self._kept = {*observation.inputs, *observation.outputs}
         self._uses.clear()

@@ -58,7 +58,9 @@ class TraceWriter:
         self._edges: list[tuple[schema.Cell, ...]] = []
         self._hashes: set[bytes] = set()
         self._committed = time.monotonic()
-        self._old = None if self.path is None else claim(self.path, force, _empty(log=True))
+        with self._errors():
+            image = _empty(log=path is not None)
+        self._old = None if self.path is None else claim(self.path, force, image)
         try:
             with self._errors():
                 # Views may be shown from another thread than the one that recorded.
@@ -70,7 +72,7 @@ class TraceWriter:
                 # again.
                 self._connection.execute("PRAGMA synchronous = OFF")
                 if self.path is None:
-                    self._connection.deserialize(_empty(log=False))
+                    self._connection.deserialize(image)
                 self._connection.execute(_BEGIN)
         except BaseException:
             self._remove_own()
@@ -197,7 +199,8 @@ class TraceWriter:
         if self._begun and not self._finished:
             with suppress(TraceFileError), self._errors():
                 if self._settling:  # some final rows stand where provisional ones stood: back to those
-                    self._connection.execute("ROLLBACK")
+                    if self._connection.in_transaction:
+                        self._connection.execute("ROLLBACK")
                     self._connection.execute("BEGIN")
                 elif not self._provisional:
                     self._flush()
@@ -245,7 +248,8 @@ class TraceWriter:
             self.commit()
 
     def _commit(self) -> None:
-        self._connection.execute("COMMIT")
+        if self._connection.in_transaction:  # Ctrl-C may have come between the two
+            self._connection.execute("COMMIT")
         self._connection.execute("BEGIN" if self._finished else _BEGIN)
         self._committed = time.monotonic()
 

@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from tracer import attachments, schema
 from tracer.bounded import BoundedQueries
+from tracer.claim import set_aside_by
 from tracer.columns import FIGURES_BYTES, FIGURES_QUERY, NAMES_QUERY, Columns, columns_from_rows, worst_first
 from tracer.errors import InputError, TraceFileError
 from tracer.opening import UNREADABLE, damaged, open_connection
@@ -64,7 +65,7 @@ class Trace:
             rows = self._rows(f"SELECT {', '.join(columns)} FROM run")
             if not rows:
                 raise TraceFileError(
-                    f"{path} holds no run yet: its recording has not begun, or was killed before it did"
+                    f"{path} holds no run yet: its recording has not begun, or was killed before it did{_before(path)}"
                 )
             try:
                 self.run: Run = schema.run_from_row(rows[0])
@@ -200,6 +201,8 @@ class Trace:
             count = self.run.examples
             raise InputError(f"there is no example {example}: the trace holds {count}, 0 to {count - 1}")
         count, size = len(self.columns.parent), 8 * self.run.examples
+        if not count:  # killed before its first call
+            return np.zeros(0), np.zeros(0)
         cells = (
             f"CASE WHEN length({name}) = {size} THEN {name} END" for name in ("leak_examples", "self_leak_examples")
         )
@@ -431,6 +434,13 @@ class _Nodes(Sequence[Node]):
     def __iter__(self) -> Iterator[Node]:
         for start in range(0, len(self), _CHUNK):
             yield from self[start : start + _CHUNK]
+
+
+def _before(path: Path | None) -> str:
+    """Where the trace is that a recording without a run was to replace."""
+    if path is None or not (old := set_aside_by(path)).exists():
+        return ""
+    return f"; the trace that it was to replace is {old}"
 
 
 def _edge(row: tuple[schema.Cell, ...]) -> Edge:

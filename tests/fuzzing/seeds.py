@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shutil
+import sqlite3
 import tempfile
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +34,9 @@ def seeds() -> list[Sample]:
             write_synthetic(path, force=True, **options)  # type: ignore[arg-type]
             if name != "failed":
                 _attach(path)
+            if name in ("one", "many"):  # small pages as well as those of the writer
+                with closing(sqlite3.connect(path)) as connection:
+                    connection.executescript("PRAGMA page_size = 4096; VACUUM")
             found.append(Sample.read(name, path))
         Sample.remove(path)
         found += _recording(path)

@@ -9,6 +9,7 @@ from typing import Any
 
 from tracer.commands import view
 from tracer.commands.progress import progress
+from tracer.plain import clean
 
 
 def add(commands: argparse._SubParsersAction[Any]) -> None:
@@ -25,8 +26,11 @@ def add(commands: argparse._SubParsersAction[Any]) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Record captum's run in three variants and one with exact rules, print the table, open the worst trace."""
-    from tracer.demo.run import run_demo
+    from tracer.demo.run import check_folder, run_demo
 
+    replaced = check_folder(options.out)
+    if replaced:
+        print(f"replacing an earlier demo: {clean(', '.join(map(str, replaced)))}", file=sys.stderr)
     with progress() as report:
         result = run_demo(options.out, report)
     sys.stdout.write(result.table)

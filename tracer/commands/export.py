@@ -8,11 +8,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from tracer.commands.existing import check_out
 from tracer.commands.progress import Report, progress
 from tracer.errors import InputError
 from tracer.export_data import csv_lines, json_lines
 from tracer.export_tensors import write_safetensors
-from tracer.new_file import check_new, new_file
+from tracer.new_file import new_file
 from tracer.page import report_html
 from tracer.trace import Trace, open_trace
 
@@ -38,9 +39,7 @@ def run(options: argparse.Namespace) -> None:
     """Write the file, and say where it is."""
     out: Path = options.out or options.file.with_suffix(f".{options.to}")
     with open_trace(options.file) as trace:
-        if out.exists() and out.samefile(options.file):
-            raise InputError(f"{out} is the trace itself: give another file with -o")
-        check_new(out, options.force)
+        check_out(out, options.force, options.file)
         with progress() as report, new_file(out, options.force) as file:
             said = _write(trace, options.to, file, report)
     if said:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from tracer.plain import clean
+
 Report = Callable[[str, int, int], None]
 
 
@@ -23,6 +25,7 @@ def progress() -> Iterator[Report]:
         said: set[str] = set()
 
         def say(what: str, done: int, total: int) -> None:
+            what = clean(what)  # a trace may name the model
             kind = what.partition(":")[0]
             if kind not in said:
                 said.add(kind)
@@ -35,6 +38,7 @@ def progress() -> Iterator[Report]:
         tasks: dict[str, TaskID] = {}
 
         def advance(what: str, done: int, total: int) -> None:
+            what = clean(what)
             kind, colon, _one = what.partition(":")
             if kind not in tasks:
                 tasks[kind] = bars.add_task(what, total=total or None)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from tracer.commands import subject_options, trace, what_if
 from tracer.commands.check import bound as bound_from_zero
+from tracer.commands.existing import check_out
 from tracer.commands.progress import Report, progress
 from tracer.commands.view import terminal_width
 from tracer.errors import InputError, TraceFileError
@@ -135,8 +136,8 @@ def _of_file(file: Path, options: argparse.Namespace, report: Report) -> tuple[R
 
 def _of_model(options: argparse.Namespace, report: Report) -> tuple[Repair, Path | None]:
     """The repair of a model's attribution, recorded first; without -o in memory."""
-    if options.out is not None and options.out.exists() and not options.force:
-        raise TraceFileError(f"{options.out} already exists: give another file with -o, or overwrite it with --force")
+    if options.out is not None:
+        check_out(options.out, options.force)
     subject_options.check(options)
     report(f"Loading {options.model}", 0, 0)
     subject = subject_options.load(options)

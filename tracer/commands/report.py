@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from tracer.commands.existing import check_out
 from tracer.commands.view import terminal_width
 from tracer.markdown import report_markdown
 from tracer.new_file import new_file
@@ -53,6 +54,7 @@ def run(options: argparse.Namespace) -> None:
     if options.out is None:
         sys.stdout.write(text)
     else:
+        check_out(options.out, options.force, options.file)
         with new_file(options.out, options.force) as file:
             file.write(text.encode("utf-8", "replace"))
         print(options.out)

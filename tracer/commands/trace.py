@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from tracer.commands import subject_options, view, what_if
 from tracer.commands.again import command_line
+from tracer.commands.existing import check_out
 from tracer.commands.progress import Report, progress
 from tracer.commands.subject_options import METHODS
-from tracer.errors import TraceFileError, TracerError
+from tracer.errors import TracerError
 from tracer.ladder import headline
+from tracer.new_file import check_new
 from tracer.verdict import verdict
 
 if TYPE_CHECKING:
@@ -90,11 +92,11 @@ def add(commands: argparse._SubParsersAction[Any]) -> None:
 def run(options: argparse.Namespace) -> None:
     """Record, and say where the trace is and what it shows."""
     path = options.out or default_path(options.model)
-    if path.exists() and not options.force:  # said before a model is loaded for minutes
-        raise TraceFileError(f"{path} already exists: give another file with -o, or overwrite it with --force")
     if options.view and view.has_terminal():
+        check_new(path, options.force)
         _run_in_view(options.arguments, path)
         return
+    check_out(path, options.force)  # said before a model is loaded for minutes
     subject_options.check(options)
     # Standard output is for the trace's path alone, whatever a model of somebody else's prints.
     with redirect_stdout(sys.stderr), progress() as report:

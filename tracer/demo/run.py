@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 from argparse import Namespace
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,11 +15,13 @@ from tracer.commands.trace import trace_subject
 from tracer.demo.model import TARGET, TEXT, demo_model
 from tracer.errors import TraceFileError
 from tracer.ladder import Repair, ladder_lines
+from tracer.new_file import check_new
+from tracer.opening import says_trace
 from tracer.plain import clean, figure, multiple, shorten
 from tracer.records import Panel
 from tracer.report import ranked
 from tracer.subject import Subject, make_subject
-from tracer.trace import Trace
+from tracer.trace import Trace, open_trace
 from tracer.verdict import call_name, ranking_warning, verdict
 
 # File name, method, and which functional ops are made modules.
@@ -77,6 +81,27 @@ def run_demo(folder: Path, report: Report) -> DemoResult:
     worst = max(rows, key=lambda row: abs(row.delta))
     lines = [*_table(rows, panel, subject.target), *_story(repairs[worst.path], worst), *_files(rows, worst)]
     return DemoResult("\n".join(lines) + "\n", worst.path)
+
+
+def check_folder(folder: Path) -> list[Path]:
+    """The files of `folder` that a demo replaces; TraceFileError where one is not an earlier demo's."""
+    found = [path for name, _method, _kinds in RUNS if os.path.lexists(path := folder / f"{name}.dltrace")]
+    for path in found:
+        check_new(path, force=True)
+        if not _is_of_demo(path):
+            raise TraceFileError(f"{path} is no trace of the demo: move it away, or give another folder with --out")
+    return found
+
+
+def _is_of_demo(path: Path) -> bool:
+    try:
+        with open_trace(path) as trace:
+            kept = json.loads(trace.run.command)
+            return isinstance(kept, dict) and kept.get("model") == subject_options.DEMO
+    except TraceFileError:
+        return says_trace(path)  # of a demo that was killed before it began, or damaged
+    except (ValueError, RecursionError):
+        return False
 
 
 def demo_subject() -> Subject:

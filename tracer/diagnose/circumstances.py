@@ -9,6 +9,8 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
+import numpy as np
+
 from tracer.diagnose.evidence import Evidence, gather
 from tracer.diagnose.wording import number
 from tracer.plain import clean, figure, percentage
@@ -249,9 +251,10 @@ ENDING: tuple[Fault, ...] = (integer_input, non_tensor_output, keyword_call, reu
 def ended_by(trace: Trace) -> Iterator[Finding]:
     """What ended a failed run, as far as its notes and its error say."""
     if trace.run.status == "failed":
-        evidence = gather(trace)
-        for fault in ENDING:
-            yield from fault(evidence)
+        with np.errstate(over="ignore", invalid="ignore"):  # the figures of a trace may be anything
+            evidence = gather(trace)
+            found = [finding for fault in ENDING for finding in fault(evidence)]
+        yield from found
 
 
 def _failed(evidence: Evidence, *words: str) -> bool:
