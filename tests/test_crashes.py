@@ -51,7 +51,7 @@ class Fault(ValueError):
 def breaking(path: str, backward: bool, skipped: int = 0) -> nn.Module:
     """A model that raises where the module at `path` has run, or where the gradient comes back to it.
 
-    Not in its first `skipped` runs with gradients: what fails in the reference's run leaves no trace.
+    Not in its first `skipped` runs with gradients, as that of the reference.
     """
     torch.manual_seed(0)
     model, runs = Chain(LAYERS).requires_grad_(False), 0
@@ -74,6 +74,18 @@ def breaking(path: str, backward: bool, skipped: int = 0) -> nn.Module:
 
     module.forward = raising  # type: ignore[method-assign]
     return model
+
+
+@pytest.mark.parametrize("method", ["exact", "gradient"])
+def test_an_error_in_the_reference_run_leaves_a_file_that_says_so(tmp_path: Path, method: str) -> None:
+    model = breaking("layers.1", backward=False)
+    model.requires_grad_(True)
+    file = tmp_path / "run.dltrace"
+    with pytest.raises(ObservationError, match="ended with Fault: boom"):
+        tracer.record(model, torch.randn(2, 4), method=method, path=file)  # type: ignore[arg-type]
+    with tracer.open_trace(file) as trace:
+        assert (trace.run.status, trace.run.message) == ("failed", "Fault: boom (in the reference's run)")
+        assert [node.path for node in trace.nodes] == [""]
 
 
 @pytest.mark.parametrize("method", ["captum", "exact", "gradient"])

@@ -22,7 +22,7 @@ from tracer.hooks import module_paths
 from tracer.in_use import in_use
 from tracer.kept import buffers_kept, captums_traces, copied, same_random_numbers
 from tracer.logits import unwrapping
-from tracer.observation import Call, Observation
+from tracer.observation import Observation
 from tracer.paired import Note as PairedNote
 from tracer.probe import batch_note, extras_note
 from tracer.recording import Capture, Details, Keeping, Outcome, PanelMaker, Recording
@@ -169,11 +169,12 @@ def _record_rulebook(model: nn.Module, request: _Request, rulebook: Rulebook, me
         except (Exception, KeyboardInterrupt) as error:
             trace = None
             observation = observer.abandoned()
-            if observation is None:  # nothing was recorded
+            if observation is None:  # nothing ran
                 recording.discard()
             else:
+                message = said(error) + " (in the reference's run)" * (observer.recorder is None)
                 with suppress(Exception):  # the run's own error says more
-                    trace = recording.finish(observation, Outcome(status="failed", message=said(error)))
+                    trace = recording.finish(observation, Outcome(status="failed", message=message))
             if isinstance(error, KeyboardInterrupt):
                 raise
             if isinstance(error, TracerError):
@@ -217,9 +218,8 @@ def _refuse_integers(model: nn.Module, tensor: Tensor, request: _Request, method
         f"the input has {note.detail.partition('; ')[0]}; DeepLIFT needs floating point: "
         f"{note.detail.partition('; ')[2]} instead of to token ids"
     )
-    root = Call(0, None, "", 0, "module", details.type or type(model).__name__, None, "autograd", False, 0.0)
-    root.end = 1
-    observation = Observation(tensor.shape[0], method == "captum", [root], notes=[note])
+    observation = Observation.of_root(details.type or type(model).__name__, tensor.shape[0], method == "captum")
+    observation.notes.append(note)
     with Recording(model, request.keeping, method) as recording:
         outcome = Outcome(status="failed", message=f"InputError: {error}")
         error.trace = recording.finish(observation, outcome)

@@ -51,8 +51,8 @@ class Wire:
 
     `producer` is the index of the call that made it (None: it came from outside), `parent` the wire of which it is a
     view, slice or copy. `multiplier` has the shape of `value`. A wire put aside has `sides`, and Δ in `held`; its
-    `value` keeps the shape and dtype only (a tensor on the device "meta"). Once it is `settled`, its edges are made,
-    and `flow` = Σ m·Δ of what arrived is known, float64 (E,), None for zeros.
+    `value` keeps the shape and dtype only (a tensor on the device "meta"). Once it is `settled`, its edges are made, no
+    tensor is left, and `flow` = Σ m·Δ of what arrived is known, float64 (E,), None for zeros.
     """
 
     index: int
@@ -122,6 +122,12 @@ class Observation:
     inputs: list[Wire] = field(default_factory=list)
     outputs: list[Wire] = field(default_factory=list)
     notes: list[Note] = field(default_factory=list)
+
+    @classmethod
+    def of_root(cls, type_name: str, examples: int, doubled: bool) -> Observation:
+        """What is known of a run that ended before its first call did: the model's own row."""
+        root = Call(0, None, "", 0, "module", type_name, None, "autograd", False, 0.0, end=1)
+        return cls(examples, doubled, [root])
 
     @property
     def rows(self) -> int:

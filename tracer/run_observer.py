@@ -68,9 +68,12 @@ class RunObserver:
         return self.recorder.observation
 
     def abandoned(self) -> Observation | None:
-        """What an input run that failed left; None where it had not begun."""
+        """What a run that failed left, of the reference's run the model's row alone; None where nothing ran."""
         if self.recorder is None or self.recorder.observation is None or not self.recorder.observation.calls:
-            return None
+            if not self._references:
+                return None
+            shown = self._recording.keeping.details.type or type(self.model).__name__
+            return Observation.of_root(shown, self._references[0].shape[0], doubled=False)
         self.recorder.abandon()
         return self.recorder.observation
 

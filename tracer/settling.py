@@ -28,6 +28,7 @@ from tracer.secants import Secants, Side, secants
 from tracer.spill import Spill
 
 _BATCH = 2**26  # bytes of tensors that are looked at together
+_GONE = torch.empty(0, device="meta")  # stands for the value of a settled wire, which nobody asks for
 
 
 class TensorSink(Protocol):
@@ -283,7 +284,7 @@ class Settling:
             self._make_edges(wire, uses, lost)
         wire.sides = wire.held = wire.multiplier = wire.reference = None
         if wire not in self._kept:
-            wire.value = wire.value.to("meta")
+            wire.value = _GONE
         for use in uses:
             use.multiplier = None
 
