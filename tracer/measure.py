@@ -1,7 +1,6 @@
 """Figures of recorded tensors: halves of the doubled batch, differences, flows, statistics.
 
-Small arrays go through numpy, which starts a small computation in a fifth of torch's time; large ones through torch,
-which works on them with several threads.
+In numpy: most tensors of a run are small, and numpy starts a small computation in a fifth of torch's time.
 """
 
 from __future__ import annotations
@@ -17,7 +16,8 @@ import torch
 from tracer.axis import Place, halves, per_example
 from tracer.records import Floats, Statistics
 
-_LARGE = 2**16  # elements from which torch is the faster one, on two cores
+_ROW = 2**10
+_ONES = {np.dtype(kind): np.ones(_ROW, kind) for kind in (np.float32, np.float64)}
 
 Numbers: TypeAlias = npt.NDArray[Any]
 """float32 (which stands for half precisions too) or float64."""
@@ -75,17 +75,10 @@ def as_array(tensor: torch.Tensor) -> Tensor:
 
 def statistics(numbers: Numbers) -> Statistics:
     """Count, non-finite count, minimum, maximum, mean and 2-norm (over the finite elements)."""
-    if numbers.size >= _LARGE:
-        array = numbers.ravel("K")
-        tensor = torch.from_numpy(array)
-        total, square = float(tensor.sum()), float(np.dot(array, array))  # torch's dot adds up less exactly
-        if math.isfinite(total) and _exact(square):
-            low, high = (float(bound) for bound in torch.aminmax(tensor))
-            return Statistics(numbers.size, 0, low, high, total / numbers.size, square**0.5)
     array = numbers.ravel("K")
     count = array.size
     with np.errstate(over="ignore", invalid="ignore"):
-        total = float(np.add.reduce(array))
+        total = _total(array)
         if not math.isfinite(total):
             array = array[np.isfinite(array)]
             total = float(array.sum(dtype=np.float64))
@@ -100,6 +93,15 @@ def statistics(numbers: Numbers) -> Statistics:
     return Statistics(count, count - array.size, low, high, total / array.size, norm)
 
 
+def _total(array: Numbers) -> float:
+    """The sum of a flat array, in its own precision by rows: as a matrix product three times as fast as numpy's sum."""
+    whole = array.size - array.size % _ROW
+    if whole < 4 * _ROW:
+        return float(np.add.reduce(array))
+    rows = array[:whole].reshape(-1, _ROW) @ _ONES[array.dtype]
+    return float(np.add.reduce(rows, dtype=np.float64)) + float(np.add.reduce(array[whole:]))
+
+
 def _exact(square: float) -> bool:
     """Whether a sum of squares is neither too large nor too small for its own precision."""
     return 1e-30 < square < math.inf
@@ -109,7 +111,7 @@ def subtract(value: Numbers, reference: Numbers) -> Numbers:
     """Δ = value − reference, 0 where both are the same infinity: masks put −inf into both runs."""
     with np.errstate(invalid="ignore", over="ignore"):
         difference = np.asarray(value - reference)
-        if not math.isfinite(np.add.reduce(difference, axis=None)):
+        if not math.isfinite(_total(difference.ravel("K"))):
             difference[value == reference] = 0
     return difference
 
@@ -119,21 +121,17 @@ def sums(multiplier: Numbers, difference: Numbers, place: Place | None, examples
 
     Where m is 0, nothing flows, though Δ be NaN or infinite: as in the branch that a `torch.where` left out.
     """
-    if examples == 1 and multiplier.size >= _LARGE:
-        product = torch.from_numpy(multiplier) * torch.from_numpy(difference)
-        flow = np.array([float(product.sum(dtype=torch.float64))])
-        magnitude = float(product.abs_().sum())
-        if math.isfinite(magnitude):
-            return flow, magnitude
     with np.errstate(invalid="ignore", over="ignore"):
-        flow, magnitude = _added_up(np.asarray(multiplier * difference), place, examples)
+        product = np.asarray(multiplier * difference)
+        flow = _flow(product, place, examples)
+        magnitude = _total(np.abs(product, out=product).ravel("K"))
         if not math.isfinite(magnitude):
-            array = np.asarray(multiplier * difference)
-            array[multiplier == 0] = 0
-            flow, magnitude = _added_up(array, place, examples)
+            product = np.asarray(multiplier * difference)
+            product[multiplier == 0] = 0
+            flow = _flow(product, place, examples)
+            magnitude = float(np.add.reduce(np.abs(product), axis=None, dtype=np.float64))
     return flow, magnitude
 
 
-def _added_up(product: Numbers, place: Place | None, examples: int) -> tuple[Floats, float]:
-    flow = np.add.reduce(per_example(product, place, examples), 1, dtype=np.float64)
-    return flow, float(np.add.reduce(np.abs(product, out=product), axis=None, dtype=np.float64))
+def _flow(product: Numbers, place: Place | None, examples: int) -> Floats:
+    return np.asarray(np.add.reduce(per_example(product, place, examples), 1, dtype=np.float64))
