@@ -495,8 +495,8 @@ def test_no_file_is_left_by_what_recorded_nothing(tmp_path: Path) -> None:
     with pytest.raises(ObservationError), tracer.watch(model, file):
         pass
     assert list(tmp_path.iterdir()) == []
-    with pytest.raises(ObservationError):
-        tracer.record(Wrong(), torch.ones(1, 4), path=file, method="exact")
+    with pytest.raises(InputError):
+        tracer.record(model, torch.ones(1, 4), torch.ones(1, 3), path=file, method="exact")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -12,17 +12,28 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import reduce
 from operator import add
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
 
-from tracer.axis import Place
 from tracer.errors import TraceFileError
+from tracer.examining import (
+    Examined,
+    Seen,
+    Sent,
+    Task,
+    attribution,
+    examine,
+    explained_flow,
+    look,
+    selected,
+    settle_overrides,
+)
 from tracer.hooked import is_linear
-from tracer.measure import Numbers, Tensor, as_array, statistics, subtract, sums
-from tracer.observation import Call, Observation, Sides, Use, Wire
-from tracer.records import Direction, Edge, Floats, Statistics, TensorRef
+from tracer.measure import Numbers, Tensor
+from tracer.observation import Observation, Sides, Use, Wire
+from tracer.records import Edge, Floats, TensorRef
 from tracer.roles import Role, roles
 from tracer.secants import Secants, Side, secants
 from tracer.spill import Spill
@@ -36,27 +47,6 @@ class TensorSink(Protocol):
 
     def put_tensor(self, raw: bytes | memoryview, dtype: str, shape: tuple[int, ...]) -> TensorRef:
         """A reference to the stored tensor."""
-
-
-class Looked(NamedTuple):
-    """A gradient whose input run's part was looked at."""
-
-    gradient: torch.Tensor
-    place: Place | None
-    multiplier: Tensor
-    statistics: Statistics | None
-    stored: TensorRef | None
-
-
-class Sent(NamedTuple):
-    """A gradient's part that belongs to the input run, with its figures. `flow` and `magnitude` are Σ m·Δ and
-    Σ |m·Δ|."""
-
-    multiplier: Tensor
-    statistics: Statistics | None
-    stored: TensorRef | None
-    flow: Floats
-    magnitude: float
 
 
 @dataclass(slots=True)
@@ -100,7 +90,6 @@ class Settling:
         self._waiting: list[Wire] = []
         self._waiting_bytes = 0
         self._lock = threading.Lock()  # autograd has a thread for each device
-        self._last: Looked | None = None
 
     def consumers(self, wire: Wire) -> int:
         """How many calls take the wire itself."""
@@ -110,11 +99,7 @@ class Settling:
         """Make the figures that need no multiplier, and let the tensors go; soon, together with others."""
         with torch._C.DisableTorchFunction():
             if self._wait(wire):
-                for unheld in self._waiting:
-                    if unheld.sides is None:
-                        unheld.sides, difference = self._look(unheld)
-                        unheld.held = None if difference is None else self._spill.put(difference)
-                        unheld.value, unheld.reference = unheld.value.to("meta"), None
+                self._put_aside([unheld for unheld in self._waiting if unheld.sides is None])
                 self._stop_waiting()
 
     def settle(self, wire: Wire) -> None:
@@ -125,9 +110,7 @@ class Settling:
         with torch._C.DisableTorchFunction(), self._lock:
             self._begin()
             if wire not in self._kept and self._wait(wire):
-                for arrived in self._waiting:
-                    if not arrived.settled:
-                        self._settle(arrived)
+                self._settle(self._waiting)
                 self._stop_waiting()
 
     def finish(self, output: tuple[Floats, Floats] | None = None) -> None:
@@ -137,20 +120,17 @@ class Settling:
         """
         with torch._C.DisableTorchFunction():
             self._begin()
-            wires = self.observation.wires
+            observation = self.observation
             self._outside = self._sent_from_outside()
-            self.output, self.output_reference = output or self._selected()
+            self.output, self.output_reference = output or selected(observation, self._outside)
             left = self._none
             for wire, gradient in self._outside.items():
-                left = left + self._flow(wire, self._multiplier(wire, gradient), _difference(*self._pair(wire)))[0]
+                left = left + explained_flow(observation, wire, gradient)
             if not self._outside and output is not None:  # no gradient reaches the output: all of it is delta
                 left = output[0] - output[1]
-            self.attributions = tuple(self._attribution(wire) for wire in self.observation.inputs)
-            for wire in reversed(wires):
-                if not wire.settled:
-                    self._settle(wire)
-            self._last = None
-            inputs = dict.fromkeys(self.observation.inputs)
+            self.attributions = tuple(attribution(observation, wire) for wire in observation.inputs)
+            self._settle(observation.wires[::-1])
+            inputs = dict.fromkeys(observation.inputs)
             self.delta = sum((wire.flow for wire in inputs if wire.flow is not None), self._none) - left
 
     def _wait(self, wire: Wire) -> bool:
@@ -188,50 +168,6 @@ class Settling:
             calls.append(CallFigures(self._none, self._none, sides=(into, len(found) - into)))
         self.calls = calls  # last: what was interrupted begins again
 
-    def _look(self, wire: Wire) -> tuple[Sides, Numbers | None]:
-        """The figures of both runs' tensors and of Δ, and Δ itself."""
-        value, reference = self._pair(wire)
-        difference = _difference(value, reference)
-        sides = Sides(
-            value.shape,
-            value.dtype,
-            _statistics(value),
-            None if reference is None else _statistics(reference),
-            None if difference is None else statistics(difference),
-            self._store(value),
-            self._store(reference),
-        )
-        return sides, difference
-
-    def _pair(self, wire: Wire) -> tuple[Tensor, Tensor | None]:
-        value = as_array(wire.value)
-        if not self.observation.doubled:
-            return value, None if wire.reference is None else as_array(wire.reference)
-        return (value, value) if wire.place is None else value.halves(wire.place, self.observation.rows)
-
-    def _store(self, tensor: Tensor | None) -> TensorRef | None:
-        if tensor is None or self._sink is None:
-            return None
-        try:
-            return self._sink.put_tensor(tensor.content, tensor.dtype, tensor.shape)
-        except TraceFileError as error:
-            self.error, self._sink = error, None
-            return TensorRef(None, tensor.dtype, tensor.shape, elided=True)
-
-    # --- multipliers --------------------------------------------------------------------------------------------------
-
-    def _multiplier(self, wire: Wire, gradient: torch.Tensor) -> Tensor:
-        """The part of a gradient of the shape of `wire` that is DeepLIFT's multiplier: the half of the input run."""
-        whole = as_array(gradient)
-        if not self.observation.doubled or wire.place is None:
-            return whole
-        return whole.halves(wire.place, self.observation.rows)[0]
-
-    def _flow(self, wire: Wire, multiplier: Tensor, difference: Numbers | None) -> tuple[Floats, float]:
-        if multiplier.numbers is None or difference is None:
-            return self._none, 0.0
-        return sums(multiplier.numbers, difference, wire.place, self.observation.examples)
-
     def _sent_from_outside(self) -> dict[Wire, torch.Tensor]:
         """The multipliers that reach the model's results from outside: from what the attribution explains.
 
@@ -241,7 +177,7 @@ class Settling:
         found = {}
         arrived = [wire for wire in dict.fromkeys(self.observation.outputs) if wire.multiplier is not None]
         for wire in arrived:
-            _settle_overrides(self._uses[wire])
+            settle_overrides(self._uses[wire])
         inside = {wire: [u.multiplier for u in self._uses[wire] if u.multiplier is not None] for wire in arrived}
         for wire in [wire for wire in arrived if not inside[wire]] or arrived:
             assert wire.multiplier is not None
@@ -251,96 +187,61 @@ class Settling:
                 found[wire] = outside
         return found
 
-    def _selected(self) -> tuple[Floats, Floats]:
-        """(f(x), f(x')): the output where its multiplier is not zero."""
-        totals = self._none.copy(), self._none.copy()
-        for wire, gradient in self._outside.items():
-            multiplier, (value, reference) = self._multiplier(wire, gradient), self._pair(wire)
-            if multiplier.numbers is None or reference is None or reference.numbers is None or value.numbers is None:
-                continue
-            for total, numbers in zip(totals, (value.numbers, reference.numbers), strict=True):
-                selected = np.where(multiplier.numbers != 0, numbers * multiplier.numbers, 0)
-                total += selected.reshape(self.observation.examples, -1).sum(1, dtype=np.float64)
-        return totals
+    # --- in batches ---------------------------------------------------------------------------------------------------
 
-    def _attribution(self, wire: Wire) -> torch.Tensor:
-        """m·Δ of a model input, of the input's shape; of zeros where no multiplier came."""
-        value, reference = self._pair(wire)
-        multiplier = None if wire.multiplier is None else self._multiplier(wire, wire.multiplier).numbers
-        difference = _difference(value, reference)
-        if multiplier is None or difference is None:
-            product = np.zeros(value.shape, dtype=np.float32)
-        else:
-            product = np.asarray(multiplier * difference)
-        return torch.from_numpy(product).to(wire.value.dtype)
+    def _put_aside(self, wires: Sequence[Wire]) -> None:
+        for wire in wires:
+            seen = look(self.observation, wire)
+            wire.sides = self._sides(seen)
+            wire.held = None if seen.difference is None else self._spill.put(seen.difference)
+            wire.value, wire.reference = wire.value.to("meta"), None
+
+    def _settle(self, wires: Sequence[Wire]) -> None:
+        for wire in wires:
+            if not wire.settled:
+                task = self._task(wire)
+                self._enter(task, examine(task))
+
+    def _task(self, wire: Wire) -> Task:
+        uses = self._uses[wire]
+        settle_overrides(uses)
+        difference = None if wire.held is None else self._spill.take(wire.held)
+        wire.held = difference  # taken from the file once, though Ctrl-C may come before the rest
+        return Task(self.observation, wire, uses, self._roles.get(wire, []), difference, wire not in self._outside)
 
     @np.errstate(over="ignore", invalid="ignore")  # the figures of a run may be anything
-    def _settle(self, wire: Wire) -> None:
+    def _enter(self, task: Task, found: Examined | None) -> None:
+        """Make the edges of a wire, and let its tensors go."""
+        wire = task.wire
         wire.settled = True  # first: an interrupted wire is not settled twice
-        uses = self._uses[wire]
-        _settle_overrides(uses)
-        lost = wire.multiplier is not None and wire not in self._outside and _is_lost(wire.multiplier, uses)
-        if wire in self._roles or lost:
-            self._make_edges(wire, uses, lost)
+        if found is not None:
+            sides = self._sides(found.seen) if wire.sides is None and found.seen is not None else wire.sides
+            assert sides is not None
+            stored: dict[int, TensorRef | None] = {}
+            if found.total is not None:
+                wire.flow = found.total.flow
+                if wire.producer is not None:
+                    self.calls[wire.producer].out = self.calls[wire.producer].out + found.total.flow
+            for use, sent in found.uses:
+                self.calls[use.call].into = self.calls[use.call].into + sent.flow
+            for role, sent_back in found.roles:
+                if sent_back is not None and id(sent_back) not in stored:
+                    stored[id(sent_back)] = self._store(sent_back.multiplier)
+                edge = _edge(role, sides, sent_back, stored.get(id(sent_back)), self._none)
+                self._add(role, edge, sent_back, found.difference)
+            if found.lost is not None and np.any(found.lost != 0):
+                role = Role(self.observation.calls[0], "out", 0, "output", False)
+                reference = None if found.total is None else self._store(found.total.multiplier)
+                self.lost[wire] = found.lost, _edge(role, sides, found.total, reference, self._none)
         wire.sides = wire.held = wire.multiplier = wire.reference = None
         if wire not in self._kept:
             wire.value = _GONE
-        for use in uses:
+        for use in task.uses:
             use.multiplier = None
 
-    def _make_edges(self, wire: Wire, uses: list[Use], is_lost: bool) -> None:
-        if wire.sides is None:
-            sides, difference = self._look(wire)
-        else:
-            sides, difference = wire.sides, None if wire.held is None else self._spill.take(wire.held)
-        made: dict[tuple[int, ...], Sent] = {}
-
-        def sent_of(gradients: list[torch.Tensor], minus: Sequence[torch.Tensor] = ()) -> Sent | None:
-            """The figures of the gradients' sum, less those of `minus`; None of none."""
-            key = (*map(id, gradients), 0, *map(id, minus))
-            if gradients and key not in made:
-                gradient = reduce(add, gradients)
-                made[key] = self._sent(wire, gradient - reduce(add, minus) if minus else gradient, difference)
-            return made.get(key)
-
-        arrived = [] if wire.multiplier is None else [wire.multiplier]
-        total = sent_of(arrived)
-        if total is not None:
-            wire.flow = total.flow
-            if wire.producer is not None:
-                self.calls[wire.producer].out = self.calls[wire.producer].out + total.flow
-        for use in uses:
-            sent = None if use.reshaping or use.multiplier is None else sent_of([use.multiplier])
-            if sent is not None:
-                self.calls[use.call].into = self.calls[use.call].into + sent.flow
-        for role in self._roles[wire]:
-            within = _sent_within(uses, role.call)
-            if role.direction == "in":
-                sent = total if role.passed else sent_of(within)
-            else:
-                sent = sent_of(arrived, minus=within) if arrived and within and not role.call.leaf else total
-            self._enter(role, sides, sent, difference)
-        if is_lost and total is not None:
-            back = sent_of([use.multiplier for use in uses if use.multiplier is not None])
-            lost = total.flow - (self._none if back is None else back.flow)
-            if np.any(lost != 0):
-                self.lost[wire] = lost, _edge("out", 0, "output", sides, total, self._none)
-
-    def _sent(self, wire: Wire, gradient: torch.Tensor, difference: Numbers | None) -> Sent:
-        """The figures of what was sent back: those of the gradient alone are shared by the wires that it reaches in
-        turn, as through a sum."""
-        last = self._last
-        if last is None or last.gradient is not gradient or last.place != wire.place:
-            multiplier = self._multiplier(wire, gradient)
-            last = Looked(gradient, wire.place, multiplier, _statistics(multiplier), self._store(multiplier))
-            self._last = last
-        flow, magnitude = self._flow(wire, last.multiplier, difference)
-        return Sent(last.multiplier, last.statistics, last.stored, flow, magnitude)
-
-    def _enter(self, role: Role, sides: Sides, sent: Sent | None, difference: Numbers | None) -> None:
-        """Make the edge of a wire to one call."""
+    def _add(self, role: Role, edge: Edge, sent: Sent | None, difference: Numbers | None) -> None:
         figures = self.calls[role.call.index]
-        figures.edges.append(_edge(role.direction, role.slot, role.name, sides, sent, self._none))
+        figures.edges.append(edge)
         if role.direction == "out" and sent is not None:
             figures.magnitude += sent.magnitude
         if figures.sides == (1, 1) and role.call.leaf and not is_linear(role.call):
@@ -351,12 +252,26 @@ class Settling:
                 other, figures.waiting = figures.waiting, None
                 figures.secants = secants(*((mine, other) if role.direction == "in" else (other, mine)))
 
+    def _sides(self, seen: Seen) -> Sides:
+        return Sides(
+            seen.value.shape, seen.value.dtype, *seen.statistics, self._store(seen.value), self._store(seen.reference)
+        )
 
-def _edge(direction: Direction, slot: int, name: str, sides: Sides, sent: Sent | None, none: Floats) -> Edge:
+    def _store(self, tensor: Tensor | None) -> TensorRef | None:
+        if tensor is None or self._sink is None:
+            return None
+        try:
+            return self._sink.put_tensor(tensor.content, tensor.dtype, tensor.shape)
+        except TraceFileError as error:
+            self.error, self._sink = error, None
+            return TensorRef(None, tensor.dtype, tensor.shape, elided=True)
+
+
+def _edge(role: Role, sides: Sides, sent: Sent | None, stored: TensorRef | None, none: Floats) -> Edge:
     return Edge(
-        direction=direction,
-        slot=slot,
-        name=name,
+        direction=role.direction,
+        slot=role.slot,
+        name=role.name,
         shape=sides.shape,
         dtype=sides.dtype,
         flow=none if sent is None else sent.flow,
@@ -366,42 +281,5 @@ def _edge(direction: Direction, slot: int, name: str, sides: Sides, sent: Sent |
         multiplier_statistics=None if sent is None else sent.statistics,
         value=sides.value,
         reference=sides.reference,
-        multiplier=None if sent is None else sent.stored,
+        multiplier=stored,
     )
-
-
-def _is_lost(arrived: torch.Tensor, uses: list[Use]) -> bool:
-    """Whether what arrived differs from what the consumers sent by more than rounding: somebody overwrote it."""
-    sent = [use.multiplier for use in uses if use.multiplier is not None]
-    if len(sent) == 1 and sent[0] is arrived:
-        return False
-    gap = torch.linalg.vector_norm(reduce(add, sent) - arrived if sent else arrived)
-    parts = [torch.linalg.vector_norm(part) for part in (arrived, *sent)]
-    # Of multipliers that are large where Δ is 0, a small part may still carry a large flow.
-    rounding = min(1e-3, 16 * torch.finfo(gap.dtype).eps)
-    return bool(gap > rounding * sum(parts)) or not bool(torch.isfinite(gap))
-
-
-def _difference(value: Tensor, reference: Tensor | None) -> Numbers | None:
-    """Δ; None where the reference is not known or has another shape, and for what is no numbers."""
-    if reference is None or reference.shape != value.shape or value.numbers is None or reference.numbers is None:
-        return None
-    return subtract(value.numbers, reference.numbers)
-
-
-def _settle_overrides(uses: list[Use]) -> None:
-    """A rule that rewrites its input tensor's gradient: the last one to do so decides, what earlier ones sent is
-    gone."""
-    rewriting = [use for use in uses if use.overrides]
-    for use in rewriting:
-        use.multiplier = None
-    if rewriting:
-        rewriting[-1].multiplier = rewriting[-1].wire.multiplier
-
-
-def _sent_within(uses: list[Use], call: Call) -> list[torch.Tensor]:
-    return [use.multiplier for use in uses if use.multiplier is not None and call.index <= use.call < call.end]
-
-
-def _statistics(tensor: Tensor) -> Statistics | None:
-    return None if tensor.numbers is None else statistics(tensor.numbers)

@@ -1,0 +1,202 @@
+"""The figures of one wire: both runs' tensors, their difference, and what its consumers sent back. No state."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import reduce
+from operator import add
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from tracer.measure import Numbers, Tensor, as_array, statistics, subtract, sums
+from tracer.observation import Call, Observation, Use, Wire
+from tracer.records import Floats, Statistics
+from tracer.roles import Role
+
+
+class Seen(NamedTuple):
+    """Both runs' tensors of a wire and Δ; `statistics` of value, reference and Δ."""
+
+    value: Tensor
+    reference: Tensor | None
+    difference: Numbers | None
+    statistics: tuple[Statistics | None, Statistics | None, Statistics | None]
+
+
+class Sent(NamedTuple):
+    """A gradient's part that belongs to the input run; `flow` and `magnitude` are Σ m·Δ and Σ |m·Δ|."""
+
+    multiplier: Tensor
+    statistics: Statistics | None
+    flow: Floats
+    magnitude: float
+
+
+class Task(NamedTuple):
+    """A wire to examine. `difference` is Δ where it was put aside; `may_lose`: its multiplier is not what the
+    attribution explains."""
+
+    observation: Observation
+    wire: Wire
+    uses: list[Use]
+    roles: list[Role]
+    difference: Numbers | None
+    may_lose: bool
+
+
+class Examined(NamedTuple):
+    """What a wire's edges need: `total` of what arrived at its producer, and of each use and role what it sent.
+
+    `seen` is None where the wire had been put aside, `lost` the flow that an overwritten gradient added, if it was.
+    """
+
+    seen: Seen | None
+    difference: Numbers | None
+    total: Sent | None
+    uses: list[tuple[Use, Sent]]
+    roles: list[tuple[Role, Sent | None]]
+    lost: Floats | None
+
+
+def look(observation: Observation, wire: Wire) -> Seen:
+    """The figures that need no multiplier."""
+    value, reference = pair(observation, wire)
+    difference = _difference(value, reference)
+    figures = (
+        _statistics(value),
+        None if reference is None else _statistics(reference),
+        None if difference is None else statistics(difference),
+    )
+    return Seen(value, reference, difference, figures)
+
+
+@np.errstate(over="ignore", invalid="ignore")  # the figures of a run may be anything
+def examine(task: Task) -> Examined | None:
+    """The figures of a wire whose multipliers have come; None for a wire that is nothing to any call."""
+    observation, wire, uses, roles, difference, may_lose = task
+    arrived = [] if wire.multiplier is None else [wire.multiplier]
+    is_lost = bool(arrived) and may_lose and _is_lost(arrived[0], uses)
+    if not roles and not is_lost:
+        return None
+    seen = look(observation, wire) if wire.sides is None else None
+    if seen is not None:
+        difference = seen.difference
+    made: dict[tuple[int, ...], Sent] = {}
+
+    def sent_of(gradients: Sequence[torch.Tensor], minus: Sequence[torch.Tensor] = ()) -> Sent | None:
+        """The figures of the gradients' sum, less those of `minus`; None of none."""
+        key = (*map(id, gradients), 0, *map(id, minus))
+        if gradients and key not in made:
+            gradient = reduce(add, gradients)
+            multiplier = _multiplier(observation, wire, gradient - reduce(add, minus) if minus else gradient)
+            flow = _flow(observation, wire, multiplier, difference)
+            made[key] = Sent(multiplier, _statistics(multiplier), *flow)
+        return made.get(key)
+
+    def sent_for(role: Role) -> Sent | None:
+        within = _sent_within(uses, role.call)
+        if role.direction == "in":
+            return sent_of(arrived) if role.passed else sent_of(within)
+        return sent_of(arrived, minus=within) if arrived and within and not role.call.leaf else sent_of(arrived)
+
+    total, lost = sent_of(arrived), None
+    if is_lost and total is not None:
+        back = sent_of([use.multiplier for use in uses if use.multiplier is not None])
+        lost = total.flow - (np.zeros_like(total.flow) if back is None else back.flow)
+    by_use = [
+        (use, sent)
+        for use in uses
+        if not use.reshaping and use.multiplier is not None and (sent := sent_of([use.multiplier])) is not None
+    ]
+    return Examined(seen, difference, total, by_use, [(role, sent_for(role)) for role in roles], lost)
+
+
+def settle_overrides(uses: Sequence[Use]) -> None:
+    """Have the last rule that rewrites its input tensor's gradient decide; what earlier ones sent is gone."""
+    rewriting = [use for use in uses if use.overrides]
+    for use in rewriting:
+        use.multiplier = None
+    if rewriting:
+        rewriting[-1].multiplier = rewriting[-1].wire.multiplier
+
+
+def pair(observation: Observation, wire: Wire) -> tuple[Tensor, Tensor | None]:
+    """The input run's tensor and the reference run's."""
+    value = as_array(wire.value)
+    if not observation.doubled:
+        return value, None if wire.reference is None else as_array(wire.reference)
+    return (value, value) if wire.place is None else value.halves(wire.place, observation.rows)
+
+
+def explained_flow(observation: Observation, wire: Wire, gradient: torch.Tensor) -> Floats:
+    """Σ m·Δ, float64 (E,), of the model's output `wire` and what reached it from outside."""
+    difference = _difference(*pair(observation, wire))
+    return _flow(observation, wire, _multiplier(observation, wire, gradient), difference)[0]
+
+
+def selected(observation: Observation, outside: Mapping[Wire, torch.Tensor]) -> tuple[Floats, Floats]:
+    """(f(x), f(x')), float64 (E,): the output where its multiplier, by wire in `outside`, is not zero."""
+    totals = np.zeros(observation.examples), np.zeros(observation.examples)
+    for wire, gradient in outside.items():
+        multiplier, (value, reference) = _multiplier(observation, wire, gradient), pair(observation, wire)
+        if multiplier.numbers is None or reference is None or reference.numbers is None or value.numbers is None:
+            continue
+        for total, numbers in zip(totals, (value.numbers, reference.numbers), strict=True):
+            chosen = np.where(multiplier.numbers != 0, numbers * multiplier.numbers, 0)
+            total += chosen.reshape(observation.examples, -1).sum(1, dtype=np.float64)
+    return totals
+
+
+def attribution(observation: Observation, wire: Wire) -> torch.Tensor:
+    """m·Δ of a model input, of the input's shape; of zeros where no multiplier came."""
+    value, reference = pair(observation, wire)
+    multiplier = None if wire.multiplier is None else _multiplier(observation, wire, wire.multiplier).numbers
+    difference = _difference(value, reference)
+    if multiplier is None or difference is None:
+        product = np.zeros(value.shape, dtype=np.float32)
+    else:
+        product = np.asarray(multiplier * difference)
+    return torch.from_numpy(product).to(wire.value.dtype)
+
+
+def _multiplier(observation: Observation, wire: Wire, gradient: torch.Tensor) -> Tensor:
+    """The part of a gradient of the shape of `wire` that is DeepLIFT's multiplier: the half of the input run."""
+    whole = as_array(gradient)
+    if not observation.doubled or wire.place is None:
+        return whole
+    return whole.halves(wire.place, observation.rows)[0]
+
+
+def _flow(observation: Observation, wire: Wire, multiplier: Tensor, difference: Numbers | None) -> tuple[Floats, float]:
+    if multiplier.numbers is None or difference is None:
+        return np.zeros(observation.examples), 0.0
+    return sums(multiplier.numbers, difference, wire.place, observation.examples)
+
+
+def _difference(value: Tensor, reference: Tensor | None) -> Numbers | None:
+    """Δ; None where the reference is not known or has another shape, and for what is no numbers."""
+    if reference is None or reference.shape != value.shape or value.numbers is None or reference.numbers is None:
+        return None
+    return subtract(value.numbers, reference.numbers)
+
+
+def _is_lost(arrived: torch.Tensor, uses: list[Use]) -> bool:
+    """Whether what arrived differs from what the consumers sent by more than rounding: somebody overwrote it."""
+    sent = [use.multiplier for use in uses if use.multiplier is not None]
+    if len(sent) == 1 and sent[0] is arrived:
+        return False
+    gap = torch.linalg.vector_norm(reduce(add, sent) - arrived if sent else arrived)
+    parts = [torch.linalg.vector_norm(part) for part in (arrived, *sent)]
+    # Of multipliers that are large where Δ is 0, a small part may still carry a large flow.
+    rounding = min(1e-3, 16 * torch.finfo(gap.dtype).eps)
+    return bool(gap > rounding * sum(parts)) or not bool(torch.isfinite(gap))
+
+
+def _sent_within(uses: list[Use], call: Call) -> list[torch.Tensor]:
+    return [use.multiplier for use in uses if use.multiplier is not None and call.index <= use.call < call.end]
+
+
+def _statistics(tensor: Tensor) -> Statistics | None:
+    return None if tensor.numbers is None else statistics(tensor.numbers)
