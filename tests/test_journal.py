@@ -188,7 +188,7 @@ def test_a_budget_elides_tensors_and_keeps_figures() -> None:
     model, x = Chain(), torch.randn(2, 4)
     trace = tracer.record(model, x, max_bytes=300)
     stored = trace.query("SELECT sum(length(data)) FROM tensor")[0][0]
-    assert 0 < stored <= 300
+    assert 0 < stored <= 300 + 2 * 4 * 4  # and the attributions
     # What comes first is kept, and multipliers come from the output backwards.
     (edge,) = [edge for edge in trace.edges(trace.find("layers.0.0")) if edge.direction == "in"]
     assert edge.value is not None
@@ -206,4 +206,5 @@ def test_watch_takes_a_budget_too() -> None:
     model, x = Chain(), torch.randn(2, 4)
     with tracer.watch(model, max_bytes=0) as watching:
         captum.attr.DeepLift(model).attribute(x)
-    assert watching.trace.query("SELECT count(*) FROM tensor") == [(0,)]
+    assert watching.trace.query("SELECT count(*) FROM tensor") == [(1,)]
+    assert watching.trace.attributions[0].shape == (2, 4)  # kept whatever the budget

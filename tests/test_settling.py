@@ -162,6 +162,106 @@ def test_a_second_backward_pass_changes_nothing() -> None:
     np.testing.assert_array_equal(once.columns.self_leak, watching.trace.columns.self_leak)
 
 
+class Sums(nn.Module):
+    """Large tensors that autograd does not keep, after `first` has done its part."""
+
+    def __init__(self, first: Callable[[torch.Tensor], torch.Tensor], sums: int = 3) -> None:
+        super().__init__()
+        self.scale = nn.Identity()
+        self.block = Repeated(first, sums)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.block(self.scale(x)).sum((1, 2))[:, None]
+
+
+class Repeated(nn.Module):
+    def __init__(self, first: Callable[[torch.Tensor], torch.Tensor], sums: int) -> None:
+        super().__init__()
+        self.first, self.sums = first, sums
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.first(x)
+        for _ in range(self.sums):
+            x = x * 1.01 + 0.1
+        return x
+
+
+def gathered(x: torch.Tensor) -> torch.Tensor:
+    return torch.gather(x, 1, torch.zeros(x.shape, dtype=torch.long), sparse_grad=True) + x
+
+
+@pytest.mark.parametrize("method", ["captum", "exact", "gradient"])
+@pytest.mark.parametrize(
+    "first",
+    [
+        lambda x: x.sub_(0.5),  # the model's input, overwritten
+        lambda x: x.to(torch.float8_e4m3fn).to(x.dtype) + x,  # a dtype that numpy does not know
+        gathered,  # a sparse gradient
+        lambda x: torch.view_as_real(torch.view_as_complex(x.reshape(*x.shape[:-1], -1, 2)) * 1j).reshape(x.shape),
+    ],
+    ids=["overwritten", "float8", "sparse", "complex"],
+)
+def test_odd_tensors_are_settled_too(
+    monkeypatch: pytest.MonkeyPatch, first: Callable[[torch.Tensor], torch.Tensor], method: str
+) -> None:
+    if first is gathered and method != "captum":
+        pytest.skip("only captum's run leaves sparse gradients as they are")
+    monkeypatch.setattr("tracer.settling._BATCH", 0)
+    monkeypatch.setattr("tracer.live._LARGE", 0)
+    torch.manual_seed(0)
+    trace = tracer.record(Sums(first), torch.randn(2, 6, 4), target=0, method=method)  # type: ignore[arg-type]
+    leaks = np.array([node.self_leak for node in trace.nodes])
+    np.testing.assert_allclose(leaks.sum(0), trace.delta, atol=1e-5)
+    if not any("float8" in (edge.dtype or "") for node in trace.nodes for edge in trace.edges(node.id)):
+        np.testing.assert_allclose(leaks, np.zeros_like(leaks), atol=1e-4)  # which rounding to float8 does not leave
+    assert trace.attributions[0].shape == (2, 6, 4)
+
+
+def test_examples_of_a_scalar_output_are_told_apart() -> None:
+    class Scalar(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return (x.tanh() * x).sum()
+
+    torch.manual_seed(0)
+    x = torch.randn(3, 4)
+    trace = tracer.record(Scalar(), x, method="exact")
+    assert sum(trace.run.output) == pytest.approx(float((x.tanh() * x).sum()), rel=1e-6)
+
+
+def test_modules_that_write_to_a_keyword_argument_keep_its_value() -> None:
+    class Keyword(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear, self.act = nn.Linear(4, 4), nn.SiLU(inplace=True)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.act(input=self.linear(x))
+
+    torch.manual_seed(0)
+    model, x = Keyword(), torch.randn(1, 4)
+    trace = tracer.record(model, x, target=1, method="exact")
+    leaks = [node.self_leak for node in trace.nodes]
+    np.testing.assert_allclose(leaks, np.zeros_like(leaks), atol=1e-6)
+    with torch.no_grad():
+        np.testing.assert_allclose(trace.tensor(trace.find("act"), "input"), model.linear(x).numpy(), rtol=1e-6)
+
+
+def test_what_fails_while_a_wire_is_settled_leaves_the_attribution_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    model, x = Wide(2), torch.randn(1, 300, 200)
+    alone = captum.attr.DeepLift(model).attribute(x, target=0)
+
+    def fail(*_arguments: object) -> None:
+        raise TypeError("a tensor of an unheard-of kind")
+
+    monkeypatch.setattr("tracer.settling._BATCH", 0)
+    monkeypatch.setattr("tracer.settling.examine", fail)
+    found = []
+    with pytest.raises(TypeError, match="unheard-of"), tracer.watch(model):
+        found.append(captum.attr.DeepLift(model).attribute(x, target=0))
+    assert torch.equal(found[0], alone)
+
+
 def test_a_sink_that_fails_leaves_the_attribution_as_it_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     torch.manual_seed(0)
     model, x = Wide(2), torch.randn(1, 300, 200)

@@ -22,6 +22,11 @@ _QUANTISED = ("torch.ao.nn.quantized", "torch.ao.nn.intrinsic.quantized", "torch
 # How PyTorch's own errors begin, or what stands in them, and what they mean here.
 _EXPLAINED = (
     (
+        "torch.utils.checkpoint",
+        "gradient checkpointing runs parts of the model again, in which the rules do not stand: turn it off "
+        "(model.gradient_checkpointing_disable())",
+    ),
+    (
         "appears to not have been used in the graph",
         "no gradient leads from the output back to an input: the model does not use it, or cuts the way (detach, "
         "no_grad, rounding, integers, quantised or nested tensors); leave that input out, or take the cut away",

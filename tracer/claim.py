@@ -5,11 +5,30 @@ from __future__ import annotations
 import errno
 import os
 import sqlite3
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from tracer.errors import TraceFileError
 from tracer.opening import UNREADABLE, open_connection
+
+
+@contextmanager
+def beginning(path: Path) -> Iterator[None]:
+    """No other recording begins in this folder while the context lasts: of two, one must see the other's lock."""
+    folder = None
+    try:
+        import fcntl
+
+        folder = os.open(path.parent, os.O_RDONLY)
+        fcntl.flock(folder, fcntl.LOCK_EX)
+    except (ImportError, OSError):  # a system or a file system without such locks
+        pass
+    try:
+        yield
+    finally:
+        if folder is not None:
+            os.close(folder)
 
 
 def claim(path: Path, force: bool, content: bytes) -> Path | None:
@@ -37,9 +56,9 @@ def claim(path: Path, force: bool, content: bytes) -> Path | None:
             path.unlink(missing_ok=True)
         if old is not None:
             move(old, path)
-        raise TraceFileError(
-            f"cannot write {path} ({error.strerror}): give a file in a folder that you can write"
-        ) from None
+        full = error.errno in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
+        hint = "look at the free space" if full else "give a file in a folder that you can write"
+        raise TraceFileError(f"cannot write {path} ({error.strerror}): {hint}") from None
     return old
 
 

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from tracer.axis import per_example
 from tracer.measure import Numbers, Tensor, as_array, statistics, subtract, sums
 from tracer.observation import Call, Observation, Use, Wire
 from tracer.records import Floats, Statistics
@@ -145,7 +146,7 @@ def selected(observation: Observation, outside: Mapping[Wire, torch.Tensor]) -> 
             continue
         for total, numbers in zip(totals, (value.numbers, reference.numbers), strict=True):
             chosen = np.where(multiplier.numbers != 0, numbers * multiplier.numbers, 0)
-            total += chosen.reshape(observation.examples, -1).sum(1, dtype=np.float64)
+            total += per_example(chosen, wire.place, observation.examples).sum(1, dtype=np.float64)
     return totals
 
 

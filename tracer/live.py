@@ -30,6 +30,8 @@ class LiveWires:
     def copy(self, tensor: torch.Tensor) -> list[Wire]:
         """Have the wires that lie in this tensor's memory, which is about to be overwritten, keep their values."""
         sharing = self._sharing.pop(memory_of(tensor), [])
+        # Nobody else holds the copies; but the model's inputs and outputs may be among them, which are asked for later.
+        self._large = [wire for wire in self._large if wire not in sharing]
         for wire in sharing:
             if wire.sides is None:
                 wire.value = wire.value.clone()

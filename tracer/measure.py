@@ -27,7 +27,8 @@ Numbers: TypeAlias = npt.NDArray[Any]
 class Tensor:
     """A recorded tensor as an array: `raw` as it is stored (bfloat16 as its 16 bits), `numbers` to calculate with.
 
-    `numbers` is None for what has no differences to share out: integers, booleans.
+    `numbers` is None for what has no differences to share out: integers, booleans. Of complex tensors it has one more
+    axis, the last, for real and imaginary parts.
     """
 
     raw: Numbers
@@ -67,7 +68,11 @@ def as_array(tensor: torch.Tensor) -> Tensor:
     plain = tensor.detach().cpu().resolve_conj().resolve_neg()
     if plain.dtype == torch.bfloat16:
         return Tensor(plain.view(torch.uint16).numpy(), plain.float().numpy(), "bfloat16")
+    if plain.dtype.is_floating_point and plain.dtype.itemsize == 1:  # float8, of which numpy knows nothing
+        return Tensor(plain.view(torch.uint8).numpy(), plain.float().numpy(), dtype_name(tensor))
     raw = plain.numpy()
+    if plain.is_complex():  # Re(conj(m)·Δ) is the sum over both parts
+        return Tensor(raw, torch.view_as_real(plain).numpy(), dtype_name(tensor))
     if raw.dtype == np.float16:
         return Tensor(raw, raw.astype(np.float32), "float16")
     return Tensor(raw, raw if raw.dtype in (np.float32, np.float64) else None, dtype_name(tensor))

@@ -109,7 +109,7 @@ class Recorder(Mode):
             if leaf:
                 self._leaf_depth = 1
                 if getattr(module, "inplace", False):
-                    for _name, tensor in tensors_in(args):
+                    for _name, tensor in (*tensors_in(args), *tensors_in(kwargs)):
                         # captum has a module that it rules work on a copy.
                         self._keep_value(tensor, "" if rule == "captum" else path)
 
@@ -443,7 +443,7 @@ class Recorder(Mode):
         def arrive(gradients: tuple[torch.Tensor | None, ...]) -> None:
             if wire.settled or wire.multiplier is not None or self._active:
                 return  # another backward pass: a later one, or one that the model makes in its forward pass
-            wire.multiplier = gradients[number]
+            wire.multiplier = _dense(gradients[number])
             if settling is not None:
                 settling.settle(wire)
             if journal is not None and observation is not None:
@@ -476,9 +476,14 @@ class Recorder(Mode):
     def _noter(self, slots: list[tuple[int, Use]]) -> Callable[[tuple[torch.Tensor | None, ...], Any], None]:
         def note(gradients: tuple[torch.Tensor | None, ...], _outputs: Any) -> None:
             for slot, use in slots:
-                gradient, wire = gradients[slot], use.wire
+                gradient, wire = _dense(gradients[slot]), use.wire
                 if gradient is None or wire.settled or wire.multiplier is not None or self._active:
                     continue  # as in `_watch`
                 use.multiplier = gradient if use.multiplier is None else use.multiplier + gradient
 
         return note
+
+
+def _dense(gradient: torch.Tensor | None) -> torch.Tensor | None:
+    """A gradient that can be calculated with: `torch.gather(..., sparse_grad=True)` sends back a sparse one."""
+    return gradient if gradient is None or gradient.layout is torch.strided else gradient.to_dense()

@@ -19,6 +19,7 @@ import torch
 from torch import nn
 
 from tracer.circumstances import after_run
+from tracer.errors import ObservationError, TracerError
 from tracer.hooked import hook_report
 from tracer.hooks import module_paths
 from tracer.journal import Journal
@@ -145,8 +146,11 @@ class Recording:
         seconds = time.perf_counter() - self._clock
         settling = self._settling if self._settling is not None else self.settle(observation)
         settling.finish(outcome.output)
-        if settling.error is not None:
+        if isinstance(settling.error, TracerError):
             raise settling.error
+        if settling.error is not None:
+            kind = type(settling.error).__name__
+            raise ObservationError(f"no trace can be made of this run ({kind}: {settling.error})") from settling.error
         delta = settling.delta if outcome.delta is None else outcome.delta
         attributions = outcome.attributions or settling.attributions
         run = replace(
@@ -158,7 +162,9 @@ class Recording:
         for node, edges in rows(settling):
             writer.add(node, edges)
         arrays = [as_array(tensor) for tensor in attributions]
-        writer.set_attributions([writer.put_tensor(array.content, array.dtype, array.shape) for array in arrays])
+        writer.set_attributions(
+            [writer.put_tensor(array.content, array.dtype, array.shape, always=True) for array in arrays]
+        )
         writer.commit()  # the ledger is safe, and seen, while the panel and the probe run the model again
         captum = self.method == "captum"
         hooks = hook_report(observation, installed_versions().get("captum", "")) if captum else None

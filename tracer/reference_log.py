@@ -54,7 +54,7 @@ class ReferenceLog(Mode):
         if is_atomic(module):
             self._leaf_depth = 1
             if getattr(module, "inplace", False):
-                for _name, tensor in tensors_in(args):
+                for _name, tensor in (*tensors_in(args), *tensors_in(kwargs)):
                     self._keep_value(tensor)
 
     def leave(self, path: str, module: nn.Module, output: Any) -> None:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import threading
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import reduce
 from operator import add
@@ -70,15 +71,15 @@ class Settling:
     """Settles the wires of one observation: `put_aside` and `settle` while it runs, `finish` when it is over.
 
     Then `calls` has the figures of each call, `lost` the flow that each wire with an overwritten gradient added, and
-    `delta`, `output` and `attributions` are known. `sink` keeps the tensors (None: figures only). A sink that fails
-    does not disturb the run: the `error` is kept, later tensors are elided.
+    `delta`, `output` and `attributions` are known. `sink` keeps the tensors (None: figures only). What fails during the
+    run does not disturb it: the `error` is kept for its end, and nothing more is settled until then.
     """
 
     def __init__(self, observation: Observation, sink: TensorSink | None = None, spill: Spill | None = None) -> None:
         self.observation = observation
         self.calls: list[CallFigures] = []
         self.lost: dict[Wire, tuple[Floats, Edge]] = {}
-        self.error: TraceFileError | None = None
+        self.error: Exception | None = None
         self.delta = self.output_reference = self.output = self._none = np.zeros(observation.examples)
         self.attributions: tuple[torch.Tensor, ...] = ()
         self._sink = sink
@@ -97,8 +98,8 @@ class Settling:
 
     def put_aside(self, wire: Wire) -> None:
         """Make the figures that need no multiplier, and let the tensors go; soon, together with others."""
-        with torch._C.DisableTorchFunction():
-            if self._wait(wire):
+        with torch._C.DisableTorchFunction(), self._undisturbed():
+            if self.error is None and self._wait(wire):
                 self._put_aside([unheld for unheld in self._waiting if unheld.sides is None])
                 self._stop_waiting()
 
@@ -107,9 +108,9 @@ class Settling:
 
         Those of the model's inputs and outputs wait for the end.
         """
-        with torch._C.DisableTorchFunction(), self._lock:
+        with torch._C.DisableTorchFunction(), self._lock, self._undisturbed():
             self._begin()
-            if wire not in self._kept and self._wait(wire):
+            if self.error is None and wire not in self._kept and self._wait(wire):
                 self._settle(self._waiting)
                 self._stop_waiting()
 
@@ -132,6 +133,13 @@ class Settling:
             self._settle(observation.wires[::-1])
             inputs = dict.fromkeys(observation.inputs)
             self.delta = sum((wire.flow for wire in inputs if wire.flow is not None), self._none) - left
+
+    @contextmanager
+    def _undisturbed(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:
+            self.error = error
 
     def _wait(self, wire: Wire) -> bool:
         """Have a wire wait; whether those that wait hold so much memory that they must not.

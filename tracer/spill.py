@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from dataclasses import dataclass
-from io import BufferedRandom
+from io import FileIO
 from pathlib import Path
 from typing import TypeAlias
 
@@ -38,7 +38,7 @@ class Spill:
     def __init__(self, folder: Path | None = None, allowance: int = _ALLOWANCE) -> None:
         self._folder = folder
         self._left = allowance
-        self._file: BufferedRandom | None = None
+        self._file: FileIO | None = None
         self._end = 0
 
     def put(self, array: Numbers) -> Held:
@@ -51,10 +51,12 @@ class Spill:
         place = Spilled(self._end, array.shape, array.dtype)
         try:
             if self._file is None:
-                self._file = tempfile.TemporaryFile(dir=self._folder)  # noqa: SIM115 (it lives as long as this object)
+                # Without a buffer, a disk that is full says so now, and not at a later step.
+                self._file = tempfile.TemporaryFile(dir=self._folder, buffering=0)  # noqa: SIM115 (it outlives the call)
             self._file.seek(self._end)
-            self._file.write(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
-            self._file.flush()  # a disk that is full says so now
+            data = np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
+            while data.nbytes:
+                data = data[self._file.write(data) :]
         except OSError:
             self._left -= array.nbytes
             return array
@@ -70,7 +72,12 @@ class Spill:
         assert self._file is not None
         array = np.empty(held.shape, held.dtype)
         self._file.seek(held.offset)
-        self._file.readinto(array.reshape(-1).view(np.uint8).data)
+        data = array.reshape(-1).view(np.uint8).data
+        while data.nbytes:
+            read = self._file.readinto(data)
+            if not read:
+                raise OSError("what was put aside is no longer there")
+            data = data[read:]
         if held.offset + array.nbytes == self._end:
             self._end = held.offset
         return array

@@ -6,7 +6,7 @@ import os
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager, nullcontext, suppress
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 
 from tracer import attachments, schema
-from tracer.claim import claim, move, remove
-from tracer.errors import TraceFileError
+from tracer.claim import beginning, claim, move, remove
+from tracer.errors import InputError, TraceFileError
 from tracer.records import Counterfactual, Edge, Finding, Node, Note, Run, TensorRef
 
 if TYPE_CHECKING:
@@ -48,6 +48,8 @@ class TraceWriter:
     """
 
     def __init__(self, path: str | os.PathLike[str] | None, force: bool = False, max_bytes: int | None = None) -> None:
+        if not (max_bytes is None or isinstance(max_bytes, int)):
+            raise InputError(f"max_bytes is {max_bytes!r}; expected a number of bytes")
         self.path = None if path is None else Path(path)
         self.max_bytes = max_bytes
         self.stored_bytes = 0
@@ -60,6 +62,10 @@ class TraceWriter:
         self._committed = time.monotonic()
         with self._errors():
             image = _empty(log=path is not None)
+        with nullcontext() if self.path is None else beginning(self.path):
+            self._open(force, image)
+
+    def _open(self, force: bool, image: bytes) -> None:
         self._old = None if self.path is None else claim(self.path, force, image)
         try:
             with self._errors():
@@ -102,11 +108,13 @@ class TraceWriter:
             self._connection.execute("UPDATE run SET message = ?", (schema.storable(message),))
             self._commit()
 
-    def put_tensor(self, raw: bytes | memoryview, dtype: str, shape: tuple[int, ...]) -> TensorRef:
+    def put_tensor(
+        self, raw: bytes | memoryview, dtype: str, shape: tuple[int, ...], *, always: bool = False
+    ) -> TensorRef:
         """The reference to a stored tensor: `raw` are its elements in row-major order, `dtype` torch's name of it.
 
         One content is stored once. A tensor that a database cell cannot hold (1 GB), of a dtype that numpy does not
-        know, or for which `max_bytes` leaves no room, is elided.
+        know, or for which `max_bytes` leaves no room, is elided; the latter not where it is `always` wanted.
         """
         data = memoryview(raw).cast("B") if memoryview(raw).nbytes else memoryview(b"")
         item = schema.ITEM_TYPES.get(dtype)
@@ -116,7 +124,7 @@ class TraceWriter:
             raise ValueError(f"{data.nbytes} bytes do not make a {dtype} tensor of shape {shape}")
         digest = schema.content_hash(data, dtype, shape)
         if digest not in self._hashes:
-            if self.max_bytes is not None and self.stored_bytes + data.nbytes > self.max_bytes:
+            if not always and self.max_bytes is not None and self.stored_bytes + data.nbytes > self.max_bytes:
                 return TensorRef(None, dtype, shape, elided=True)
             with self._errors():
                 row = (digest, dtype, str(list(shape)), data)
