@@ -7,6 +7,7 @@ import os
 import sqlite3
 import subprocess
 import sys
+import time
 from contextlib import closing
 from pathlib import Path
 
@@ -271,3 +272,30 @@ def test_the_demo_replaces_nothing_but_a_demo(tmp_path: Path, capsys: pytest.Cap
         assert writer.path == path
         with pytest.raises(errors.TraceFileError, match="is being recorded at this moment"):
             check_folder(tmp_path)
+
+
+def test_of_two_recordings_that_begin_together_one_is_refused(tmp_path: Path) -> None:
+    """Each in a process of its own: neither takes the other's file away, or writes into it."""
+    code = (
+        "import sys, time; from tracer.errors import TraceFileError; from tracer.store import TraceWriter;"
+        "from tests.synthetic import synthetic_run\n"
+        "for k in range(10):\n"
+        "    while time.time() < float(sys.argv[1]) + k * 0.1: pass\n"
+        "    try:\n"
+        "        with TraceWriter(f'{k}.dltrace', force=True) as writer:\n"
+        "            writer.begin(synthetic_run()); time.sleep(0.05); writer.finish(synthetic_run()); print('ok')\n"
+        "    except TraceFileError as error: print('refused' if 'being recorded' in str(error) else error)\n"
+    )
+    for k in range(10):
+        write_synthetic(tmp_path / f"{k}.dltrace").close()
+    start = str(time.time() + 4)
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)}
+    command = [sys.executable, "-c", code, start]
+    both = [
+        subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True, env=environment) for _ in range(2)
+    ]
+    first, second = (process.communicate()[0].splitlines() for process in both)
+    assert len(first) == len(second) == 10
+    for pair in zip(first, second, strict=True):
+        assert sorted(pair) in (["ok", "refused"], ["ok", "ok"])  # the latter where one was late
+    assert ("ok", "refused") in zip(first, second, strict=True) or ("refused", "ok") in zip(first, second, strict=True)

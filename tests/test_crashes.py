@@ -252,3 +252,26 @@ def test_what_the_system_refuses_is_one_line(tmp_path: Path, capsys: pytest.Capt
             if name.exists():
                 assert tracer.open_trace(name).run.status == "complete"
                 name.unlink()
+
+
+def test_unbuffered_output_that_does_not_fit_is_said(tmp_path: Path) -> None:
+    write_synthetic(tmp_path / "run.dltrace").close()
+    code = (
+        "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096));"
+        "from tracer.cli import main; sys.argv = ['deeplift-tracer', 'report', 'run.dltrace', '--html'];"
+        "sys.exit(main())"
+    )
+    with (tmp_path / "out.html").open("wb") as out:
+        done = subprocess.run(
+            [sys.executable, "-u", "-c", code],
+            cwd=tmp_path,
+            stdout=out,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+            env={**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)},
+        )
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1
+    assert "File too large" in done.stderr

@@ -299,3 +299,11 @@ def test_a_file_without_a_run_says_so(file: Path, tmp_path: Path) -> None:
         TraceFileError, match=r"bad\.dltrace holds no run yet: its recording has not begun, or was killed"
     ):
         open_trace(path)
+
+
+def test_a_closed_trace_says_so(tmp_path: Path) -> None:
+    write_synthetic(tmp_path / "run.dltrace", tensors=True).close()
+    trace = open_trace(tmp_path / "run.dltrace")
+    trace.close()
+    with pytest.raises(TraceFileError, match=r"run\.dltrace was closed: open it again"):
+        trace.tensor(3, "input")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import io
 import os
 import signal
 import sys
@@ -51,6 +52,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         with suppress(AttributeError, OSError):  # a stream that a test or a host put in place may not have it
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    if arguments is None and isinstance(getattr(sys.stdout, "buffer", None), io.RawIOBase):
+        # Unbuffered (PYTHONUNBUFFERED), Python drops without a word what a full disk or a slow pipe did not take.
+        sys.stdout = open(  # noqa: SIM115
+            sys.stdout.fileno(), "w", encoding=sys.stdout.encoding, errors="backslashreplace", closefd=False
+        )
     given = tuple(sys.argv[1:] if arguments is None else arguments)
     try:
         options = parser(given).parse_args(given)

@@ -71,6 +71,8 @@ def says_trace(path: Path) -> bool:
 def damaged(path: Path | None, reason: object) -> TraceFileError:
     """The error for a trace that turns out unreadable; `reason` is said in brackets."""
     name = path or "the trace in memory"
+    if isinstance(reason, sqlite3.ProgrammingError) and "closed" in str(reason):
+        return TraceFileError(f"{name} was closed: open it again with tracer.open_trace")
     # SQLite and json quote the bad content, which may be anything, of any length.
     words = clean(" ".join(str(reason).split()), 120)
     return TraceFileError(f"{name} is damaged or cut short ({words}): record it again")
