@@ -276,3 +276,25 @@ def assert_one_line(capsys: pytest.CaptureFixture[str], line: str) -> None:
     assert out == "" and len(said) == 1 and err.splitlines()[-1] == said[0] and "Traceback" not in err
     assert said[0].startswith(f"deeplift-tracer: {line}")
     assert not list(Path.cwd().glob("*.dltrace*"))
+
+
+def test_a_model_with_nan_is_told_where_they_come_from_and_is_not_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "with_nan.py").write_text(
+        "from torch import nn\n"
+        "def make():\n"
+        "    model = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 2)).eval()\n"
+        "    nn.init.constant_(model[2].bias, float('nan'))\n"
+        "    return model\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    save_file({"input": torch.ones(1, 4)}, "inputs.safetensors")
+    arguments = ["trace", "with_nan:make", "--inputs", "inputs.safetensors", "--target", "0", "-o", "run.dltrace"]
+    assert cli.main(arguments) == 0
+    told = capsys.readouterr().err
+    assert "2 (Linear) makes 2 numbers NaN or infinite" in told
+    assert "brings the delta" not in told
+    with open_trace(tmp_path / "run.dltrace") as trace:
+        assert not trace.counterfactuals

@@ -88,7 +88,8 @@ def outcome(a: Trace, b: Trace, comparison: Comparison) -> str:
         targets = f"{clean(a.run.target) or 'one'} and {clean(b.run.target) or 'another'}"
         return f"A and B explain different targets, {targets}: no call need be at fault where they part."
     if comparison.first_value is not None:
-        what = "are of two texts" if a.run.text != b.run.text else "compute different values for the same input"
+        two_texts = a.run.text and b.run.text and a.run.text != b.run.text
+        what = "are of two texts" if two_texts else "compute different values for the same input"
         return f"A and B {what}: their outputs differ from {_name(a, b, comparison, comparison.first_value)} on."
     if comparison.first_reference is not None:
         where = _name(a, b, comparison, comparison.first_reference)

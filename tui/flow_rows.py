@@ -245,6 +245,8 @@ def _sums_in_words(flow: FlowTable) -> str:
     off = np.flatnonzero(flow.off)
     if not len(off):
         text = f"Every row sums to {change}."
+    elif off[0] != filled[0]:
+        text = f"The inputs' row sums to {change}; rows that do not are branches beside others, or leaks that cancel."
     elif off[-1] == filled[-1]:
         text = f"Not even the last row sums to {change}: the sum is lost behind {flow.names[off[-1]]}."
     else:

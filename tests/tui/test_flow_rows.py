@@ -149,6 +149,13 @@ def test_a_row_that_does_not_sum_to_the_change_stands_out() -> None:
     assert "Rows should sum to f(x)-f(x') = +2.000; going back from the output, that is lost in layer.2." in words
 
 
+def test_rows_beside_others_are_no_loss_where_the_inputs_add_up() -> None:
+    values = np.array([[1.0, 1.0], [0.5, 0.2], [0.5, 0.8], [1.0, 1.0]])  # the second and third are parallel
+    words = " ".join(text_of(line) for line in flow_rows.summary(make(values, 2.0), 200))
+    assert "The inputs' row sums to f(x)-f(x') = +2.000; rows that do not are branches beside others" in words
+    assert "lost" not in words
+
+
 def test_the_summary_says_what_the_map_shows() -> None:
     words = " ".join(text_of(line) for line in flow_rows.summary(make(VALUES, 1.0), 200))
     assert words == (

@@ -9,11 +9,14 @@ from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from tracer.commands import subject_options, view, what_if
 from tracer.commands.again import command_line
 from tracer.commands.existing import check_out
 from tracer.commands.progress import Report, progress
 from tracer.commands.subject_options import METHODS
+from tracer.diagnose import diagnose
 from tracer.errors import TracerError
 from tracer.ladder import headline
 from tracer.new_file import check_new
@@ -117,7 +120,8 @@ def run(options: argparse.Namespace) -> None:
             judged = verdict(trace)
             told = ""
             if options.method == "captum" and not options.no_repair and judged.level != "holds":
-                told = _what_if(subject, options, trace, report)
+                finite = bool(np.isfinite(trace.delta).all())
+                told = _what_if(subject, options, trace, report) if finite else _not_finite(trace)
     print(judged.headline, file=sys.stderr)
     if told:
         print(told, file=sys.stderr)
@@ -148,6 +152,12 @@ def _what_if(subject: Subject | TensorSubject, options: argparse.Namespace, trac
         return f"What would make the delta vanish was not measured: {error}"
     more = f" To measure the rest: deeplift-tracer repair {trace.path}" if found.interrupted else ""
     return headline(found) + more
+
+
+def _not_finite(trace: Trace) -> str:
+    """Where NaN or infinity comes from: no rule makes such a delta vanish."""
+    found = [finding for finding in diagnose(trace) if finding.kind == "non-finite"]
+    return f"{found[0].message}; {found[0].advice}." if found else ""
 
 
 def trace_subject(
