@@ -419,11 +419,12 @@ def test_a_setting_of_the_process_outlives_the_first_of_two_that_change_it() -> 
 # --- Ctrl-C, in earnest -----------------------------------------------------------------------------------------------
 
 _CHILD = """
-import random, sys, time, warnings
+import signal, sys, warnings
 import torch
 warnings.simplefilter("ignore")
 from tests.test_left_as_it_was import ENTRIES, fresh, changes
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts what runs in its background without it
 names = [name for name in ENTRIES if name != "repair"]
 for name in names:
     ENTRIES[name](fresh(name)[0])
@@ -451,6 +452,9 @@ def test_a_process_that_is_interrupted_at_random_moments_goes_on_with_the_model_
         [sys.executable, "-c", _CHILD, str(moments)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent), "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
+    late = threading.Timer(120, child.kill)  # rather than wait for ever for its next line
+    late.daemon = True
+    late.start()
     assert child.stdout is not None
     assert child.stdout.readline() == "ready\n"
     random = np.random.default_rng(5)
@@ -465,6 +469,7 @@ def test_a_process_that_is_interrupted_at_random_moments_goes_on_with_the_model_
             break
         lines.append(line)
     _out, error = child.communicate(timeout=60)
+    late.cancel()
     assert child.returncode == 0, error
     assert len(lines) == moments
     assert [line for line in lines if not line.endswith(" []\n")] == []
