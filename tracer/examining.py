@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from tracer.axis import per_example
-from tracer.measure import Numbers, Tensor, as_array, statistics, subtract, sums
+from tracer.measure import Numbers, Tensor, as_array, identical, statistics, subtract, sums
 from tracer.observation import Call, Observation, Use, Wire
 from tracer.records import Floats, Statistics
 from tracer.roles import Role
@@ -35,18 +35,6 @@ class Sent(NamedTuple):
     magnitude: float
 
 
-class Task(NamedTuple):
-    """A wire to examine. `difference` is Δ where it was put aside; `may_lose`: its multiplier is not what the
-    attribution explains."""
-
-    observation: Observation
-    wire: Wire
-    uses: list[Use]
-    roles: list[Role]
-    difference: Numbers | None
-    may_lose: bool
-
-
 class Examined(NamedTuple):
     """What a wire's edges need: `total` of what arrived at its producer, and of each use and role what it sent.
 
@@ -64,7 +52,7 @@ class Examined(NamedTuple):
 def look(observation: Observation, wire: Wire) -> Seen:
     """The figures that need no multiplier."""
     value, reference = pair(observation, wire)
-    difference = _difference(value, reference)
+    difference = difference_of(value, reference)
     figures = (
         _statistics(value),
         None if reference is None else _statistics(reference),
@@ -73,12 +61,22 @@ def look(observation: Observation, wire: Wire) -> Seen:
     return Seen(value, reference, difference, figures)
 
 
-@np.errstate(over="ignore", invalid="ignore")  # the figures of a run may be anything
-def examine(task: Task) -> Examined | None:
-    """The figures of a wire whose multipliers have come; None for a wire that is nothing to any call."""
-    observation, wire, uses, roles, difference, may_lose = task
+def examine(
+    observation: Observation,
+    wire: Wire,
+    uses: Sequence[Use],
+    roles: Sequence[Role],
+    difference: Numbers | None,
+    may_lose: bool,
+) -> Examined | None:
+    """The figures of a wire whose multipliers have come; None for a wire that is nothing to any call.
+
+    `difference` is Δ where it was put aside; `may_lose`: its multiplier is not what the attribution explains.
+    """
     arrived = [] if wire.multiplier is None else [wire.multiplier]
-    is_lost = bool(arrived) and may_lose and _is_lost(arrived[0], uses)
+    parts = [use.multiplier for use in uses if use.multiplier is not None]
+    gap = _gap(arrived, parts)
+    is_lost = may_lose and gap is not None and _is_loss(gap, [*arrived, *parts])
     if not roles and not is_lost:
         return None
     seen = look(observation, wire) if wire.sides is None else None
@@ -94,6 +92,8 @@ def examine(task: Task) -> Examined | None:
             multiplier = _multiplier(observation, wire, gradient - reduce(add, minus) if minus else gradient)
             flow = _flow(observation, wire, multiplier, difference)
             made[key] = Sent(multiplier, _statistics(multiplier), *flow)
+            if gap is None and gradients is arrived and not minus:  # the sum of the parts, so it need not be made again
+                made[(*map(id, parts), 0)] = made[key]
         return made.get(key)
 
     def sent_for(role: Role) -> Sent | None:
@@ -104,7 +104,7 @@ def examine(task: Task) -> Examined | None:
 
     total, lost = sent_of(arrived), None
     if is_lost and total is not None:
-        back = sent_of([use.multiplier for use in uses if use.multiplier is not None])
+        back = sent_of(parts)
         lost = total.flow - (np.zeros_like(total.flow) if back is None else back.flow)
     by_use = [
         (use, sent)
@@ -133,7 +133,7 @@ def pair(observation: Observation, wire: Wire) -> tuple[Tensor, Tensor | None]:
 
 def explained_flow(observation: Observation, wire: Wire, gradient: torch.Tensor) -> Floats:
     """Σ m·Δ, float64 (E,), of the model's output `wire` and what reached it from outside."""
-    difference = _difference(*pair(observation, wire))
+    difference = difference_of(*pair(observation, wire))
     return _flow(observation, wire, _multiplier(observation, wire, gradient), difference)[0]
 
 
@@ -154,7 +154,7 @@ def attribution(observation: Observation, wire: Wire) -> torch.Tensor:
     """m·Δ of a model input, of the input's shape; of zeros where no multiplier came."""
     value, reference = pair(observation, wire)
     multiplier = None if wire.multiplier is None else _multiplier(observation, wire, wire.multiplier).numbers
-    difference = _difference(value, reference)
+    difference = difference_of(value, reference)
     if multiplier is None or difference is None:
         product = np.zeros(value.shape, dtype=np.float32)
     else:
@@ -176,26 +176,40 @@ def _flow(observation: Observation, wire: Wire, multiplier: Tensor, difference: 
     return sums(multiplier.numbers, difference, wire.place, observation.examples)
 
 
-def _difference(value: Tensor, reference: Tensor | None) -> Numbers | None:
+def difference_of(value: Tensor, reference: Tensor | None) -> Numbers | None:
     """Δ; None where the reference is not known or has another shape, and for what is no numbers."""
     if reference is None or reference.shape != value.shape or value.numbers is None or reference.numbers is None:
         return None
     return subtract(value.numbers, reference.numbers)
 
 
-def _is_lost(arrived: torch.Tensor, uses: list[Use]) -> bool:
-    """Whether what arrived differs from what the consumers sent by more than rounding: somebody overwrote it."""
-    sent = [use.multiplier for use in uses if use.multiplier is not None]
-    if len(sent) == 1 and sent[0] is arrived:
-        return False
-    gap = torch.linalg.vector_norm(reduce(add, sent) - arrived if sent else arrived)
-    parts = [torch.linalg.vector_norm(part) for part in (arrived, *sent)]
+def _gap(arrived: Sequence[torch.Tensor], parts: Sequence[torch.Tensor]) -> torch.Tensor | None:
+    """What the consumers sent less what arrived of it; None where nothing arrived, and where that is the same."""
+    if not arrived:
+        return None
+    if not parts:
+        return arrived[0]
+    together = reduce(add, parts)
+    return None if _same(together, arrived[0]) else together - arrived[0]
+
+
+def _same(one: torch.Tensor, other: torch.Tensor) -> bool:
+    """Whether two gradients hold the same numbers, bit for bit."""
+    if one is other:
+        return True
+    return identical(as_array(one).raw, as_array(other).raw) if one.is_cpu else torch.equal(one, other)
+
+
+def _is_loss(gap: torch.Tensor, gradients: Sequence[torch.Tensor]) -> bool:
+    """Whether a gap between gradients is more than rounding: somebody overwrote what arrived."""
     # Of multipliers that are large where Δ is 0, a small part may still carry a large flow.
     rounding = min(1e-3, 16 * torch.finfo(gap.dtype).eps)
-    return bool(gap > rounding * sum(parts)) or not bool(torch.isfinite(gap))
+    size = torch.linalg.vector_norm(gap)
+    norms = [torch.linalg.vector_norm(gradient) for gradient in gradients]
+    return bool(size > rounding * sum(norms)) or not bool(torch.isfinite(size))
 
 
-def _sent_within(uses: list[Use], call: Call) -> list[torch.Tensor]:
+def _sent_within(uses: Sequence[Use], call: Call) -> list[torch.Tensor]:
     return [use.multiplier for use in uses if use.multiplier is not None and call.index <= use.call < call.end]
 
 

@@ -50,7 +50,8 @@ class Wire:
     """A tensor value: `value` as observed, `place` of the examples in it, `reference` where a run of its own gave it.
 
     `producer` is the index of the call that made it (None: it came from outside), `parent` the wire of which it is a
-    view, slice or copy. `multiplier` has the shape of `value`. A wire put aside has `sides`, and Δ in `held`; its
+    view, slice or copy. `multiplier` has the shape of `value`. `shown`: it is an argument or a result of some call, not
+    only a step between two of them. A wire put aside has `sides`, and Δ in `held`; its
     `value` keeps the shape and dtype only (a tensor on the device "meta"). Once it is `settled`, its edges are made, no
     tensor is left, and `flow` = Σ m·Δ of what arrived is known, float64 (E,), None for zeros.
     """
@@ -63,6 +64,7 @@ class Wire:
     reference: torch.Tensor | None = None
     multiplier: torch.Tensor | None = None
     watched: bool = False
+    shown: bool = False
     sides: Sides | None = None
     held: Held | None = None
     settled: bool = False
@@ -105,6 +107,16 @@ class Call:
     results: list[tuple[str, Wire]] = field(default_factory=list)
     overwrote: bool = False
     first_wire: int = 0
+
+    def take(self, name: str, wire: Wire) -> None:
+        """Note an argument."""
+        wire.shown = True
+        self.arguments.append((name, wire))
+
+    def give(self, name: str, wire: Wire) -> None:
+        """Note a result."""
+        wire.shown = True
+        self.results.append((name, wire))
 
 
 @dataclass(eq=False, slots=True)

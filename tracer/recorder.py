@@ -23,7 +23,7 @@ from tracer.hooks import is_atomic, tensors_in
 from tracer.journal import Journal
 from tracer.live import LiveWires
 from tracer.observation import Attributed, Call, Observation, Use, Wire
-from tracer.records import Note
+from tracer.records import Kind, Note
 from tracer.reference_log import ReferenceLog
 from tracer.settling import Settling
 from tracer.source import source_line
@@ -100,8 +100,7 @@ class Recorder(Mode):
             leaf = module is not self.model and (rule is not None or is_atomic(module))
             arguments = [] if module is self.model else self._take_arguments(args, kwargs, watched=rule == "captum")
             shown = (self.root_type if module is self.model else "") or type(module).__name__
-            call = self._open(path, "module", shown, None, rule or "autograd", leaf)
-            call.arguments = arguments
+            call = self._open(path, "module", shown, None, rule or "autograd", leaf, arguments)
             if rule == "captum":
                 self._note(circumstances.at_call(path, call.number, module, args, kwargs))
             if module is self.model:
@@ -184,7 +183,16 @@ class Recorder(Mode):
         self._live.clear()
         self._references = {}
 
-    def _open(self, path: str, kind: Any, type_name: str, source: str | None, rule: str, leaf: bool) -> Call:
+    def _open(
+        self,
+        path: str,
+        kind: Kind,
+        type_name: str,
+        source: str | None,
+        rule: str,
+        leaf: bool,
+        arguments: Iterable[tuple[str, Wire]] = (),
+    ) -> Call:
         assert self.observation is not None
         calls = self.observation.calls
         parent = self._stack[-1].index if self._stack else None
@@ -192,6 +200,8 @@ class Recorder(Mode):
         self._numbers[path] += 1
         call = Call(len(calls), parent, path, number, kind, type_name, source, rule, leaf, time.perf_counter())
         call.first_wire = len(self.observation.wires)
+        for name, wire in arguments:
+            call.take(name, wire)
         calls.append(call)
         self._stack.append(call)
         return call
@@ -244,8 +254,8 @@ class Recorder(Mode):
     def _run_composite(self, name: str, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         self._references = {}
         inputs = self._wires(ops.arguments(args, kwargs))
-        call = self._open(f"{self._stack[-1].path}/{name}", "op", name, source_line(), "autograd", leaf=False)
-        call.arguments = inputs
+        path = f"{self._stack[-1].path}/{name}"
+        call = self._open(path, "op", name, source_line(), "autograd", leaf=False, arguments=inputs)
         try:
             with self:  # torch switched the mode off for the time of this call
                 output = ops.run_composite(name, func, args, kwargs)
@@ -265,9 +275,9 @@ class Recorder(Mode):
         edges = [edge for _name, tensor in results if (edge := gradient_edge(tensor)) and edge not in self._edges]
         if not edges or not (inputs or consumptions(edges, self._edges)):
             return  # nothing new, or nothing that the model's input has a part in
-        call = self._open(f"{self._stack[-1].path}/{name}", "op", name, source_line(), "autograd", leaf=True)
+        path = f"{self._stack[-1].path}/{name}"
+        call = self._open(path, "op", name, source_line(), "autograd", leaf=True, arguments=inputs)
         call.started = started
-        call.arguments = inputs
         self._note(circumstances.of_op(name, call.path, call.number, *self._running[1:]))
         self._record_results(call, results)
         self._close(call)
@@ -319,7 +329,7 @@ class Recorder(Mode):
         wire = self._add(tensor, None, "")
         wire.reference = reference
         self._watch(tensor, wire)
-        self._stack[0].arguments.append((f"input {len(self.observation.inputs)}", wire))
+        self._stack[0].take(f"input {len(self.observation.inputs)}", wire)
         self.observation.inputs.append(wire)
         return wire
 
@@ -347,14 +357,15 @@ class Recorder(Mode):
         found = consumptions([edge], self._edges)
         if not found:
             return None
-        sources = list(dict.fromkeys(self._edges[taken.edge] for taken in found))
+        sources = list(dict.fromkeys(self._edges[consumed.edge] for consumed in found))
         # A rule's own node, with no op around it that was seen: a user's autograd function.
         name = edge.node.name() if self.rule_of_node(edge.node) is None else "custom function"
         if len(sources) == 1 and name.startswith(_RESHAPING_NODES):
             self._record_reshaping(sources[0], [(argument, tensor)])
             return self._edges[edge]
-        call = self._open(f"{self._stack[-1].path}/{name}", "unobserved", name, source_line(), "autograd", leaf=True)
-        call.arguments = [(f"args.{index}", wire) for index, wire in enumerate(sources)]
+        path = f"{self._stack[-1].path}/{name}"
+        taken = [(f"args.{index}", wire) for index, wire in enumerate(sources)]
+        call = self._open(path, "unobserved", name, source_line(), "autograd", leaf=True, arguments=taken)
         self._record_results(call, [(argument, tensor)])
         self._close(call)
         return self._edges[edge]
@@ -374,6 +385,7 @@ class Recorder(Mode):
             return
         assert self.observation is not None
         wire = self._add(base, origin.producer, "0", source=("0", origin))
+        wire.shown = True
         self._watch(base, wire)
         producer = self.observation.calls[origin.producer]
         producer.results = [(name, wire if result is origin else result) for name, result in producer.results]
@@ -412,7 +424,7 @@ class Recorder(Mode):
         for name, tensor in results:
             if (wire := self._wire(name, tensor)) is not None:
                 self._watch(tensor, wire)
-                call.results.append((name, wire))
+                call.give(name, wire)
 
     def _record_results(self, call: Call, results: list[tuple[str, torch.Tensor]]) -> None:
         """Note what a leaf call made, and have every multiplier that passes through it noted."""
@@ -428,7 +440,7 @@ class Recorder(Mode):
                 wire = self._add(tensor, call.index, name, source=source)
             if wire is not None:
                 self._watch(tensor, wire)
-                call.results.append((name, wire))
+                call.give(name, wire)
 
     def _watch(self, tensor: torch.Tensor, wire: Wire) -> None:
         """Have the multiplier that finally arrives at this tensor noted, after all hooks on the tensor."""
@@ -468,7 +480,9 @@ class Recorder(Mode):
             rule = self.rule_of_node(node)
             if rule is not None and call is not None:
                 call.rule = rule
-        self.observation.uses.extend(captured.values())
+        for wire, use in captured.items():
+            wire.shown = True
+            self.observation.uses.append(use)
         for node, taken in slots.items():
             node.register_hook(self._noter(taken))
         return bool(slots)

@@ -10,7 +10,7 @@ import threading
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import reduce
 from operator import add
 from typing import Protocol
@@ -23,16 +23,17 @@ from tracer.examining import (
     Examined,
     Seen,
     Sent,
-    Task,
     attribution,
+    difference_of,
     examine,
     explained_flow,
     look,
+    pair,
     selected,
     settle_overrides,
 )
 from tracer.hooked import is_linear
-from tracer.measure import Numbers, Tensor
+from tracer.measure import Numbers, Tensor, statistics
 from tracer.observation import Observation, Sides, Use, Wire
 from tracer.records import Edge, Floats, TensorRef
 from tracer.roles import Role, roles
@@ -40,6 +41,7 @@ from tracer.secants import Secants, Side, secants
 from tracer.spill import Spill
 
 _BATCH = 2**26  # bytes of tensors that are looked at together
+_QUIET = np.errstate(over="ignore", invalid="ignore", divide="ignore")  # the figures of a run may be anything
 _GONE = torch.empty(0, device="meta")  # stands for the value of a settled wire, which nobody asks for
 
 
@@ -72,7 +74,7 @@ class Settling:
 
     Then `calls` has the figures of each call, `lost` the flow that each wire with an overwritten gradient added, and
     `delta`, `output` and `attributions` are known. `sink` keeps the tensors (None: figures only). What fails during the
-    run does not disturb it: the `error` is kept for its end, and nothing more is settled until then.
+    run does not disturb it: the first `error` is kept for its end.
     """
 
     def __init__(self, observation: Observation, sink: TensorSink | None = None, spill: Spill | None = None) -> None:
@@ -99,7 +101,7 @@ class Settling:
     def put_aside(self, wire: Wire) -> None:
         """Make the figures that need no multiplier, and let the tensors go; soon, together with others."""
         with torch._C.DisableTorchFunction(), self._undisturbed():
-            if self.error is None and self._wait(wire):
+            if self._wait(wire):
                 self._put_aside([unheld for unheld in self._waiting if unheld.sides is None])
                 self._stop_waiting()
 
@@ -110,10 +112,11 @@ class Settling:
         """
         with torch._C.DisableTorchFunction(), self._lock, self._undisturbed():
             self._begin()
-            if self.error is None and wire not in self._kept and self._wait(wire):
+            if wire not in self._kept and self._wait(wire):
                 self._settle(self._waiting)
                 self._stop_waiting()
 
+    @_QUIET
     def finish(self, output: tuple[Floats, Floats] | None = None) -> None:
         """Settle what is left; `output` is (f(x), f(x')) where the method knows them.
 
@@ -139,7 +142,8 @@ class Settling:
         try:
             yield
         except Exception as error:
-            self.error = error
+            self.error = self.error or error
+            self._stop_waiting()
 
     def _wait(self, wire: Wire) -> bool:
         """Have a wire wait; whether those that wait hold so much memory that they must not.
@@ -197,33 +201,36 @@ class Settling:
 
     # --- in batches ---------------------------------------------------------------------------------------------------
 
+    @_QUIET
     def _put_aside(self, wires: Sequence[Wire]) -> None:
         for wire in wires:
-            seen = look(self.observation, wire)
-            wire.sides = self._sides(seen)
-            wire.held = None if seen.difference is None else self._spill.put(seen.difference)
+            if wire.shown:
+                seen = look(self.observation, wire)
+                wire.sides, difference = self._sides(seen), seen.difference
+            else:  # a step that nobody can take up any more: if anything, its flow is asked for
+                value, reference = pair(self.observation, wire)
+                wire.sides = Sides(value.shape, value.dtype, None, None, None, None, None)
+                difference = difference_of(value, reference)
+            wire.held = None if difference is None else self._spill.put(difference)
             wire.value, wire.reference = wire.value.to("meta"), None
 
+    @_QUIET
     def _settle(self, wires: Sequence[Wire]) -> None:
         for wire in wires:
             if not wire.settled:
-                task = self._task(wire)
-                self._enter(task, examine(task))
+                uses = self._uses[wire]
+                settle_overrides(uses)
+                difference = None if wire.held is None else self._spill.take(wire.held)
+                wire.held = difference  # taken from the file once, though Ctrl-C may come before the rest
+                of_calls = self._roles.get(wire, [])
+                found = examine(self.observation, wire, uses, of_calls, difference, wire not in self._outside)
+                self._enter(wire, found)
 
-    def _task(self, wire: Wire) -> Task:
-        uses = self._uses[wire]
-        settle_overrides(uses)
-        difference = None if wire.held is None else self._spill.take(wire.held)
-        wire.held = difference  # taken from the file once, though Ctrl-C may come before the rest
-        return Task(self.observation, wire, uses, self._roles.get(wire, []), difference, wire not in self._outside)
-
-    @np.errstate(over="ignore", invalid="ignore")  # the figures of a run may be anything
-    def _enter(self, task: Task, found: Examined | None) -> None:
+    def _enter(self, wire: Wire, found: Examined | None) -> None:
         """Make the edges of a wire, and let its tensors go."""
-        wire = task.wire
         wire.settled = True  # first: an interrupted wire is not settled twice
         if found is not None:
-            sides = self._sides(found.seen) if wire.sides is None and found.seen is not None else wire.sides
+            sides = wire.sides if found.seen is None else self._sides(found.seen)
             assert sides is not None
             stored: dict[int, TensorRef | None] = {}
             if found.total is not None:
@@ -240,11 +247,13 @@ class Settling:
             if found.lost is not None and np.any(found.lost != 0):
                 role = Role(self.observation.calls[0], "out", 0, "output", False)
                 reference = None if found.total is None else self._store(found.total.multiplier)
+                if sides.difference_statistics is None and found.difference is not None:
+                    sides = replace(sides, difference_statistics=statistics(found.difference))
                 self.lost[wire] = found.lost, _edge(role, sides, found.total, reference, self._none)
         wire.sides = wire.held = wire.multiplier = wire.reference = None
         if wire not in self._kept:
             wire.value = _GONE
-        for use in task.uses:
+        for use in self._uses[wire]:
             use.multiplier = None
 
     def _add(self, role: Role, edge: Edge, sent: Sent | None, difference: Numbers | None) -> None:
@@ -271,7 +280,7 @@ class Settling:
         try:
             return self._sink.put_tensor(tensor.content, tensor.dtype, tensor.shape)
         except TraceFileError as error:
-            self.error, self._sink = error, None
+            self.error, self._sink = self.error or error, None
             return TensorRef(None, tensor.dtype, tensor.shape, elided=True)
 
 
