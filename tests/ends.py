@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ import tracer
 import tracer.methods
 import tracer.subject
 from tests.fuzzing.reading import read_everything
+from tests.process_memory import limit_memory
 from tests.test_journal import Chain
 from tracer import cli, journal, store
 from tracer.errors import TraceFileError
@@ -163,12 +165,7 @@ def process(rng: random.Random, bench: Bench) -> tuple[Ended, Path]:
 def memory(rng: random.Random, bench: Bench) -> tuple[Ended, Path]:
     """No memory is left at some moment."""
     path, room = bench.path(), int(10 ** rng.uniform(5.7, 8))
-
-    def prepare() -> None:
-        size = 4096 * int(Path("/proc/self/statm").read_text().split()[0]) + room
-        resource.setrlimit(resource.RLIMIT_AS, (size, size))
-
-    return bench.forked(path, rng.choice(("captum", "exact")), prepare), path
+    return bench.forked(path, rng.choice(("captum", "exact")), partial(limit_memory, room)), path
 
 
 def disk(rng: random.Random, bench: Bench) -> tuple[Ended, Path]:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +21,8 @@ from tests.wrong_numbers import METHODS, Holds, Inner, Method, attributed, made,
 from tracer.admission import check_model, module_fault, tensor_fault
 from tracer.errors import InputError, ModelError
 
-
-@pytest.fixture(autouse=True)
-def _quiet() -> Iterator[None]:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # quantisation and nested tensors are announced as deprecated, or as new
-        yield
+# Quantisation and nested tensors are announced as deprecated, or as new.
+pytestmark = pytest.mark.filterwarnings("ignore")
 
 
 def one_line(error: BaseException) -> str:

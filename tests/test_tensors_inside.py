@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +17,8 @@ from tests.test_refused import entries, one_line
 from tests.wrong_numbers import METHODS, Inner, Method, attributed, made, tensors
 from tracer.errors import ModelError, ObservationError, TracerError
 
-
-@pytest.fixture(autouse=True)
-def _quiet() -> Iterator[None]:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # nested and quantised tensors are announced as new, or as deprecated
-        yield
+# Nested and quantised tensors are announced as new, or as deprecated.
+pytestmark = pytest.mark.filterwarnings("ignore")
 
 
 def complex_product(h: Tensor) -> Tensor:

@@ -26,6 +26,27 @@ class Seen(NamedTuple):
     statistics: tuple[Statistics | None, Statistics | None, Statistics | None]
 
 
+class Known:
+    """Figures of the tensors of several wires: a view holds the numbers of its base, and a sum hands its gradient on
+    to each summand as it is, so that the same memory is met again and again.
+
+    For as long as nobody writes to that memory, and while this object, which keeps it, lives.
+    """
+
+    def __init__(self) -> None:
+        self._found: dict[tuple[int, int, str], tuple[Numbers, Statistics]] = {}
+
+    def statistics(self, tensor: Tensor) -> Statistics | None:
+        """The statistics of a tensor; None for what is no numbers."""
+        if tensor.numbers is None:
+            return None
+        flat = tensor.numbers.ravel("K")
+        key = flat.__array_interface__["data"][0], flat.size, flat.dtype.char
+        if key not in self._found:
+            self._found[key] = flat, statistics(flat)
+        return self._found[key][1]
+
+
 class Sent(NamedTuple):
     """A gradient's part that belongs to the input run; `flow` and `magnitude` are Σ m·Δ and Σ |m·Δ|."""
 
@@ -49,13 +70,13 @@ class Examined(NamedTuple):
     lost: Floats | None
 
 
-def look(observation: Observation, wire: Wire) -> Seen:
+def look(observation: Observation, wire: Wire, known: Known) -> Seen:
     """The figures that need no multiplier."""
     value, reference = pair(observation, wire)
     difference = difference_of(value, reference)
     figures = (
-        _statistics(value),
-        None if reference is None else _statistics(reference),
+        known.statistics(value),
+        None if reference is None else known.statistics(reference),
         None if difference is None else statistics(difference),
     )
     return Seen(value, reference, difference, figures)
@@ -68,6 +89,7 @@ def examine(
     roles: Sequence[Role],
     difference: Numbers | None,
     may_lose: bool,
+    known: Known,
 ) -> Examined | None:
     """The figures of a wire whose multipliers have come; None for a wire that is nothing to any call.
 
@@ -79,7 +101,7 @@ def examine(
     is_lost = may_lose and gap is not None and _is_loss(gap, [*arrived, *parts])
     if not roles and not is_lost:
         return None
-    seen = look(observation, wire) if wire.sides is None else None
+    seen = look(observation, wire, known) if wire.sides is None else None
     if seen is not None:
         difference = seen.difference
     made: dict[tuple[int, ...], Sent] = {}
@@ -91,18 +113,21 @@ def examine(
             gradient = reduce(add, gradients)
             multiplier = _multiplier(observation, wire, gradient - reduce(add, minus) if minus else gradient)
             flow = _flow(observation, wire, multiplier, difference)
-            made[key] = Sent(multiplier, _statistics(multiplier), *flow)
+            made[key] = Sent(multiplier, known.statistics(multiplier), *flow)
             if gap is None and gradients is arrived and not minus:  # the sum of the parts, so it need not be made again
                 made[(*map(id, parts), 0)] = made[key]
         return made.get(key)
 
+    total, lost = sent_of(arrived), None
+
     def sent_for(role: Role) -> Sent | None:
+        if role.passed or (role.direction == "out" and (role.call.leaf or not arrived)):
+            return total
         within = _sent_within(uses, role.call)
         if role.direction == "in":
-            return sent_of(arrived) if role.passed else sent_of(within)
-        return sent_of(arrived, minus=within) if arrived and within and not role.call.leaf else sent_of(arrived)
+            return sent_of(within)
+        return sent_of(arrived, minus=within) if within else total
 
-    total, lost = sent_of(arrived), None
     if is_lost and total is not None:
         back = sent_of(parts)
         lost = total.flow - (np.zeros_like(total.flow) if back is None else back.flow)
@@ -211,7 +236,3 @@ def _is_loss(gap: torch.Tensor, gradients: Sequence[torch.Tensor]) -> bool:
 
 def _sent_within(uses: Sequence[Use], call: Call) -> list[torch.Tensor]:
     return [use.multiplier for use in uses if use.multiplier is not None and call.index <= use.call < call.end]
-
-
-def _statistics(tensor: Tensor) -> Statistics | None:
-    return None if tensor.numbers is None else statistics(tensor.numbers)

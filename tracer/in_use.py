@@ -23,7 +23,9 @@ def in_use(model: nn.Module) -> Iterator[None]:
     `ObservationError` where another thread has any of them in use.
     """
     thread = threading.get_ident()
-    parts = [id(part) for part in (*model.modules(), *model.parameters())]
+    parts: list[int] = []
+    for module in model.modules():
+        parts += (id(module), *(id(own) for own in module._parameters.values() if own is not None))
     own: list[int] = []
 
     def undo() -> None:

@@ -71,8 +71,7 @@ def record(
 
     Outputs that are no tensors are unwrapped to their logits; a note says so. Raises `TracerError`s: `InputError` for
     inputs that do not fit, `ObservationError` where the method itself fails, which names the fault where it is known.
-    The calls up to the failure are a trace of status "failed": in `path`, and the
-    error's `trace`.
+    The calls up to the failure are a trace of status "failed": in `path`, and the error's `trace`.
     """
     details = details or Details(target="" if target is None else str(target))
     check(model, capture)

@@ -21,6 +21,7 @@ import torch
 from tracer.errors import TraceFileError
 from tracer.examining import (
     Examined,
+    Known,
     Seen,
     Sent,
     attribution,
@@ -203,9 +204,10 @@ class Settling:
 
     @_QUIET
     def _put_aside(self, wires: Sequence[Wire]) -> None:
+        known = Known()
         for wire in wires:
             if wire.shown:
-                seen = look(self.observation, wire)
+                seen = look(self.observation, wire, known)
                 wire.sides, difference = self._sides(seen), seen.difference
             else:  # a step that nobody can take up any more: if anything, its flow is asked for
                 value, reference = pair(self.observation, wire)
@@ -216,14 +218,16 @@ class Settling:
 
     @_QUIET
     def _settle(self, wires: Sequence[Wire]) -> None:
+        known = Known()
         for wire in wires:
             if not wire.settled:
                 uses = self._uses[wire]
                 settle_overrides(uses)
                 difference = None if wire.held is None else self._spill.take(wire.held)
                 wire.held = difference  # taken from the file once, though Ctrl-C may come before the rest
+                may_lose = wire not in self._outside
                 of_calls = self._roles.get(wire, [])
-                found = examine(self.observation, wire, uses, of_calls, difference, wire not in self._outside)
+                found = examine(self.observation, wire, uses, of_calls, difference, may_lose, known)
                 self._enter(wire, found)
 
     def _enter(self, wire: Wire, found: Examined | None) -> None:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 
 from tracer import attachments, schema
+from tracer.blocks import Blocks
 from tracer.claim import beginning, claim, move, remove
 from tracer.errors import InputError, TraceFileError
 from tracer.records import Counterfactual, Edge, Finding, Node, Note, Run, TensorRef
@@ -42,9 +43,10 @@ _SET_RUN = f"UPDATE run SET {', '.join(f'{column} = ?' for column in schema.RUN_
 class TraceWriter:
     """Writes one trace: `begin`, then tensors and nodes in any order, then `finish`.
 
-    `path` None keeps the trace in memory, in the same schema. A file can be opened while it is written, and a killed
-    process leaves what was committed, with the status "recording". Leaving the context before `finish` leaves the
-    status "failed" and the reason; leaving it before `begin` leaves no file. `max_bytes` bounds the stored tensors.
+    `path` None keeps the trace in memory, in the same schema, its tensors beside the database. A file can be opened
+    while it is written, and a killed process leaves what was committed, with the status "recording". Leaving the
+    context before `finish` leaves the status "failed" and the reason; leaving it before `begin` leaves no file.
+    `max_bytes` bounds the stored tensors.
     """
 
     def __init__(self, path: str | os.PathLike[str] | None, force: bool = False, max_bytes: int | None = None) -> None:
@@ -60,6 +62,7 @@ class TraceWriter:
         self._edges: list[tuple[schema.Cell, ...]] = []
         self._hashes: set[bytes] = set()
         self._committed = time.monotonic()
+        self._blocks = Blocks() if path is None else None
         with self._errors():
             image = _empty(log=path is not None)
         with nullcontext() if self.path is None else beginning(self.path):
@@ -127,8 +130,10 @@ class TraceWriter:
             if not always and self.max_bytes is not None and self.stored_bytes + data.nbytes > self.max_bytes:
                 return TensorRef(None, dtype, shape, elided=True)
             with self._errors():
-                row = (digest, dtype, str(list(shape)), data)
+                row = (digest, dtype, str(list(shape)), data if self._blocks is None else b"")
                 self._connection.execute(_ADD_TENSOR, row)
+            if self._blocks is not None:
+                self._blocks.put(data)
             self._hashes.add(digest)
             self.stored_bytes += data.nbytes
             self._commit_now_and_then()
@@ -177,7 +182,7 @@ class TraceWriter:
         if self.path is not None:
             return open_trace(self.path)
         self._handed_over = True
-        return Trace(self._connection, None)
+        return Trace(self._connection, None, blocks=self._blocks)
 
     def discard(self) -> None:
         """End the writing, and leave no file; one that `force` set aside comes back."""

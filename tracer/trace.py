@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tracer import attachments, schema
+from tracer.blocks import Blocks
 from tracer.bounded import BoundedQueries
 from tracer.claim import set_aside_by
 from tracer.columns import FIGURES_BYTES, FIGURES_QUERY, NAMES_QUERY, Columns, columns_from_rows, worst_first
@@ -41,6 +42,8 @@ _NODE_CELLS = (
     "self_leak_examples",
 )  # fmt: skip
 _CHUNK = 1_000
+# What has the name of a table in the database temp stands before it.
+_IN_BLOCKS = "CREATE TEMP VIEW tensor AS SELECT id, hash, dtype, shape, content(id) AS data FROM main.tensor"
 _Attachment = TypeVar("_Attachment")
 
 
@@ -52,12 +55,25 @@ def open_trace(path: str | os.PathLike[str]) -> Trace:
 
 
 class Trace:
-    """A recorded run. Arrays are numpy's; figures of one example each are float64 (E,)."""
+    """A recorded run. Arrays are numpy's; figures of one example each are float64 (E,).
 
-    def __init__(self, connection: sqlite3.Connection, path: Path | None, version: int = schema.VERSION) -> None:
+    `path` None: a run in memory, whose tensors lie in `blocks` instead of the database.
+    """
+
+    def __init__(
+        self,
+        connection: sqlite3.Connection,
+        path: Path | None,
+        version: int = schema.VERSION,
+        blocks: Blocks | None = None,
+    ) -> None:
         self.path = path
         self.version = version
         self._connection = connection
+        self._blocks = blocks
+        if blocks is not None:
+            connection.create_function("content", 1, blocks.__getitem__)
+            connection.execute(_IN_BLOCKS)
         self._queries = BoundedQueries(connection, path)
         self._finalizer = weakref.finalize(self, connection.close)
         try:
@@ -184,14 +200,28 @@ class Trace:
         stop = max(start, stop)
         step = max(stop - start if rows is None or not width else rows, 1)
         try:
-            # One handle for all blocks: each new one would walk the chain of the tensor's pages from its beginning.
-            with self._connection.blobopen("tensor", "data", rowid, readonly=True) as blob:
-                blob.seek(start * row_bytes)
+            with self._content(rowid) as read:
                 for first in range(start, max(stop, start + 1), step):
                     count = min(step, stop - first)
-                    yield _elements(blob.read(count * row_bytes), dtype).reshape(count, width)
+                    yield _elements(read(first * row_bytes, count * row_bytes), dtype).reshape(count, width)
         except (*UNREADABLE, ValueError) as error:
             raise damaged(self.path, error) from error
+
+    @contextmanager
+    def _content(self, rowid: int) -> Iterator[Callable[[int, int], bytes | memoryview]]:
+        """What reads so many bytes of a stored tensor, from that byte on."""
+        if self._blocks is not None:
+            content = self._blocks[rowid]
+            yield lambda start, size: content[start : start + size]
+            return
+        # One handle for all reads: each new one would walk the chain of the tensor's pages from its beginning.
+        with self._connection.blobopen("tensor", "data", rowid, readonly=True) as blob:
+
+            def read(start: int, size: int) -> bytes:
+                blob.seek(start)
+                return blob.read(size)
+
+            yield read
 
     def leaks(self, example: int | None = None) -> tuple[Floats, Floats]:
         """Leak and self leak of every node, (N,) each: of one example, or summed over all."""
@@ -489,7 +519,7 @@ def _decode(data: bytes, dtype: str) -> Array:
     return numbers if numbers.flags.writeable else numbers.copy()
 
 
-def _elements(data: bytes, dtype: str) -> Array:
+def _elements(data: bytes | memoryview, dtype: str) -> Array:
     numbers = np.frombuffer(data, dtype=schema.ITEM_TYPES[dtype])
     return (numbers.astype(np.uint32) << 16).view(np.float32) if dtype == "bfloat16" else numbers
 

@@ -11,20 +11,19 @@ Memory is the growth of the peak resident set in the first call, in a process of
 from __future__ import annotations
 
 import argparse
-import resource
 import statistics
 import subprocess
 import sys
 import time
 import warnings
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import torch
 from captum.attr import IntegratedGradients
 from torch import Tensor
 from transformers import BertConfig, BertForSequenceClassification
 
+from tests.process_memory import peak_memory
 from tracer.deeplift import DeepLift
 from tracer.subject.classifier import EmbeddingClassifier
 
@@ -84,19 +83,6 @@ def timed(works: dict[str, Work], rounds: int, times_a_round: dict[str, int] | N
 def ratios(over: Sequence[float], under: Sequence[float]) -> tuple[float, float]:
     """(ratio of the medians, ratio of the fastest)."""
     return statistics.median(over) / statistics.median(under), min(over) / min(under)
-
-
-def peak_memory() -> int:
-    """Bytes of the largest resident set so far.
-
-    From /proc where there is one: `ru_maxrss` starts with the peak of the process that started this one.
-    """
-    status = Path("/proc/self/status")
-    if status.exists():
-        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
-        return int(line.split()[1]) * 1024
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def growth(name: str, attention: str, threads: int) -> float:

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import argparse
 import multiprocessing
-import resource
 import tempfile
-import threading
 import time
 import warnings
 from contextlib import ExitStack
@@ -19,27 +17,10 @@ from typing import Literal
 
 from transformers import BertConfig
 
+from tests.process_memory import peak_memory
+
 WAYS = ("captum alone", "summary", "tensors, to a file")
 ATTENTION = ("sdpa", "eager", "explicit")
-
-
-class Watermark:
-    """The largest resident memory of this process while the context lasts, in bytes, looked at every 2 ms."""
-
-    def __enter__(self) -> Watermark:
-        self.bytes, self._over = 0, threading.Event()
-        self._thread = threading.Thread(target=self._look, daemon=True)
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_error: object) -> None:
-        self._over.set()
-        self._thread.join()
-
-    def _look(self) -> None:
-        page = resource.getpagesize()
-        while not self._over.wait(0.002):
-            self.bytes = max(self.bytes, int(Path("/proc/self/statm").read_text().split()[1]) * page)
 
 
 def measured(way: str, attention: str, layers: int, tokens: int, folder: str) -> tuple[int, float]:
@@ -54,26 +35,24 @@ def measured(way: str, attention: str, layers: int, tokens: int, folder: str) ->
     warnings.simplefilter("ignore")
     capture: Literal["summary", "tensors"] = "summary" if way == "summary" else "tensors"
 
-    def attribution(config: BertConfig, length: int, watch: bool) -> Watermark:
+    def attribution(config: BertConfig, length: int, watch: bool) -> None:
         config._attn_implementation = "sdpa" if attention == "sdpa" else "eager"
         model, extras, x, reference = subject(config, length)
         with ExitStack() as context:
             if attention == "explicit":
                 context.enter_context(explicit(model, {"softmax", "gelu"}, (x, *extras)))
-            watermark = context.enter_context(Watermark())
             if watch:
                 details = tracer.Details(names=model.paths())
                 path = Path(folder) / f"{length}.dltrace"
                 context.enter_context(tracer.watch(model, path, capture, force=True, details=details))
             DeepLift(model).attribute(x, reference, 1, extras)
-        return watermark
 
     torch.manual_seed(0)
     attribution(BertConfig(num_hidden_layers=2), 16, watch=True)
     sizes = {"hidden_size": 1024, "num_attention_heads": 16, "intermediate_size": 4096}
     start = time.perf_counter()
-    watermark = attribution(BertConfig(num_hidden_layers=layers, **sizes), tokens, watch=way != WAYS[0])
-    return watermark.bytes, time.perf_counter() - start
+    attribution(BertConfig(num_hidden_layers=layers, **sizes), tokens, watch=way != WAYS[0])
+    return peak_memory(), time.perf_counter() - start
 
 
 def main() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import resource
 import sys
 import traceback
 import warnings
@@ -14,6 +13,7 @@ from typing import Any
 
 import tracer
 from tests.fuzzing.reading import FORMS, Unsound, read_everything
+from tests.process_memory import limit_memory
 
 _ROOT = str(Path(tracer.__file__).parent)
 _WATCHED = 3  # of so many files the lines of one are watched: that triples its time
@@ -78,8 +78,7 @@ def judge(path: Path, forms: Sequence[str]) -> dict[str, Any]:
 
 def main() -> None:
     """Answer until stdin ends."""
-    size = 4096 * int(Path("/proc/self/statm").read_text().split()[0]) + int(sys.argv[1]) * 1_000_000
-    resource.setrlimit(resource.RLIMIT_AS, (size, size))
+    limit_memory(int(sys.argv[1]) * 1_000_000)
     lines = Lines()
     for number, line in enumerate(sys.stdin):
         path = Path(line.rstrip("\n"))
