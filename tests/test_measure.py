@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
 from tracer.axis import Place
-from tracer.measure import as_array, statistics, subtract, sums
+from tracer.measure import as_array, identical, statistics, subtract, sums
+
+pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")  # of overflow and NaN, which callers silence
 
 
 @given(arrays(np.float64, array_shapes(max_dims=3, max_side=5), elements=st.floats(-1e6, 1e6)))
@@ -84,8 +86,8 @@ def test_flows_are_summed_in_double_precision() -> None:
 
 
 def test_a_magnitude_that_single_precision_cannot_hold_is_summed_in_double() -> None:
-    large = np.full((1, 2**17), 1e35, np.float32)
-    assert sums(np.ones_like(large), large, Place(0, 1), 1)[1] == pytest.approx(2**17 * 1e35, rel=1e-5)
+    large = np.full((1, 2**17), 1e36, np.float32)
+    assert sums(np.ones_like(large), large, Place(0, 1), 1)[1] == pytest.approx(2**17 * 1e36, rel=1e-5)
 
 
 @pytest.mark.parametrize("size", [2**10, 2**17])
@@ -107,3 +109,30 @@ def test_statistics_of_large_arrays_are_those_of_small_ones(size: int) -> None:
 def test_equal_infinities_have_no_difference() -> None:
     mask = np.array([[-math.inf, 1.0, math.inf]])
     assert subtract(mask, np.array([[-math.inf, 0.5, -math.inf]])).tolist() == [[0.0, 0.5, math.inf]]
+
+
+def test_an_infinite_flow_is_no_reason_to_leave_out_what_a_nan_carries() -> None:
+    difference = np.array([[1.0, 2.0, 3.0]], np.float32)
+    flow, magnitude = sums(np.array([[math.nan, 1.0, 1.0]], np.float32), difference, Place(0, 1), 1)
+    assert math.isnan(flow[0])
+    assert math.isnan(magnitude)
+    flow, magnitude = sums(np.array([[0.0, 1.0, -1.0]], np.float32), difference * math.inf, Place(0, 1), 1)
+    assert math.isnan(flow[0])  # ∞ − ∞
+    assert magnitude == math.inf
+    flow, magnitude = sums(np.array([[0.0, 1.0, -1.0]]), np.array([[math.inf, 2.0, 3.0]]), Place(0, 1), 1)
+    assert (flow[0], magnitude) == (-1.0, 5.0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.complex64])
+def test_identical_arrays_hold_the_same_bits(dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    tensor = torch.randn(3, 4, dtype=dtype)
+    tensor[0, 0] = math.nan
+    one, turned = as_array(tensor).raw, as_array(tensor.T.contiguous().T).raw
+    assert identical(one, turned)
+    other = tensor.clone()
+    other[2, 3] = -other[2, 3]
+    assert not identical(one, as_array(other).raw)
+    zeros = torch.zeros(2, dtype=dtype)
+    assert not identical(as_array(zeros).raw, as_array(-zeros).raw)
+    assert not identical(np.zeros(3, np.complex128), np.zeros(3, np.complex128))  # too wide to be compared

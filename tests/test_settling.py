@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import captum
@@ -15,9 +16,14 @@ from torch import nn
 
 import tracer
 from tracer.errors import TraceFileError
+from tracer.examining import Known
+from tracer.measure import as_array, statistics
 from tracer.observation import Wire
+from tracer.records import Statistics
 from tracer.settling import Settling
 from tracer.spill import Spill
+
+from .tiny import make_tiny
 
 
 class Wide(nn.Module):
@@ -275,3 +281,114 @@ def test_a_sink_that_fails_leaves_the_attribution_as_it_is(monkeypatch: pytest.M
     with pytest.raises(TraceFileError, match="disk is full"), tracer.watch(model, tmp_path / "run.dltrace"):
         found.append(captum.attr.DeepLift(model).attribute(x, target=0))
     assert torch.equal(found[0], alone)
+
+
+def test_tensors_leave_memory_though_the_sink_has_failed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def fail(*_arguments: object) -> None:
+        raise TraceFileError("cannot write it (database or disk is full)")
+
+    monkeypatch.setattr("tracer.store.TraceWriter.put_tensor", fail)
+    left: list[int] = []
+    with (
+        watched_settling(monkeypatch, lambda settling, _wire: left.append(unsettled(settling))),
+        pytest.raises(TraceFileError, match="disk is full"),
+    ):
+        recorded(tmp_path / "run.dltrace")
+    assert left[-1] == 2
+
+
+class Turned(nn.Module):
+    """Turns a tensor twice; a hook doubles the gradient on the way, at a step that is no call's argument or result."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = Turning()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.inner(x).tanh().sum((1, 2))[:, None]
+
+
+class Turning(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        step = (x * 2).transpose(1, 2)
+        if step.requires_grad:
+            step.register_hook(lambda gradient: 2 * gradient)
+        return step.transpose(1, 2) * 0.5 + 1
+
+
+def test_what_is_lost_at_a_step_between_calls_is_the_same_where_it_was_put_aside(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    torch.manual_seed(0)
+    x = torch.randn(2, 6, 4)
+    kept = tracer.record(Turned(), x, target=0)
+    sides = []
+    put_aside = Settling._put_aside
+
+    def noted(self: Settling, wires: list[Wire]) -> None:
+        put_aside(self, wires)
+        sides.extend(wire.sides for wire in wires if not wire.shown)
+
+    monkeypatch.setattr("tracer.settling._BATCH", 0)
+    monkeypatch.setattr("tracer.live._LARGE", 0)
+    monkeypatch.setattr(Settling, "_put_aside", noted)
+    aside = tracer.record(Turned(), x, target=0)
+    assert sides
+    assert all(side is not None and side.value is None for side in sides)
+    (mine,), (theirs,) = ([n for n in trace.nodes if n.kind == "lost"] for trace in (kept, aside))
+    assert abs(mine.self_leak).min() > 0.1
+    np.testing.assert_array_equal(mine.self_leak, theirs.self_leak)
+    (whole,), (figures,) = kept.edges(mine), aside.edges(theirs)
+    assert whole.difference_statistics == figures.difference_statistics
+    assert figures.difference_statistics is not None
+    assert whole.multiplier == figures.multiplier
+
+
+@pytest.mark.parametrize("architecture", ["bert", "deberta"])
+@pytest.mark.parametrize("batch", [0, 2**26])
+def test_figures_are_those_of_the_tensors(monkeypatch: pytest.MonkeyPatch, architecture: str, batch: int) -> None:
+    """Views, which share memory with their bases, included; and gradients whose memory is used again."""
+    monkeypatch.setattr("tracer.settling._BATCH", batch)
+    monkeypatch.setattr("tracer.live._LARGE", 0)
+    model = make_tiny(architecture)
+    torch.manual_seed(1)
+    x = torch.randn(2, 6, 16)
+
+    class Embedded(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = model
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            logits: torch.Tensor = self.model(inputs_embeds=x).logits
+            return logits
+
+    trace = tracer.record(Embedded(), x, target=0)
+    places = {"in": ("input", "reference", "multiplier_in"), "out": ("output", "output_reference", "multiplier_out")}
+    compared = 0
+    for node in trace.nodes:
+        for edge in trace.edges(node.id):
+            stored = edge.value, edge.reference, edge.multiplier
+            figures = edge.value_statistics, edge.reference_statistics, edge.multiplier_statistics
+            for name, reference, found in zip(places[edge.direction], stored, figures, strict=True):
+                if reference is not None:
+                    assert found == approximately(statistics(trace.tensor(node, name, edge.slot)))
+                    compared += 1
+    assert compared > 300
+
+
+def approximately(figures: Statistics) -> Statistics:
+    """The figures, their mean and norm but for rounding, which depends on the order of the elements in memory."""
+    return replace(
+        figures,
+        mean=pytest.approx(figures.mean, rel=1e-4, abs=1e-6),
+        norm=pytest.approx(figures.norm, rel=1e-4, abs=1e-12),
+    )
+
+
+def test_figures_of_a_part_are_not_those_of_the_whole() -> None:
+    tensor, known = torch.arange(6.0).reshape(3, 2), Known()
+    for part in (tensor, tensor[:2], tensor[1:], tensor.T, tensor[:, :1], tensor.view(torch.int32), tensor.double()):
+        recorded = as_array(part)
+        expected = None if recorded.numbers is None else statistics(recorded.numbers)
+        assert known.statistics(recorded) == expected

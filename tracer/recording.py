@@ -19,7 +19,6 @@ import torch
 from torch import nn
 
 from tracer.circumstances import after_run
-from tracer.errors import ObservationError, TracerError
 from tracer.hooked import hook_report
 from tracer.hooks import module_paths
 from tracer.journal import Journal
@@ -146,11 +145,8 @@ class Recording:
         seconds = time.perf_counter() - self._clock
         settling = self._settling if self._settling is not None else self.settle(observation)
         settling.finish(outcome.output)
-        if isinstance(settling.error, TracerError):
-            raise settling.error
         if settling.error is not None:
-            kind = type(settling.error).__name__
-            raise ObservationError(f"no trace can be made of this run ({kind}: {settling.error})") from settling.error
+            raise settling.error
         delta = settling.delta if outcome.delta is None else outcome.delta
         attributions = outcome.attributions or settling.attributions
         run = replace(

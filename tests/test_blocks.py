@@ -1,0 +1,83 @@
+"""Tensors of a trace in memory lie in large blocks, and read as those of a file do."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import tracer
+from tracer.blocks import Blocks
+from tracer.errors import TraceFileError
+from tracer.export_tensors import write_safetensors
+from tracer.trace import Trace
+
+from .models import Attention
+
+
+def test_contents_come_back_as_they_were_put(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tracer.blocks._FIRST", 16)
+    monkeypatch.setattr("tracer.blocks._LARGEST", 64)
+    blocks, numbers = Blocks(), np.random.default_rng(0)
+    contents = [numbers.bytes(int(size)) for size in (0, 16, 1, 15, 100, 0, 63, 64, 65, *numbers.integers(0, 99, 50))]
+    for content in contents:
+        given = bytearray(content)
+        blocks.put(memoryview(given))
+        given[:] = bytes(len(given))  # what is put is copied
+    for number, content in enumerate(contents, 1):
+        assert bytes(blocks[number]) == content
+        assert blocks[number].readonly
+    for missing in (0, -1, len(contents) + 1):
+        with pytest.raises(IndexError):
+            blocks[missing]
+
+
+@pytest.fixture(scope="module")
+def traces(tmp_path_factory: pytest.TempPathFactory) -> tuple[Trace, Trace]:
+    """One run in memory and in a file."""
+    torch.manual_seed(0)
+    model, x = Attention().eval(), torch.randn(2, 8)
+    path: Path = tmp_path_factory.mktemp("blocks") / "run.dltrace"
+    return tracer.record(model, x, target=0), tracer.record(model, x, target=0, path=path)
+
+
+def test_a_trace_in_memory_reads_as_its_file_does(traces: tuple[Trace, Trace]) -> None:
+    memory, file = traces
+    assert len(memory.nodes) == len(file.nodes) > 4
+    for node in memory.nodes:
+        for mine, theirs in zip(memory.edges(node.id), file.edges(node.id), strict=True):
+            assert (mine.value, mine.multiplier) == (theirs.value, theirs.multiplier)
+            name = "input" if mine.direction == "in" else "output"
+            whole = memory.tensor(node, name, mine.slot)
+            np.testing.assert_array_equal(whole, file.tensor(node, name, mine.slot))
+            rows = memory.tensor_rows(node, name, 1, 3, mine.slot)
+            np.testing.assert_array_equal(rows, file.tensor_rows(node, name, 1, 3, mine.slot))
+            parts = list(memory.tensor_blocks(node, name, 0, 7, mine.slot, rows=2))
+            np.testing.assert_array_equal(np.concatenate(parts), whole.reshape(-1, whole.shape[-1])[:7])
+            assert all(len(part) <= 2 for part in parts)
+    np.testing.assert_array_equal(memory.attributions[0], file.attributions[0])
+
+
+def test_queries_of_a_trace_in_memory_give_its_tensors(traces: tuple[Trace, Trace]) -> None:
+    sql = "SELECT hash, dtype, shape, data FROM tensor ORDER BY hash"
+    found = [trace.query(sql) for trace in traces]
+    assert found[0] == found[1]
+    assert len(found[0]) > 4
+    exported = [io.BytesIO(), io.BytesIO()]
+    for trace, file in zip(traces, exported, strict=True):
+        write_safetensors(trace, file)
+    assert len(exported[0].getvalue()) > sum(len(row[3]) for row in found[0])  # type: ignore[arg-type]
+    start = [int.from_bytes(file.getvalue()[:8], "little") + 8 for file in exported]
+    contents = [file.getvalue()[begin:] for file, begin in zip(exported, start, strict=True)]
+    assert contents[0] == contents[1]
+
+
+def test_a_closed_trace_in_memory_says_so() -> None:
+    torch.manual_seed(0)
+    trace = tracer.record(Attention().eval(), torch.randn(1, 8), target=0)
+    trace.close()
+    with pytest.raises(TraceFileError, match="was closed"):
+        trace.tensor_rows(1, "input", 0, 1)
