@@ -198,6 +198,10 @@ def test_a_budget_elides_tensors_and_keeps_figures() -> None:
         trace.tensor(trace.find("layers.0.0"), "multiplier_in")
     assert trace.tensor(trace.find("layers.5.1"), "output").shape == (2, 4)
     unbounded = tracer.record(model, x)
+    edges = [edge for node in trace.nodes for edge in trace.edges(node.id)]
+    refs = [ref for edge in edges for ref in (edge.value, edge.reference, edge.multiplier)]
+    assert trace.left_out == sum(ref is not None and ref.elided for ref in refs) > 10
+    assert unbounded.left_out == tracer.record(model, x, capture="summary").left_out == 0
     np.testing.assert_array_equal(trace.columns.self_leak, unbounded.columns.self_leak)
 
 

@@ -34,14 +34,16 @@ class Known:
     """
 
     def __init__(self) -> None:
-        self._found: dict[tuple[int, int, str], tuple[Numbers, Statistics]] = {}
+        self._found: dict[tuple[int, int], tuple[Numbers, Statistics]] = {}
 
     def statistics(self, tensor: Tensor) -> Statistics | None:
         """The statistics of a tensor; None for what is no numbers."""
         if tensor.numbers is None:
             return None
         flat = tensor.numbers.ravel("K")
-        key = flat.__array_interface__["data"][0], flat.size, flat.dtype.char
+        if not tensor.address or flat.base is None:  # a copy, of what does not lie together
+            return statistics(flat)
+        key = tensor.address, flat.size
         if key not in self._found:
             self._found[key] = flat, statistics(flat)
         return self._found[key][1]

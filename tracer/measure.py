@@ -7,8 +7,7 @@ says of overflow and NaN is for the caller to silence, once for many tensors.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -25,17 +24,18 @@ Numbers: TypeAlias = npt.NDArray[Any]
 """float32 (which stands for half precisions too) or float64."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Tensor:
+class Tensor(NamedTuple):
     """A recorded tensor as an array: `raw` as it is stored (bfloat16 as its 16 bits), `numbers` to calculate with.
 
     `numbers` is None for what has no differences to share out: integers, booleans. Of complex tensors it has one more
-    axis, the last, for real and imaginary parts.
+    axis, the last, for real and imaginary parts. `address` is where the first element lies, 0 where `numbers` are made
+    anew.
     """
 
     raw: Numbers
     numbers: Numbers | None
     dtype: str
+    address: int = 0
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -52,7 +52,13 @@ class Tensor:
         """The first and the second half of the examples that lie at `place`."""
         first, second = halves(self.raw, place, rows)
         if self.numbers is self.raw:
-            return Tensor(first, first, self.dtype), Tensor(second, second, self.dtype)
+            if first.base is not self.raw or not self.address:  # no slice, but a copy
+                return Tensor(first, first, self.dtype), Tensor(second, second, self.dtype)
+            half = self.raw.strides[place.axis] * first.shape[place.axis]
+            return (
+                Tensor(first, first, self.dtype, self.address),
+                Tensor(second, second, self.dtype, self.address + half),
+            )
         numbers = (None, None) if self.numbers is None else halves(self.numbers, place, rows)
         return Tensor(first, numbers[0], self.dtype), Tensor(second, numbers[1], self.dtype)
 
@@ -66,7 +72,7 @@ def as_array(tensor: torch.Tensor) -> Tensor:
     """The tensor on the CPU, sharing its memory where it lies there."""
     if tensor.dtype == torch.float32 and tensor.is_cpu and not tensor.is_neg():  # by far the most, in few steps
         raw = tensor.numpy() if not tensor.requires_grad else tensor.detach().numpy()
-        return Tensor(raw, raw, "float32")
+        return Tensor(raw, raw, "float32", tensor.data_ptr())
     plain = tensor.detach().cpu().resolve_conj().resolve_neg()
     if plain.dtype == torch.bfloat16:
         return Tensor(plain.view(torch.uint16).numpy(), plain.float().numpy(), "bfloat16")

@@ -16,9 +16,14 @@ from tracer.trace import open_trace
 
 
 def check_new(path: Path, force: bool) -> None:
-    """TraceFileError where `path` is a folder, a trace that is being recorded, or, without `force`, any file."""
+    """TraceFileError where `path` is a folder, a trace that is being recorded, or, without `force`, any file; and
+    where its own folder does not exist or cannot be written."""
     if path.is_dir():
         raise TraceFileError(f"{path} is a folder: give a file in it")
+    if not path.parent.is_dir():
+        raise TraceFileError(f"there is no folder {path.parent}: make it, or give a file in another")
+    if not os.access(path.parent, os.W_OK):
+        raise TraceFileError(f"cannot write into {path.parent}: give a file in a folder that you can write")
     refuse_special(path)
     refuse_running(path)
     if path.exists() and not force:

@@ -142,6 +142,13 @@ class Trace:
             raise damaged(self.path, error) from error
         return tuple(sorted(runs, key=lambda run: run.step))
 
+    @property
+    def left_out(self) -> int:
+        """How many of its calls' tensors were to be kept, but had no room, and are there as figures only."""
+        counts = ", ".join(f"total({name}_hash = x'')" for name in schema.STORED)
+        ((*found,),) = self._rows(f"SELECT {counts} FROM edge")
+        return int(sum(found))
+
     def sources(self, start: int, stop: int) -> list[str]:
         """The source lines of the nodes `start` to `stop`, "" where there is none; far quicker than the nodes."""
         line = "CASE WHEN length(source) < 16384 THEN source END"

@@ -122,7 +122,10 @@ def run(options: argparse.Namespace) -> None:
             if options.method == "captum" and not options.no_repair and judged.level != "holds":
                 finite = bool(np.isfinite(trace.delta).all())
                 told = _what_if(subject, options, trace, report) if finite else _not_finite(trace)
+            left_out = trace.left_out
     print(judged.headline, file=sys.stderr)
+    if left_out:
+        print(f"Left out to save room: {left_out} of the calls' tensors, of which it has the figures.", file=sys.stderr)
     if told:
         print(told, file=sys.stderr)
     print(path)
