@@ -76,11 +76,11 @@ def test_report_prints_json(file: Path, capsys: pytest.CaptureFixture[str]) -> N
         ),
         (
             ("trace", "m", "--text", "t", "-o", "FOLDER/none/out.dltrace"),
-            "deeplift-tracer: there is no folder FOLDER/none: make it, or give a file in another",
+            "there is no folder FOLDER/none; make it, or give a file in another",
         ),
         (
             ("export", "FOLDER/run.dltrace", "--to", "html", "-o", "FOLDER/none/out.html"),
-            "deeplift-tracer: there is no folder FOLDER/none: make it, or give a file in another",
+            "there is no folder FOLDER/none; make it, or give a file in another",
         ),
         (("trace", "m"), "deeplift-tracer: --text is missing: give the text to explain m for"),
         (("repair", "m"), "deeplift-tracer: --text is missing: give the text to explain m for"),

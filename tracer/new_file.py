@@ -21,9 +21,13 @@ def check_new(path: Path, force: bool) -> None:
     if path.is_dir():
         raise TraceFileError(f"{path} is a folder: give a file in it")
     if not path.parent.is_dir():
-        raise TraceFileError(f"there is no folder {path.parent}: make it, or give a file in another")
+        raise TraceFileError(
+            f"cannot write {path}: there is no folder {path.parent}; make it, or give a file in another"
+        )
     if not os.access(path.parent, os.W_OK):
-        raise TraceFileError(f"cannot write into {path.parent}: give a file in a folder that you can write")
+        raise TraceFileError(
+            f"cannot write {path}: its folder is not yours to write; give a file in a folder that you can write"
+        )
     refuse_special(path)
     refuse_running(path)
     if path.exists() and not force:
