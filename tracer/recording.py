@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.metadata
-import platform
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from functools import cache
 from os import PathLike
 from pathlib import Path
 from types import TracebackType
@@ -21,6 +18,7 @@ from torch import nn
 from tracer.circumstances import after_run
 from tracer.hooked import hook_report
 from tracer.hooks import module_paths
+from tracer.installed import installed_versions
 from tracer.journal import Journal
 from tracer.ledger import rows
 from tracer.measure import as_array
@@ -34,7 +32,6 @@ from tracer.trace import Trace
 Capture = Literal["summary", "tensors"]
 PanelMaker = Callable[[tuple[torch.Tensor, ...], Floats, HookReport | None], Panel]
 Probe = Callable[[Observation], Iterable[Note]]
-_PACKAGES = ("torch", "captum", "transformers", "numpy", "deeplift-tracer")
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,18 +81,6 @@ class Outcome:
     probe: Probe | None = None
     status: Status = "complete"
     message: str = ""
-
-
-@cache
-def installed_versions() -> dict[str, str]:
-    """Versions of Python and of the packages that a figure can depend on."""
-    versions = {"python": platform.python_version()}
-    for package in _PACKAGES:
-        try:
-            versions[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return versions
 
 
 class Recording:

@@ -6,6 +6,7 @@ Prints ratios of medians, measured in one run, in turn: captum alone, watched wi
 from __future__ import annotations
 
 import argparse
+import compileall
 import statistics
 import tempfile
 import time
@@ -81,6 +82,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=9)
     rounds = parser.parse_args().rounds
     warnings.simplefilter("ignore")
+    # As pip leaves a package: else the first call compiles what was edited since, again in each process where Python
+    # may not write bytecode.
+    compileall.compile_dir(Path(tracer.__file__).parent, quiet=1)
     print(f"{torch.get_num_threads()} threads, medians of {rounds} rounds")
     for name, (config, tokens) in SHAPES.items():
         with tempfile.TemporaryDirectory() as folder:
