@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 
 from tracer import attachments, schema
-from tracer.blocks import Blocks
 from tracer.claim import beginning, claim, move, remove
 from tracer.errors import InputError, TraceFileError
 from tracer.records import Counterfactual, Edge, Finding, Node, Note, Run, TensorRef
@@ -62,7 +61,7 @@ class TraceWriter:
         self._edges: list[tuple[schema.Cell, ...]] = []
         self._hashes: set[bytes] = set()
         self._committed = time.monotonic()
-        self._blocks = Blocks() if path is None else None
+        self._contents: list[bytes] | None = [] if path is None else None
         with self._errors():
             image = _empty(log=path is not None)
         with nullcontext() if self.path is None else beginning(self.path):
@@ -130,10 +129,10 @@ class TraceWriter:
             if not always and self.max_bytes is not None and self.stored_bytes + data.nbytes > self.max_bytes:
                 return TensorRef(None, dtype, shape, elided=True)
             with self._errors():
-                row = (digest, dtype, str(list(shape)), data if self._blocks is None else b"")
+                row = (digest, dtype, str(list(shape)), data if self._contents is None else b"")
                 self._connection.execute(_ADD_TENSOR, row)
-            if self._blocks is not None:
-                self._blocks.put(data)
+            if self._contents is not None:
+                self._contents.append(bytes(data))  # SQLite would copy it three times
             self._hashes.add(digest)
             self.stored_bytes += data.nbytes
             self._commit_now_and_then()
@@ -182,7 +181,7 @@ class TraceWriter:
         if self.path is not None:
             return open_trace(self.path)
         self._handed_over = True
-        return Trace(self._connection, None, blocks=self._blocks)
+        return Trace(self._connection, None, contents=self._contents)
 
     def discard(self) -> None:
         """End the writing, and leave no file; one that `force` set aside comes back."""

@@ -16,7 +16,6 @@ import numpy as np
 import numpy.typing as npt
 
 from tracer import attachments, schema
-from tracer.blocks import Blocks
 from tracer.bounded import BoundedQueries
 from tracer.claim import set_aside_by
 from tracer.columns import FIGURES_BYTES, FIGURES_QUERY, NAMES_QUERY, Columns, columns_from_rows, worst_first
@@ -43,7 +42,7 @@ _NODE_CELLS = (
 )  # fmt: skip
 _CHUNK = 1_000
 # What has the name of a table in the database temp stands before it.
-_IN_BLOCKS = "CREATE TEMP VIEW tensor AS SELECT id, hash, dtype, shape, content(id) AS data FROM main.tensor"
+_BESIDE = "CREATE TEMP VIEW tensor AS SELECT id, hash, dtype, shape, content(id) AS data FROM main.tensor"
 _Attachment = TypeVar("_Attachment")
 
 
@@ -57,7 +56,7 @@ def open_trace(path: str | os.PathLike[str]) -> Trace:
 class Trace:
     """A recorded run. Arrays are numpy's; figures of one example each are float64 (E,).
 
-    `path` None: a run in memory, whose tensors lie in `blocks` instead of the database.
+    `path` None: a run in memory, whose tensors are `contents`, by row, instead of in the database.
     """
 
     def __init__(
@@ -65,15 +64,15 @@ class Trace:
         connection: sqlite3.Connection,
         path: Path | None,
         version: int = schema.VERSION,
-        blocks: Blocks | None = None,
+        contents: Sequence[bytes] | None = None,
     ) -> None:
         self.path = path
         self.version = version
         self._connection = connection
-        self._blocks = blocks
-        if blocks is not None:
-            connection.create_function("content", 1, blocks.__getitem__)
-            connection.execute(_IN_BLOCKS)
+        self._contents = contents
+        if contents is not None:
+            connection.create_function("content", 1, lambda row: contents[row - 1])
+            connection.execute(_BESIDE)
         self._queries = BoundedQueries(connection, path)
         self._finalizer = weakref.finalize(self, connection.close)
         try:
@@ -217,8 +216,8 @@ class Trace:
     @contextmanager
     def _content(self, rowid: int) -> Iterator[Callable[[int, int], bytes | memoryview]]:
         """What reads so many bytes of a stored tensor, from that byte on."""
-        if self._blocks is not None:
-            content = self._blocks[rowid]
+        if self._contents is not None:
+            content = memoryview(self._contents[rowid - 1])
             yield lambda start, size: content[start : start + size]
             return
         # One handle for all reads: each new one would walk the chain of the tensor's pages from its beginning.

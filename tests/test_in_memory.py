@@ -1,4 +1,4 @@
-"""Tensors of a trace in memory lie in large blocks, and read as those of a file do."""
+"""Tensors of a trace in memory lie beside its database, and read as those of a file do."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import pytest
 import torch
 
 import tracer
-from tracer.blocks import Blocks
 from tracer.errors import TraceFileError
 from tracer.export_tensors import write_safetensors
 from tracer.trace import Trace
@@ -18,29 +17,12 @@ from tracer.trace import Trace
 from .models import Attention
 
 
-def test_contents_come_back_as_they_were_put(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tracer.blocks._FIRST", 16)
-    monkeypatch.setattr("tracer.blocks._LARGEST", 64)
-    blocks, numbers = Blocks(), np.random.default_rng(0)
-    contents = [numbers.bytes(int(size)) for size in (0, 16, 1, 15, 100, 0, 63, 64, 65, *numbers.integers(0, 99, 50))]
-    for content in contents:
-        given = bytearray(content)
-        blocks.put(memoryview(given))
-        given[:] = bytes(len(given))  # what is put is copied
-    for number, content in enumerate(contents, 1):
-        assert bytes(blocks[number]) == content
-        assert blocks[number].readonly
-    for missing in (0, -1, len(contents) + 1):
-        with pytest.raises(IndexError):
-            blocks[missing]
-
-
 @pytest.fixture(scope="module")
 def traces(tmp_path_factory: pytest.TempPathFactory) -> tuple[Trace, Trace]:
     """One run in memory and in a file."""
     torch.manual_seed(0)
     model, x = Attention().eval(), torch.randn(2, 8)
-    path: Path = tmp_path_factory.mktemp("blocks") / "run.dltrace"
+    path: Path = tmp_path_factory.mktemp("run") / "run.dltrace"
     return tracer.record(model, x, target=0), tracer.record(model, x, target=0, path=path)
 
 
