@@ -51,8 +51,7 @@ def find_place(tensor: torch.Tensor, rows: int, origin: Origin | None) -> Place 
     add or drop axes move the place along, and other ops keep it. Where none of this fits, it is the first axis that
     can be divided by `rows`: a guess, which the ledger's sums would show to be wrong in the model's own row.
     """
-    guesses = [] if origin is None else list(_guesses(tensor, rows, origin))
-    for place in guesses:
+    for place in () if origin is None else _guesses(tensor, rows, origin):
         if place is not None and _fits(tensor, rows, place):
             return place
     return next(

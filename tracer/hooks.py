@@ -67,6 +67,8 @@ def remove_hooks(modules: Iterable[nn.Module], ours: Callable[[Any], bool]) -> N
     for module in modules:
         pre, post = module._forward_pre_hooks, module._forward_hooks
         own = [key for hooks in (pre, post) for key, hook in list(hooks.items()) if ours(hook)]
+        if not own:
+            continue
         for table in (
             module._forward_pre_hooks_with_kwargs, module._forward_hooks_with_kwargs,
             module._forward_hooks_always_called, pre, post,

@@ -21,9 +21,9 @@ class LiveWires:
         self._sharing: dict[int, list[Wire]] = defaultdict(list)
         self._large: list[Wire] = []
 
-    def add(self, wire: Wire) -> None:
-        """Take up a new wire."""
-        self._sharing[memory_of(wire.value)].append(wire)
+    def add(self, wire: Wire, memory: int) -> None:
+        """Take up a new wire, whose value lies in `memory`."""
+        self._sharing[memory].append(wire)
         if wire.value.nbytes >= _LARGE:
             self._large.append(wire)
 

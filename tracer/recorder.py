@@ -311,7 +311,7 @@ class Recorder(Mode):
         origin = None
         if near is not None and near.place is not None:
             origin = Origin(near.value, near.place, taken, *self._running)
-        memory_of(tensor)  # refuses what lies in no one place, before its shape is looked at
+        memory = memory_of(tensor)  # refuses what lies in no one place, before its shape is looked at
         place = find_place(tensor, self.observation.rows, origin)
         references = self._references.get(name)
         with torch._C.DisableTorchFunction():  # an engine's mode below would take this for a cut of the model's own
@@ -321,7 +321,7 @@ class Recorder(Mode):
         edge = gradient_edge(tensor)
         if edge is not None:
             self._edges[edge] = wire
-        self._live.add(wire)
+        self._live.add(wire, memory)
         return wire
 
     def _add_input(self, tensor: torch.Tensor, reference: torch.Tensor | None) -> Wire:

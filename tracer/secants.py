@@ -41,7 +41,8 @@ def _largest(m_in: Tensor | None, m_out: Tensor | None) -> float:
     """The largest |m_in / m_out| where m_in is finite and m_out is not 0; NaN where there is none."""
     if m_in is None or m_out is None or m_in.numbers is None or m_out.numbers is None:
         return float("nan")
-    ratio = np.abs(m_in.numbers / m_out.numbers)
+    ratio = np.asarray(m_in.numbers / m_out.numbers)
+    np.abs(ratio, out=ratio)
     largest = float(ratio.max(initial=0.0))
     if not np.isfinite(largest):
         ratio = ratio[(m_out.numbers != 0) & np.isfinite(m_in.numbers)]

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import reduce
 from operator import add
@@ -101,21 +100,16 @@ class Settling:
 
     def put_aside(self, wire: Wire) -> None:
         """Make the figures that need no multiplier, and let the tensors go; soon, together with others."""
-        with torch._C.DisableTorchFunction(), self._undisturbed():
-            if self._wait(wire):
-                self._put_aside([unheld for unheld in self._waiting if unheld.sides is None])
-                self._stop_waiting()
+        with torch._C.DisableTorchFunction():
+            self._undisturbed(self._put_aside_soon, wire)
 
     def settle(self, wire: Wire) -> None:
         """Make the edges of a wire whose multiplier has come; soon, together with others.
 
         Those of the model's inputs and outputs wait for the end.
         """
-        with torch._C.DisableTorchFunction(), self._lock, self._undisturbed():
-            self._begin()
-            if wire not in self._kept and self._wait(wire):
-                self._settle(self._waiting)
-                self._stop_waiting()
+        with torch._C.DisableTorchFunction(), self._lock:
+            self._undisturbed(self._settle_soon, wire)
 
     @_QUIET
     def finish(self, output: tuple[Floats, Floats] | None = None) -> None:
@@ -138,12 +132,22 @@ class Settling:
             inputs = dict.fromkeys(observation.inputs)
             self.delta = sum((wire.flow for wire in inputs if wire.flow is not None), self._none) - left
 
-    @contextmanager
-    def _undisturbed(self) -> Iterator[None]:
+    def _undisturbed(self, work: Callable[[Wire], None], wire: Wire) -> None:
         try:
-            yield
+            work(wire)
         except Exception as error:
             self.error = self.error or error
+            self._stop_waiting()
+
+    def _put_aside_soon(self, wire: Wire) -> None:
+        if self._wait(wire):
+            self._put_aside(self._waiting)
+            self._stop_waiting()
+
+    def _settle_soon(self, wire: Wire) -> None:
+        self._begin()
+        if wire not in self._kept and self._wait(wire):
+            self._settle(self._waiting)
             self._stop_waiting()
 
     def _wait(self, wire: Wire) -> bool:
@@ -206,6 +210,8 @@ class Settling:
     def _put_aside(self, wires: Sequence[Wire]) -> None:
         known = Known()
         for wire in wires:
+            if wire.sides is not None:
+                continue
             if wire.shown:
                 seen = look(self.observation, wire, known)
                 wire.sides, difference = self._sides(seen), seen.difference

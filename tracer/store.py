@@ -362,7 +362,6 @@ def _node_row(node: Node) -> tuple[schema.Cell, ...]:
 
 
 def _edge_row(node: int, edge: Edge) -> tuple[schema.Cell, ...]:
-    refs = (edge.value, edge.reference, edge.multiplier)
     return (
         node,
         edge.direction,
@@ -376,5 +375,7 @@ def _edge_row(node: int, edge: Edge) -> tuple[schema.Cell, ...]:
         *schema.statistics_cells(edge.reference_statistics),
         *schema.statistics_cells(edge.difference_statistics),
         *schema.statistics_cells(edge.multiplier_statistics),
-        *(None if ref is None else ref.hash or b"" for ref in refs),
+        None if edge.value is None else edge.value.hash or b"",
+        None if edge.reference is None else edge.reference.hash or b"",
+        None if edge.multiplier is None else edge.multiplier.hash or b"",
     )
