@@ -344,6 +344,54 @@ def test_what_is_lost_at_a_step_between_calls_is_the_same_where_it_was_put_aside
     assert whole.multiplier == figures.multiplier
 
 
+class Halved(torch.autograd.Function):
+    """x / 2: a custom function, which no `TorchFunctionMode` sees, and which saves nothing."""
+
+    @staticmethod
+    def forward(_ctx: object, x: torch.Tensor) -> torch.Tensor:
+        return x / 2
+
+    @staticmethod
+    def backward(_ctx: object, *gradients: torch.Tensor) -> torch.Tensor:
+        return gradients[0] / 2
+
+
+class Halving(nn.Module):
+    """Hands a step to a custom function, whose result is taken up only after the module's call."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = Keeping()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.inner(x)
+        return self.inner.kept.pop().tanh().sum((1, 2))[:, None]
+
+
+class Keeping(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.kept: list[torch.Tensor] = []
+
+    def forward(self, x: torch.Tensor) -> None:
+        self.kept.append(Halved.apply((x * 2).transpose(1, 2)))  # type: ignore[no-untyped-call]
+
+
+def test_a_step_that_unseen_code_takes_up_has_its_flow_where_it_was_put_aside(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    x = torch.randn(2, 6, 4)
+    kept = tracer.record(Halving(), x, target=0)
+    monkeypatch.setattr("tracer.settling._BATCH", 0)
+    monkeypatch.setattr("tracer.live._LARGE", 0)
+    aside = tracer.record(Halving(), x, target=0)
+    unseen = [next(n for n in trace.nodes if n.kind == "unobserved") for trace in (kept, aside)]
+    np.testing.assert_array_equal(unseen[0].self_leak, unseen[1].self_leak)
+    edges = [trace.edges(node)[0] for trace, node in zip((kept, aside), unseen, strict=True)]
+    np.testing.assert_array_equal(edges[0].flow, edges[1].flow)
+    assert edges[0].difference_statistics == edges[1].difference_statistics is not None
+    np.testing.assert_array_equal(kept.columns.leak, aside.columns.leak)
+
+
 @pytest.mark.parametrize("architecture", ["bert", "deberta"])
 @pytest.mark.parametrize("batch", [0, 2**26])
 def test_figures_are_those_of_the_tensors(monkeypatch: pytest.MonkeyPatch, architecture: str, batch: int) -> None:

@@ -75,13 +75,12 @@ class Examined(NamedTuple):
 def look(observation: Observation, wire: Wire, known: Known) -> Seen:
     """The figures that need no multiplier."""
     value, reference = pair(observation, wire)
-    difference = difference_of(value, reference)
-    figures = (
-        known.statistics(value),
-        None if reference is None else known.statistics(reference),
-        None if difference is None else statistics(difference),
-    )
-    return Seen(value, reference, difference, figures)
+    of_value = known.statistics(value)
+    of_reference = None if reference is None else known.statistics(reference)
+    finite = of_value is not None and of_reference is not None and not of_value.nonfinite + of_reference.nonfinite
+    difference = difference_of(value, reference, finite)
+    of_difference = None if difference is None else statistics(difference)
+    return Seen(value, reference, difference, (of_value, of_reference, of_difference))
 
 
 def examine(
@@ -203,11 +202,14 @@ def _flow(observation: Observation, wire: Wire, multiplier: Tensor, difference: 
     return sums(multiplier.numbers, difference, wire.place, observation.examples)
 
 
-def difference_of(value: Tensor, reference: Tensor | None) -> Numbers | None:
-    """Δ; None where the reference is not known or has another shape, and for what is no numbers."""
+def difference_of(value: Tensor, reference: Tensor | None, finite: bool = False) -> Numbers | None:
+    """Δ; None where the reference is not known or has another shape, and for what is no numbers.
+
+    `finite`: both are known to be.
+    """
     if reference is None or reference.shape != value.shape or value.numbers is None or reference.numbers is None:
         return None
-    return subtract(value.numbers, reference.numbers)
+    return np.asarray(value.numbers - reference.numbers) if finite else subtract(value.numbers, reference.numbers)
 
 
 def _gap(arrived: Sequence[torch.Tensor], parts: Sequence[torch.Tensor]) -> torch.Tensor | None:

@@ -215,7 +215,7 @@ class Settling:
             if wire.shown:
                 seen = look(self.observation, wire, known)
                 wire.sides, difference = self._sides(seen), seen.difference
-            else:  # a step that nobody can take up any more: if anything, its flow is asked for
+            else:  # a step that no call that is seen can take up any more: if anything, its flow is asked for
                 value, reference = pair(self.observation, wire)
                 wire.sides = Sides(value.shape, value.dtype, None, None, None, None, None)
                 difference = difference_of(value, reference)
@@ -242,6 +242,8 @@ class Settling:
         if found is not None:
             sides = wire.sides if found.seen is None else self._sides(found.seen)
             assert sides is not None
+            if sides.difference_statistics is None and found.difference is not None:  # put aside as a mere step
+                sides = replace(sides, difference_statistics=statistics(found.difference))
             stored: dict[int, TensorRef | None] = {}
             if found.total is not None:
                 wire.flow = found.total.flow
@@ -257,8 +259,6 @@ class Settling:
             if found.lost is not None and np.any(found.lost != 0):
                 role = Role(self.observation.calls[0], "out", 0, "output", False)
                 reference = None if found.total is None else self._store(found.total.multiplier)
-                if sides.difference_statistics is None and found.difference is not None:
-                    sides = replace(sides, difference_statistics=statistics(found.difference))
                 self.lost[wire] = found.lost, _edge(role, sides, found.total, reference, self._none)
         wire.sides = wire.held = wire.multiplier = wire.reference = None
         if wire not in self._kept:
