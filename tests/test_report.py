@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import shlex
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -357,8 +358,11 @@ def test_numbers_in_words() -> None:
 def test_a_report_of_an_unfinished_file(tmp_path: Path) -> None:
     writer = write_synthetic(tmp_path / "run.dltrace", status="recording")
     with open_trace(tmp_path / "run.dltrace") as trace:
-        assert report_text(trace).startswith(
-            "UNFINISHED: This trace is still being recorded, or its recording was killed"
-        )
+        assert report_text(trace).startswith("UNFINISHED: This trace is still being recorded: the figures are")
+        assert report_data(trace)["verdict"] == "unfinished"
+    for part in ("", "-wal"):  # as a killed recorder leaves it
+        shutil.copy(tmp_path / f"run.dltrace{part}", tmp_path / f"killed.dltrace{part}")
+    with open_trace(tmp_path / "killed.dltrace") as trace:
+        assert report_text(trace).startswith("UNFINISHED: The recording of this trace was killed, or its disk was full")
         assert report_data(trace)["verdict"] == "unfinished"
     writer.close()

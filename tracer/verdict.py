@@ -8,6 +8,7 @@ from typing import Literal
 
 import numpy as np
 
+from tracer.claim import being_recorded
 from tracer.columns import worst_first
 from tracer.plain import clean, figure, percentage, times
 from tracer.records import Floats, Node, Ranking, Run
@@ -47,7 +48,7 @@ def verdict(trace: Trace, example: int | None = None) -> Verdict:
     share = abs(float(self_leak[worst.id])) / total if worst and 0 < total < math.inf else math.nan
     run = trace.run
     if run.status != "complete" or not run.examples:
-        return Verdict("unfinished", _unfinished(run), math.nan, worst, share)
+        return Verdict("unfinished", _unfinished(trace), math.nan, worst, share)
     relative = relative_deltas(run)
     index = worst_example(relative) if example is None else example
     ratio = float(relative[index])
@@ -111,10 +112,13 @@ def _headline(
     return f"{advice}: the delta{which} is {found}.{blame}"
 
 
-def _unfinished(run: Run) -> str:
+def _unfinished(trace: Trace) -> str:
+    run = trace.run
     if run.status == "recording":
         stage = f" ({clean(run.message, 80)})" if run.message else ""
-        return f"This trace is still being recorded{stage}, or its recording was killed: the figures are not complete."
+        if trace.path is None or being_recorded(trace.path):
+            return f"This trace is still being recorded{stage}: the figures are not complete."
+        return f"The recording of this trace was killed{stage}, or its disk was full: the figures are not complete."
     if run.status == "failed":
         reason = f": {clean(run.message)}" if run.message else "."
         return f"The run failed before its attribution was complete{reason}"

@@ -92,11 +92,13 @@ def _leaks(node: Node, figures: Figures, delta: float, width: int, example: int 
     severity = Severity(int(figures.severity[node.id]))
     leak, own = figure_of(node.leak, example), figure_of(node.self_leak, example)
     share = own / delta + 0.0 if delta else float("nan")  # + 0.0: no "-0 %"
+    unknown = severity is Severity.QUIET and np.isnan(own)  # of a run that is not finished
+    tone = SEVERITY_ROLES[severity] if severity else Role.TEXT
     facts = [
-        ("self leak", number(own, signed=True), SEVERITY_ROLES[severity] if severity else Role.TEXT),
-        ("of the delta", percentage(share), Role.TEXT),
-        ("leak", number(leak, signed=True), Role.TEXT),
-        ("of Σ|leak|", percentage(float(figures.share[node.id])), Role.TEXT),
+        ("self leak", "-" if unknown else number(own, signed=True), tone),
+        ("of the delta", "-" if unknown else percentage(share), Role.TEXT),
+        ("leak", "-" if unknown else number(leak, signed=True), Role.TEXT),
+        ("of Σ|leak|", "-" if unknown else percentage(float(figures.share[node.id])), Role.TEXT),
         ("gain", _times(node.gain), Role.TEXT),
         ("relative", _known(node.relative_leak), Role.TEXT),
         ("secant max", _known(node.largest_secant), Role.TEXT),
@@ -105,7 +107,9 @@ def _leaks(node: Node, figures: Figures, delta: float, width: int, example: int 
         ("non-finite", str(node.nonfinite), Role.NONFINITE if node.nonfinite else Role.TEXT),
     ]
     across = max(1, width // (_LABEL + 1 + _FIGURE + 2))
-    words = f"the worst of all calls: {_WORDS[severity]}" if node.id == figures.worst and severity else _WORDS[severity]
+    words = "not known: the run did not come so far" if unknown else _WORDS[severity]
+    if node.id == figures.worst and severity:
+        words = f"the worst of all calls: {words}"
     lines: list[Line] = [[(shorten(words, width), SEVERITY_ROLES[severity] if severity else Role.MUTED)]]
     for start in range(0, len(facts), across):
         cells: list[Cell] = []

@@ -74,9 +74,9 @@ def _numbers(run: Run, example: int | None) -> list[Fact]:
     relative = run.relative_delta if example is None else float(relative_deltas(run)[example])
     facts = [
         _delta(run, example),
-        Fact(1, [("relative ", Role.MUTED), (multiple(relative), Role.TEXT)]),
-        Fact(1, [("f(x) ", Role.MUTED), (number(_figure(run.output, example)), Role.TEXT)]),
-        Fact(1, [("f(x') ", Role.MUTED), (number(_figure(run.output_reference, example)), Role.TEXT)]),
+        Fact(1, [("relative ", Role.MUTED), (_known(run, relative, multiple(relative)), Role.TEXT)]),
+        Fact(1, [("f(x) ", Role.MUTED), _number(run, _figure(run.output, example))]),
+        Fact(1, [("f(x') ", Role.MUTED), _number(run, _figure(run.output_reference, example))]),
         _change(run, example),
     ]
     if run.examples > 1:
@@ -86,12 +86,21 @@ def _numbers(run: Run, example: int | None) -> list[Fact]:
 
 
 def _delta(run: Run, example: int | None) -> Fact:
-    return Fact(0, [("delta ", Role.MUTED), (figure(_figure(run.delta, example), signed=True), Role.STRONG)])
+    delta = _figure(run.delta, example)
+    return Fact(0, [("delta ", Role.MUTED), (_known(run, delta, figure(delta, signed=True)), Role.STRONG)])
 
 
 def _change(run: Run, example: int | None) -> Fact:
-    change = _figure(changes(run), example)
-    return Fact(2, [("f(x)-f(x') ", Role.MUTED), (number(change, signed=True), Role.TEXT)])
+    return Fact(2, [("f(x)-f(x') ", Role.MUTED), _number(run, _figure(changes(run), example), signed=True)])
+
+
+def _number(run: Run, value: float, signed: bool = False) -> Cell:
+    return _known(run, value, number(value, signed=signed)), Role.TEXT
+
+
+def _known(run: Run, value: float, text: str) -> str:
+    """`text`, or "-" where NaN says that an unfinished run does not have the figure."""
+    return "-" if math.isnan(value) and run.status != "complete" else text
 
 
 def _subject(run: Run) -> list[Fact]:

@@ -200,9 +200,12 @@ def _column_cells(figures: Figures, node: int, column: Column, severity: Severit
         own = Severity(int(figures.severity[node]))
         return [(_figure(float(figures.self_leak[node]), column, own), SEVERITY_ROLES[own] if own else Role.FAINT)]
     if column.name == "gain":
-        return [(" " + fit(narrow(float(figures.gain[node]), column.width), column.width, right=True), Role.MUTED)]
+        gain = float(figures.gain[node])
+        times = "-" if math.isnan(gain) else narrow(gain, column.width)  # NaN: no multiplier came, or none yet
+        return [(" " + fit(times, column.width, right=True), Role.MUTED)]
     if column.name == "share":
-        return [(" " + fit(percentage(float(figures.share[node])), column.width, right=True), Role.MUTED)]
+        share = "-" if _unknown(leak, severity) else percentage(float(figures.share[node]))
+        return [(" " + fit(share, column.width, right=True), Role.MUTED)]
     if column.name == "time":
         spent = figures.own_seconds if shape.flat else figures.seconds
         return [(" " + fit(seconds(float(spent[node])), column.width, right=True), Role.MUTED)]

@@ -303,7 +303,7 @@ EXPECTED = {
     "hundred": ["sums over 100 examples"],
     "no-tokens": ["No rankings of tokens"],
     "failed": ["it failed on purpose"],
-    "recording": ["still being recorded"],
+    "recording": ["The recording of this trace was killed"],
 }
 
 

@@ -231,3 +231,18 @@ sys.exit(2)
 """
     with pytest.raises(TracerError, match=r"^out of luck$"):
         app_module.run_recording([sys.executable, "-c", code, str(tmp_path / "t")], tmp_path / "t")
+
+
+def test_figures_that_are_not_known_yet_are_no_nan(tmp_path: Path) -> None:
+    async def story() -> None:
+        unknown = np.full(1, NAN)
+        with TraceWriter(tmp_path / "t") as writer:
+            writer.begin(replace(synthetic_run(), delta=unknown, output=unknown, output_reference=unknown))
+            writer.note_progress("forward pass: 3 calls so far", calls([NAN, NAN]))
+            async with shown(open_trace(tmp_path / "t")) as pilot:
+                text = text_of(pilot)
+                assert "delta -" in text and "f(x) -" in text and "relative -" in text
+                assert "not known: the run did not come so far" in text
+                assert "nan" not in text
+
+    run(story)

@@ -120,6 +120,6 @@ from tracer.commands import view
 import tui.app
 view.has_terminal = lambda: True
 tui.app.run_recording = lambda command, path: types.SimpleNamespace(lines=[])
-assert cli.main(['trace', '--view', 'm', '--text', 'x', '-o', '/nonexistent/t']) == 0
+assert cli.main(['trace', '--view', 'm', '--text', 'x', '-o', 'no-such-file']) == 0
 """
     assert loaded(code, "torch", "transformers", "captum", "textual") == {"textual"}
