@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -43,18 +45,39 @@ def test_a_trace_in_memory_reads_as_its_file_does(traces: tuple[Trace, Trace]) -
     np.testing.assert_array_equal(memory.attributions[0], file.attributions[0])
 
 
-def test_queries_of_a_trace_in_memory_give_its_tensors(traces: tuple[Trace, Trace]) -> None:
-    sql = "SELECT hash, dtype, shape, data FROM tensor ORDER BY hash"
-    found = [trace.query(sql) for trace in traces]
-    assert found[0] == found[1]
+def test_stored_tensors_and_exports_are_those_of_the_file(traces: tuple[Trace, Trace]) -> None:
+    found = [sorted(trace.stored_tensors(), key=lambda row: row[0]) for trace in traces]
+    assert [(row[0], *row[2:]) for row in found[0]] == [(row[0], *row[2:]) for row in found[1]]
     assert len(found[0]) > 4
+    for trace, rows in zip(traces, found, strict=True):
+        assert [len(trace.content(row[1], "it")) for row in rows] == [row[4] for row in rows]
     exported = [io.BytesIO(), io.BytesIO()]
     for trace, file in zip(traces, exported, strict=True):
         write_safetensors(trace, file)
-    assert len(exported[0].getvalue()) > sum(len(row[3]) for row in found[0])  # type: ignore[arg-type]
     start = [int.from_bytes(file.getvalue()[:8], "little") + 8 for file in exported]
     contents = [file.getvalue()[begin:] for file, begin in zip(exported, start, strict=True)]
+    assert len(contents[0]) > sum(row[4] for row in found[0])
     assert contents[0] == contents[1]
+
+
+def test_a_trace_in_memory_is_read_from_several_threads(traces: tuple[Trace, Trace]) -> None:
+    """A Python function in the database would wait for the interpreter while another thread waits for the database."""
+    trace = traces[0]
+    expected, done = trace.tensor(1, "output"), []
+
+    def read(work: Callable[[], object]) -> None:
+        for _ in range(2_000):
+            work()
+        done.append(work)
+
+    reading = [lambda: trace.tensor(1, "output"), lambda: trace.edges(1), lambda: trace.tensor_rows(1, "output", 0, 1)]
+    threads = [threading.Thread(target=read, args=(work,), daemon=True) for work in reading]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert len(done) == 3
+    np.testing.assert_array_equal(trace.tensor(1, "output"), expected)
 
 
 def test_a_closed_trace_in_memory_says_so() -> None:

@@ -33,7 +33,6 @@ _EDGES = (
     "SELECT node.path, node.call, edge.direction, edge.slot, value_hash, reference_hash, multiplier_hash"
     " FROM edge JOIN node ON node.id = edge.node ORDER BY edge.node, edge.direction, edge.slot"
 )
-_TENSORS = "SELECT hash, id, dtype, shape, length(data), typeof(data) FROM tensor"
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +99,7 @@ def _names(trace: Trace) -> tuple[dict[str, _Stored], list[str]]:
 
 
 def _stored(trace: Trace) -> Iterator[_Stored]:
-    for digest, row, dtype, shape, length, kind in trace.query(_TENSORS):
+    for digest, row, dtype, shape, length, kind in trace.stored_tensors():
         try:
             sizes = schema.parse_shape(json.loads(shape))
             expected = np.dtype(schema.ITEM_TYPES[dtype]).itemsize * int(np.prod(sizes, dtype=object))
@@ -142,10 +141,7 @@ def _header(trace: Trace, names: dict[str, _Stored], order: list[str], elided: l
 
 
 def _data(trace: Trace, stored: _Stored) -> bytes:
-    rows = trace.query("SELECT data FROM tensor WHERE id = ? AND typeof(data) = 'blob'", (stored.row,))
-    if not rows:
-        raise damaged(trace.path, "a tensor is missing")
-    data = rows[0][0]
+    data = trace.content(stored.row, "a tensor")
     if schema.content_hash(data, stored.dtype, stored.shape, trace.version) != stored.hash:
         raise damaged(trace.path, "a tensor is not what was recorded")
-    return bytes(data)
+    return data

@@ -41,8 +41,7 @@ _NODE_CELLS = (
     "self_leak_examples",
 )  # fmt: skip
 _CHUNK = 1_000
-# What has the name of a table in the database temp stands before it.
-_BESIDE = "CREATE TEMP VIEW tensor AS SELECT id, hash, dtype, shape, content(id) AS data FROM main.tensor"
+_TENSORS = "SELECT hash, id, dtype, shape, length(data), typeof(data) FROM tensor"
 _Attachment = TypeVar("_Attachment")
 
 
@@ -56,7 +55,7 @@ def open_trace(path: str | os.PathLike[str]) -> Trace:
 class Trace:
     """A recorded run. Arrays are numpy's; figures of one example each are float64 (E,).
 
-    `path` None: a run in memory, whose tensors are `contents`, by row, instead of in the database.
+    `path` None: a run in memory, whose tensors' data are `contents`, by row, and empty in the database.
     """
 
     def __init__(
@@ -70,9 +69,6 @@ class Trace:
         self.version = version
         self._connection = connection
         self._contents = contents
-        if contents is not None:
-            connection.create_function("content", 1, lambda row: contents[row - 1])
-            connection.execute(_BESIDE)
         self._queries = BoundedQueries(connection, path)
         self._finalizer = weakref.finalize(self, connection.close)
         try:
@@ -206,7 +202,7 @@ class Trace:
         stop = max(start, stop)
         step = max(stop - start if rows is None or not width else rows, 1)
         try:
-            with self._content(rowid) as read:
+            with self._reading(rowid) as read:
                 for first in range(start, max(stop, start + 1), step):
                     count = min(step, stop - first)
                     yield _elements(read(first * row_bytes, count * row_bytes), dtype).reshape(count, width)
@@ -214,7 +210,7 @@ class Trace:
             raise damaged(self.path, error) from error
 
     @contextmanager
-    def _content(self, rowid: int) -> Iterator[Callable[[int, int], bytes | memoryview]]:
+    def _reading(self, rowid: int) -> Iterator[Callable[[int, int], bytes | memoryview]]:
         """What reads so many bytes of a stored tensor, from that byte on."""
         if self._contents is not None:
             content = memoryview(self._contents[rowid - 1])
@@ -286,8 +282,30 @@ class Trace:
             if self.path is not None:
                 connection.close()
 
+    def stored_tensors(self, digest: bytes | None = None) -> list[tuple[schema.Cell, ...]]:
+        """(hash, row, dtype, shape, bytes, "blob") of every stored tensor, or of the one with that hash.
+
+        As the file says it: the shape is JSON, and nothing is checked.
+        """
+        rows = self._rows(_TENSORS) if digest is None else self._rows(f"{_TENSORS} WHERE hash = ?", (digest,))
+        if self._contents is None:
+            return rows
+        return [(*row[:4], len(self._contents[row[1] - 1]), row[5]) for row in rows]
+
+    def content(self, row: int, what: str) -> bytes:
+        """The elements of the stored tensor in that row, as they were recorded; `what` it is called in an error."""
+        if self._contents is not None:
+            return self._contents[row - 1]
+        rows = self._rows("SELECT data FROM tensor WHERE id = ? AND typeof(data) = 'blob'", (row,))
+        if not rows:
+            raise damaged(self.path, f"{what} is missing")
+        return bytes(rows[0][0])
+
     def query(self, sql: str, values: Sequence[schema.Cell] = ()) -> list[tuple[schema.Cell, ...]]:
-        """The rows of a query on the trace's tables (`tracer.schema`); TraceFileError where the file is damaged."""
+        """The rows of a query on the trace's tables (`tracer.schema`); TraceFileError where the file is damaged.
+
+        The data of a trace in memory are not in its table `tensor`: see `content`.
+        """
         return self._rows(sql, values)
 
     def __repr__(self) -> str:
@@ -417,10 +435,10 @@ class Trace:
         if ref.hash is None:
             reason = "was left out to save room" if ref.elided else "does not exist"
             raise TraceFileError(f"{what} {reason}: its figures are in trace.edges(node)")
-        rows = self._rows("SELECT id, dtype, shape, length(data), typeof(data) FROM tensor WHERE hash = ?", (ref.hash,))
+        rows = self.stored_tensors(ref.hash)
         if not rows:
             raise damaged(self.path, f"{what} is missing")
-        rowid, dtype, sizes, length, stored_as = rows[0]
+        _hash, rowid, dtype, sizes, length, stored_as = rows[0]
         try:
             shape = schema.parse_shape(json.loads(sizes))
             expected = _product(shape) * np.dtype(schema.ITEM_TYPES[dtype]).itemsize
@@ -434,10 +452,7 @@ class Trace:
 
     def _stored(self, ref: TensorRef, what: str) -> Array:
         rowid, dtype, shape = self._locate(ref, what)
-        rows = self._rows("SELECT data FROM tensor WHERE id = ? AND typeof(data) = 'blob'", (rowid,))
-        if not rows:
-            raise damaged(self.path, f"{what} is missing")
-        data = rows[0][0]
+        data = self.content(rowid, what)
         if content_hash(data, dtype, shape, self.version) != ref.hash:
             raise damaged(self.path, f"{what} is not what was recorded")
         try:

@@ -213,9 +213,8 @@ def tracer_tool(
         return watching.trace
 
     def stored(trace: Trace) -> tuple[int, int]:
-        ((count, total),) = trace.query("SELECT count(*), total(length(data)) FROM tensor WHERE data IS NOT NULL")
-        assert isinstance(count, int) and isinstance(total, float)
-        return count, int(total)
+        sizes = [row[4] for row in trace.stored_tensors()]
+        return len(sizes), sum(sizes)
 
     def check(trace: Trace) -> None:
         calls = {node.path: node for node in trace.nodes}
