@@ -15,8 +15,9 @@ import torch
 from torch import nn
 
 import tracer
-from tracer.errors import TraceFileError
-from tracer.examining import Known
+from tracer.axis import Place
+from tracer.errors import ObservationError, TraceFileError
+from tracer.examining import Known, _is_loss, examine
 from tracer.measure import as_array, statistics
 from tracer.observation import Wire
 from tracer.records import Statistics
@@ -268,6 +269,50 @@ def test_what_fails_while_a_wire_is_settled_leaves_the_attribution_as_it_is(monk
     assert torch.equal(found[0], alone)
 
 
+def test_what_failed_once_makes_no_trace(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    failed: list[bool] = []
+
+    def fail_once(*arguments: object) -> object:
+        if not failed:
+            failed.append(True)
+            raise RuntimeError("for a moment")
+        return examine(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("tracer.settling._BATCH", 0)
+    monkeypatch.setattr("tracer.settling.examine", fail_once)
+    with pytest.raises(ObservationError, match=r"^no trace can be made of this run \(RuntimeError: for a moment\)"):
+        recorded()
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("consumers", [2, 4])
+def test_numbers_that_are_none_are_not_lost(value: float, consumers: int) -> None:
+    """However their sum was rounded on the way, the finite ones among them included."""
+
+    class Spoilt(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            h = x.tanh()
+            factor = torch.tensor([value, 1.0, 1.1, 1.2])
+            parts = [h * (0.1 + index) for index in range(consumers - 1)] + [h * factor]
+            return sum(parts[1:], parts[0])
+
+    torch.manual_seed(0)
+    trace = tracer.record(Spoilt(), torch.randn(2, 4), target=0)
+    assert any(node.nonfinite for node in trace.nodes)
+    assert [node.path for node in trace.nodes if node.kind == "lost"] == []
+
+
+def test_a_loss_beside_nan_is_still_one() -> None:
+    ones, nan = torch.ones(3), torch.tensor([1.0, float("nan"), 1.0])
+    assert not _is_loss(nan, nan.clone(), [nan])
+    assert _is_loss(nan, ones, [ones])
+    assert _is_loss(nan * 2, nan, [nan])
+    assert _is_loss(torch.tensor([1.0, float("inf")]), torch.tensor([1.0, -float("inf")]), [ones[:2]])
+    assert not _is_loss(nan * (1 + 1e-7), nan, [nan])
+    assert _is_loss(nan.to(torch.complex64), ones.to(torch.complex64), [ones])
+
+
 def test_a_sink_that_fails_leaves_the_attribution_as_it_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     torch.manual_seed(0)
     model, x = Wide(2), torch.randn(1, 300, 200)
@@ -334,7 +379,9 @@ def test_what_is_lost_at_a_step_between_calls_is_the_same_where_it_was_put_aside
     monkeypatch.setattr(Settling, "_put_aside", noted)
     aside = tracer.record(Turned(), x, target=0)
     assert sides
-    assert all(side is not None and side.value is None for side in sides)
+    assert all(side is not None and side.value is not None and side.value.elided for side in sides)
+    assert kept.left_out == 0
+    assert aside.left_out == 2  # the input run's tensor and the reference run's
     (mine,), (theirs,) = ([n for n in trace.nodes if n.kind == "lost"] for trace in (kept, aside))
     assert abs(mine.self_leak).min() > 0.1
     np.testing.assert_array_equal(mine.self_leak, theirs.self_leak)
@@ -432,6 +479,15 @@ def approximately(figures: Statistics) -> Statistics:
         mean=pytest.approx(figures.mean, rel=1e-4, abs=1e-6),
         norm=pytest.approx(figures.norm, rel=1e-4, abs=1e-12),
     )
+
+
+def test_halves_that_overlap_have_their_own_figures() -> None:
+    base, known = torch.arange(8.0), Known()
+    known.statistics(as_array(base[2:6]))
+    first, second = as_array(torch.as_strided(base, (4, 2), (1, 1))).halves(Place(0, 1), 2)
+    for half in (first, second):
+        assert half.numbers is not None
+        assert known.statistics(half) == statistics(half.numbers)
 
 
 def test_figures_of_a_part_are_not_those_of_the_whole() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sqlite3
+import threading
 import time
 from pathlib import Path
 
@@ -307,3 +308,23 @@ def test_a_closed_trace_says_so(tmp_path: Path) -> None:
     trace.close()
     with pytest.raises(TraceFileError, match=r"run\.dltrace was closed: open it again"):
         trace.tensor(3, "input")
+
+
+def test_a_file_is_read_from_several_threads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SQLite asks Python now and then whether a query takes too long, which must not stop both."""
+    monkeypatch.setattr("tracer.bounded._STEPS", 10)
+    write_synthetic(tmp_path / "run.dltrace", layers=20).close()
+    done: list[int] = []
+    with open_trace(tmp_path / "run.dltrace") as trace:
+
+        def read(which: int) -> None:
+            for _ in range(60):
+                trace.sources(0, len(trace.nodes)) if which else [trace.edges(node) for node in range(40)]
+            done.append(which)
+
+        threads = [threading.Thread(target=read, args=(which,), daemon=True) for which in (0, 1)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+        assert sorted(done) == [0, 1]

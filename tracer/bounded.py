@@ -35,6 +35,9 @@ class BoundedQueries:
         self._files = () if path is None else (path, Path(f"{os.path.realpath(path)}-wal"))
         self._size = 0
         self._this_thread = threading.local()
+        # One thread at a time: one in SQLite that calls `_is_late` waits for the interpreter, which another one may
+        # have that waits for SQLite.
+        self._lock = threading.RLock()
         if self._files:
             connection.set_progress_handler(self._is_late, _STEPS)
             self._grew()
@@ -48,12 +51,13 @@ class BoundedQueries:
 
         `width` says that the query itself keeps each row to so many bytes: its rows are then counted, not measured.
         """
-        try:
+        with self._lock:
+            try:
+                return self._bounded(sql, values, width)
+            except sqlite3.Error:
+                if not self._grew():
+                    raise
             return self._bounded(sql, values, width)
-        except sqlite3.Error:
-            if not self._grew():
-                raise
-        return self._bounded(sql, values, width)
 
     @property
     def _most(self) -> float:

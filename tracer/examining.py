@@ -98,8 +98,9 @@ def examine(
     """
     arrived = [] if wire.multiplier is None else [wire.multiplier]
     parts = [use.multiplier for use in uses if use.multiplier is not None]
-    gap = _gap(arrived, parts)
-    is_lost = may_lose and gap is not None and _is_loss(gap, [*arrived, *parts])
+    together = reduce(add, parts) if parts else None
+    intact = bool(arrived) and together is not None and _same(together, arrived[0])
+    is_lost = may_lose and bool(arrived) and not intact and _is_loss(arrived[0], together, parts)
     if not roles and not is_lost:
         return None
     seen = look(observation, wire, known) if wire.sides is None else None
@@ -115,7 +116,7 @@ def examine(
             multiplier = _multiplier(observation, wire, gradient - reduce(add, minus) if minus else gradient)
             flow = _flow(observation, wire, multiplier, difference)
             made[key] = Sent(multiplier, known.statistics(multiplier), *flow)
-            if gap is None and gradients is arrived and not minus:  # the sum of the parts, so it need not be made again
+            if intact and gradients is arrived and not minus:  # the sum of the parts, so it need not be made again
                 made[(*map(id, parts), 0)] = made[key]
         return made.get(key)
 
@@ -212,16 +213,6 @@ def difference_of(value: Tensor, reference: Tensor | None, finite: bool = False)
     return np.asarray(value.numbers - reference.numbers) if finite else subtract(value.numbers, reference.numbers)
 
 
-def _gap(arrived: Sequence[torch.Tensor], parts: Sequence[torch.Tensor]) -> torch.Tensor | None:
-    """What the consumers sent less what arrived of it; None where nothing arrived, and where that is the same."""
-    if not arrived:
-        return None
-    if not parts:
-        return arrived[0]
-    together = reduce(add, parts)
-    return None if _same(together, arrived[0]) else together - arrived[0]
-
-
 def _same(one: torch.Tensor, other: torch.Tensor) -> bool:
     """Whether two gradients hold the same numbers, bit for bit."""
     if one is other:
@@ -229,11 +220,17 @@ def _same(one: torch.Tensor, other: torch.Tensor) -> bool:
     return identical(as_array(one).raw, as_array(other).raw) if one.is_cpu else torch.equal(one, other)
 
 
-def _is_loss(gap: torch.Tensor, gradients: Sequence[torch.Tensor]) -> bool:
-    """Whether a gap between gradients is more than rounding: somebody overwrote what arrived."""
+def _is_loss(arrived: torch.Tensor, together: torch.Tensor | None, parts: Sequence[torch.Tensor]) -> bool:
+    """Whether what arrived differs from the sum of the consumers' parts by more than rounding: it was overwritten."""
+    gap = arrived if together is None else together - arrived
     # Of multipliers that are large where Δ is 0, a small part may still carry a large flow.
     rounding = min(1e-3, 16 * torch.finfo(gap.dtype).eps)
     size = torch.linalg.vector_norm(gap)
+    gradients = [arrived, *parts]
+    if together is not None and not torch.isfinite(size):  # NaN and infinities that both have are no gap
+        gap = gap.masked_fill((together == arrived) | (together.isnan() & arrived.isnan()), 0)
+        size = torch.linalg.vector_norm(gap)
+        gradients = [gradient.nan_to_num(0, 0, 0) for gradient in gradients]
     norms = [torch.linalg.vector_norm(gradient) for gradient in gradients]
     return bool(size > rounding * sum(norms)) or not bool(torch.isfinite(size))
 

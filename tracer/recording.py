@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from tracer.circumstances import after_run
+from tracer.errors import ObservationError, TracerError
 from tracer.hooked import hook_report
 from tracer.hooks import module_paths
 from tracer.installed import installed_versions
@@ -130,6 +131,9 @@ class Recording:
         seconds = time.perf_counter() - self._clock
         settling = self._settling if self._settling is not None else self.settle(observation)
         settling.finish(outcome.output)
+        if settling.error is not None and not isinstance(settling.error, TracerError):
+            reason = f"{type(settling.error).__name__}: {settling.error}"
+            raise ObservationError(f"no trace can be made of this run ({reason})") from settling.error
         if settling.error is not None:
             raise settling.error
         delta = settling.delta if outcome.delta is None else outcome.delta

@@ -41,7 +41,6 @@ from tracer.secants import Secants, Side, secants
 from tracer.spill import Spill
 
 _BATCH = 2**26  # bytes of tensors that are looked at together
-_QUIET = np.errstate(over="ignore", invalid="ignore", divide="ignore")  # the figures of a run may be anything
 _GONE = torch.empty(0, device="meta")  # stands for the value of a settled wire, which nobody asks for
 
 
@@ -111,7 +110,7 @@ class Settling:
         with torch._C.DisableTorchFunction(), self._lock:
             self._undisturbed(self._settle_soon, wire)
 
-    @_QUIET
+    @np.errstate(over="ignore", invalid="ignore", divide="ignore")  # the figures of a run may be anything
     def finish(self, output: tuple[Floats, Floats] | None = None) -> None:
         """Settle what is left; `output` is (f(x), f(x')) where the method knows them.
 
@@ -141,13 +140,15 @@ class Settling:
 
     def _put_aside_soon(self, wire: Wire) -> None:
         if self._wait(wire):
-            self._put_aside(self._waiting)
+            with np.errstate(over="ignore", invalid="ignore"):
+                self._put_aside(self._waiting)
             self._stop_waiting()
 
     def _settle_soon(self, wire: Wire) -> None:
         self._begin()
         if wire not in self._kept and self._wait(wire):
-            self._settle(self._waiting)
+            with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+                self._settle(self._waiting)
             self._stop_waiting()
 
     def _wait(self, wire: Wire) -> bool:
@@ -206,7 +207,6 @@ class Settling:
 
     # --- in batches ---------------------------------------------------------------------------------------------------
 
-    @_QUIET
     def _put_aside(self, wires: Sequence[Wire]) -> None:
         known = Known()
         for wire in wires:
@@ -217,12 +217,14 @@ class Settling:
                 wire.sides, difference = self._sides(seen), seen.difference
             else:  # a step that no call that is seen can take up any more: if anything, its flow is asked for
                 value, reference = pair(self.observation, wire)
-                wire.sides = Sides(value.shape, value.dtype, None, None, None, None, None)
+                left_out = None if self._sink is None else TensorRef(None, value.dtype, value.shape, elided=True)
+                wire.sides = Sides(
+                    value.shape, value.dtype, None, None, None, left_out, None if reference is None else left_out
+                )
                 difference = difference_of(value, reference)
             wire.held = None if difference is None else self._spill.put(difference)
             wire.value, wire.reference = wire.value.to("meta"), None
 
-    @_QUIET
     def _settle(self, wires: Sequence[Wire]) -> None:
         known = Known()
         for wire in wires:

@@ -61,7 +61,7 @@ class TraceWriter:
         self._edges: list[tuple[schema.Cell, ...]] = []
         self._hashes: set[bytes] = set()
         self._committed = time.monotonic()
-        self._contents: list[bytes] | None = [] if path is None else None
+        self._contents: dict[int, bytes] | None = {} if path is None else None
         with self._errors():
             image = _empty(log=path is not None)
         with nullcontext() if self.path is None else beginning(self.path):
@@ -128,11 +128,12 @@ class TraceWriter:
         if digest not in self._hashes:
             if not always and self.max_bytes is not None and self.stored_bytes + data.nbytes > self.max_bytes:
                 return TensorRef(None, dtype, shape, elided=True)
+            content = None if self._contents is None else bytes(data)  # SQLite would copy it three times
             with self._errors():
-                row = (digest, dtype, str(list(shape)), data if self._contents is None else b"")
-                self._connection.execute(_ADD_TENSOR, row)
-            if self._contents is not None:
-                self._contents.append(bytes(data))  # SQLite would copy it three times
+                row = (digest, dtype, str(list(shape)), data if content is None else b"")
+                number = self._connection.execute(_ADD_TENSOR, row).lastrowid
+            if self._contents is not None and content is not None and number is not None:
+                self._contents[number] = content
             self._hashes.add(digest)
             self.stored_bytes += data.nbytes
             self._commit_now_and_then()

@@ -63,14 +63,14 @@ class Trace:
         connection: sqlite3.Connection,
         path: Path | None,
         version: int = schema.VERSION,
-        contents: Sequence[bytes] | None = None,
+        contents: dict[int, bytes] | None = None,
     ) -> None:
         self.path = path
         self.version = version
         self._connection = connection
         self._contents = contents
         self._queries = BoundedQueries(connection, path)
-        self._finalizer = weakref.finalize(self, connection.close)
+        self._finalizer = weakref.finalize(self, _close, connection, contents)
         try:
             columns = [name if version > 1 or name != "command" else "''" for name in schema.RUN_COLUMNS]
             rows = self._rows(f"SELECT {', '.join(columns)} FROM run")
@@ -213,7 +213,7 @@ class Trace:
     def _reading(self, rowid: int) -> Iterator[Callable[[int, int], bytes | memoryview]]:
         """What reads so many bytes of a stored tensor, from that byte on."""
         if self._contents is not None:
-            content = memoryview(self._contents[rowid - 1])
+            content = memoryview(self._contents[rowid])
             yield lambda start, size: content[start : start + size]
             return
         # One handle for all reads: each new one would walk the chain of the tensor's pages from its beginning.
@@ -290,16 +290,18 @@ class Trace:
         rows = self._rows(_TENSORS) if digest is None else self._rows(f"{_TENSORS} WHERE hash = ?", (digest,))
         if self._contents is None:
             return rows
-        return [(*row[:4], len(self._contents[row[1] - 1]), row[5]) for row in rows]
+        return [(*row[:4], len(self._contents.get(row[1], b"")), row[5]) for row in rows]
 
     def content(self, row: int, what: str) -> bytes:
         """The elements of the stored tensor in that row, as they were recorded; `what` it is called in an error."""
         if self._contents is not None:
-            return self._contents[row - 1]
-        rows = self._rows("SELECT data FROM tensor WHERE id = ? AND typeof(data) = 'blob'", (row,))
-        if not rows:
+            found = self._contents.get(row)
+        else:
+            rows = self._rows("SELECT data FROM tensor WHERE id = ? AND typeof(data) = 'blob'", (row,))
+            found = rows[0][0] if rows else None
+        if found is None:
             raise damaged(self.path, f"{what} is missing")
-        return bytes(rows[0][0])
+        return found
 
     def query(self, sql: str, values: Sequence[schema.Cell] = ()) -> list[tuple[schema.Cell, ...]]:
         """The rows of a query on the trace's tables (`tracer.schema`); TraceFileError where the file is damaged.
@@ -485,6 +487,12 @@ class _Nodes(Sequence[Node]):
     def __iter__(self) -> Iterator[Node]:
         for start in range(0, len(self), _CHUNK):
             yield from self[start : start + _CHUNK]
+
+
+def _close(connection: sqlite3.Connection, contents: dict[int, bytes] | None) -> None:
+    connection.close()
+    if contents is not None:
+        contents.clear()
 
 
 def _before(path: Path | None) -> str:
