@@ -131,7 +131,7 @@ def test_a_run_without_a_call_yet_is_shown_as_that(tmp_path: Path) -> None:
         with tracer.open_trace(file) as trace:
             for example in (None, 0, 1):
                 assert [figures.shape for figures in trace.leaks(example)] == [(0,), (0,)]
-                assert "recording" in report_text(trace, example=example)
+                assert "still being recorded" in report_text(trace, example=example)
 
 
 def test_an_interrupt_between_a_commit_and_the_next_transaction_is_one_like_any(tmp_path: Path) -> None:
