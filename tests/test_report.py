@@ -355,7 +355,7 @@ def test_numbers_in_words() -> None:
     assert clean("a\tb\x7f\u200b" + "x" * 2000, 6) == "a␉b␡�…"
 
 
-def test_a_report_of_an_unfinished_file(tmp_path: Path) -> None:
+def test_a_report_of_an_unfinished_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     writer = write_synthetic(tmp_path / "run.dltrace", status="recording")
     with open_trace(tmp_path / "run.dltrace") as trace:
         assert report_text(trace).startswith("UNFINISHED: This trace is still being recorded: the figures are")
@@ -365,4 +365,6 @@ def test_a_report_of_an_unfinished_file(tmp_path: Path) -> None:
     with open_trace(tmp_path / "killed.dltrace") as trace:
         assert report_text(trace).startswith("UNFINISHED: The recording of this trace was killed, or its disk was full")
         assert report_data(trace)["verdict"] == "unfinished"
+        monkeypatch.setattr("os.access", lambda *_arguments: False)  # somebody else's file: its lock cannot be seen
+        assert report_text(trace).startswith("UNFINISHED: This trace is still being recorded, or was killed")
     writer.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from dataclasses import dataclass
 from typing import Literal
 
@@ -118,6 +119,8 @@ def _unfinished(trace: Trace) -> str:
         stage = f" ({clean(run.message, 80)})" if run.message else ""
         if trace.path is None or being_recorded(trace.path):
             return f"This trace is still being recorded{stage}: the figures are not complete."
+        if not os.access(trace.path, os.W_OK):  # then nobody else's lock on it can be seen
+            return f"This trace is still being recorded{stage}, or was killed: the figures are not complete."
         return f"The recording of this trace was killed{stage}, or its disk was full: the figures are not complete."
     if run.status == "failed":
         reason = f": {clean(run.message)}" if run.message else "."
