@@ -100,7 +100,7 @@ class Settling:
     def put_aside(self, wire: Wire) -> None:
         """Make the figures that need no multiplier, and let the tensors go; soon, together with others."""
         with torch._C.DisableTorchFunction():
-            self._undisturbed(self._put_aside_soon, wire)
+            self._undisturbed(self._wait, wire, self._put_aside)
 
     def settle(self, wire: Wire) -> None:
         """Make the edges of a wire whose multiplier has come; soon, together with others.
@@ -131,35 +131,30 @@ class Settling:
             inputs = dict.fromkeys(observation.inputs)
             self.delta = sum((wire.flow for wire in inputs if wire.flow is not None), self._none) - left
 
-    def _undisturbed(self, work: Callable[[Wire], None], wire: Wire) -> None:
+    def _undisturbed(self, work: Callable[..., None], *arguments: object) -> None:
         try:
-            work(wire)
+            work(*arguments)
         except Exception as error:
             self.error = self.error or error
             self._stop_waiting()
 
-    def _put_aside_soon(self, wire: Wire) -> None:
-        if self._wait(wire):
-            with np.errstate(over="ignore", invalid="ignore"):
-                self._put_aside(self._waiting)
-            self._stop_waiting()
-
     def _settle_soon(self, wire: Wire) -> None:
         self._begin()
-        if wire not in self._kept and self._wait(wire):
-            with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-                self._settle(self._waiting)
-            self._stop_waiting()
+        if wire not in self._kept:
+            self._wait(wire, self._settle)
 
-    def _wait(self, wire: Wire) -> bool:
-        """Have a wire wait; whether those that wait hold so much memory that they must not.
+    def _wait(self, wire: Wire, work: Callable[[Sequence[Wire]], None]) -> None:
+        """Have a wire wait, and `work` done on all that do once they hold so much memory that they must not.
 
         Between the model's own ops such work takes up to twice as long: caches are cold, and the threads of the last
         op still spin.
         """
         self._waiting.append(wire)
         self._waiting_bytes += wire.value.nbytes * (1 + (wire.multiplier is not None))
-        return self._waiting_bytes >= _BATCH
+        if self._waiting_bytes >= _BATCH:
+            with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+                work(self._waiting)
+            self._stop_waiting()
 
     def _stop_waiting(self) -> None:
         self._waiting.clear()

@@ -9,7 +9,7 @@ import numpy as np
 from tracer.plain import clean, percentage
 from tracer.records import Edge, Floats, Node, Statistics
 from tracer.trace import TensorName
-from tui.figures import Figures, Severity
+from tui.figures import Figures, Severity, is_unknown
 from tui.format import fit, number, seconds, shorten, wrap
 from tui.theme import GLYPHS, SEVERITY_ROLES, Cell, Line, Role
 
@@ -92,7 +92,7 @@ def _leaks(node: Node, figures: Figures, delta: float, width: int, example: int 
     severity = Severity(int(figures.severity[node.id]))
     leak, own = figure_of(node.leak, example), figure_of(node.self_leak, example)
     share = own / delta + 0.0 if delta else float("nan")  # + 0.0: no "-0 %"
-    unknown = severity is Severity.QUIET and np.isnan(own)  # of a run that is not finished
+    unknown = is_unknown(own, severity)
     tone = SEVERITY_ROLES[severity] if severity else Role.TEXT
     facts = [
         ("self leak", "-" if unknown else number(own, signed=True), tone),

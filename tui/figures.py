@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
@@ -25,6 +26,11 @@ class Severity(IntEnum):
     DIVERGING = 1
     LARGE = 2
     NONFINITE = 3
+
+
+def is_unknown(value: float, severity: Severity) -> bool:
+    """Whether a figure is not known yet, as in a run that is being recorded: NaN that is no divergence."""
+    return math.isnan(value) and severity is Severity.QUIET
 
 
 @dataclass(frozen=True, slots=True)

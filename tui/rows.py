@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from rich.cells import cell_len
 
 from tracer.plain import clean, percentage
-from tui.figures import Figures, Severity
+from tui.figures import Figures, Severity, is_unknown
 from tui.format import fit, narrow, number, seconds, shorten, signed_bar
 from tui.outline import Sort
 from tui.theme import GLYPHS, SEVERITY_ROLES, Cell, Role
@@ -191,7 +191,7 @@ def _column_cells(figures: Figures, node: int, column: Column, severity: Severit
     leak = float(figures.leak[node])
     inside = Severity(int(figures.subtree_severity[node]))
     if column.name == "bar":
-        known = 0.0 if _unknown(leak, inside) else leak
+        known = 0.0 if is_unknown(leak, inside) else leak
         left, right = signed_bar(known, figures.largest_leak, column.width, thin=figures.has_children(node))
         return [(" " + left, Role.NEGATIVE), ("│", Role.FAINT), (right, Role.POSITIVE)]
     if column.name == "leak":
@@ -204,7 +204,7 @@ def _column_cells(figures: Figures, node: int, column: Column, severity: Severit
         times = "-" if math.isnan(gain) else narrow(gain, column.width)  # NaN: no multiplier came, or none yet
         return [(" " + fit(times, column.width, right=True), Role.MUTED)]
     if column.name == "share":
-        share = "-" if _unknown(leak, severity) else percentage(float(figures.share[node]))
+        share = "-" if is_unknown(leak, severity) else percentage(float(figures.share[node]))
         return [(" " + fit(share, column.width, right=True), Role.MUTED)]
     if column.name == "time":
         spent = figures.own_seconds if shape.flat else figures.seconds
@@ -212,12 +212,7 @@ def _column_cells(figures: Figures, node: int, column: Column, severity: Severit
     return [(" " + fit(clean(figures.types[node]), column.width), Role.MUTED)]
 
 
-def _unknown(value: float, severity: Severity) -> bool:
-    """Whether a figure is not known yet, as in a run that is being recorded: NaN that is no divergence."""
-    return math.isnan(value) and severity is Severity.QUIET
-
-
 def _figure(value: float, column: Column, severity: Severity) -> str:
-    if _unknown(value, severity):
+    if is_unknown(value, severity):
         return " " + fit("-", column.width, right=True)
     return " " + fit(number(value, signed=True, digits=4 if severity else 2), column.width, right=True)

@@ -93,12 +93,11 @@ def main() -> None:
     # may not write bytecode.
     compileall.compile_dir(Path(tracer.__file__).parent, quiet=1)
     print(f"{torch.get_num_threads()} threads, medians of {rounds} rounds")
-    first_of_all = True
-    for (name, (config, tokens)), (variant, kinds) in product(SHAPES.items(), VARIANTS.items()):
+    cases = product(SHAPES.items(), VARIANTS.items())
+    for number, ((name, (config, tokens)), (variant, kinds)) in enumerate(cases):
         with tempfile.TemporaryDirectory() as folder:
             base, first, ratios = measure(config, tokens, kinds, rounds, Path(folder))
-        told = f"; the first watched call of the process {first * 1000:+.0f} ms" if first_of_all else ""
-        first_of_all = False
+        told = "" if number else f"; the first watched call of the process {first * 1000:+.0f} ms"
         print(f"{name}, {variant}: captum alone {base * 1000:.0f} ms{told}")
         for label, ratio in ratios.items():
             print(f"  {label:<22} {ratio:.2f} x")
