@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import warnings
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -570,6 +571,40 @@ def test_a_thread_that_runs_a_model_while_another_records_it_is_not_recorded(bus
     assert in_threads(record, run_plainly) == []
     assert others[0] > 6
     assert all(each == alone for each in found)
+
+
+class _CalledBetween(OrderedDict[int, bool]):
+    """A table of hooks in which another thread runs the model just before and after every change."""
+
+    def __init__(self, run: Callable[[], Any]) -> None:
+        super().__init__()
+        self._run = run
+        self.errors: list[BaseException] = []
+        self.changes = 0
+
+    def _interrupted(self, change: Callable[..., Any], *arguments: Any) -> Any:
+        self.changes += 1
+        self.errors += in_threads(self._run)
+        result = change(*arguments)
+        self.errors += in_threads(self._run)
+        return result
+
+    def __setitem__(self, *arguments: Any) -> None:
+        self._interrupted(super().__setitem__, *arguments)
+
+    def pop(self, *arguments: Any) -> Any:
+        return self._interrupted(super().pop, *arguments)
+
+
+@pytest.mark.parametrize("table", ["_forward_pre_hooks_with_kwargs", "_forward_hooks_always_called"])
+def test_a_thread_may_run_a_model_while_hooks_come_and_go(table: str) -> None:
+    model = make_net(moving=False)
+    expected = model(X).detach()
+    between = _CalledBetween(lambda: torch.testing.assert_close(model(X), expected, rtol=0, atol=0))
+    setattr(model.first, table, between)
+    watched(model)
+    assert between.changes >= 2
+    assert between.errors == []
 
 
 @pytest.mark.parametrize("name", ENTRIES)

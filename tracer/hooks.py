@@ -44,9 +44,11 @@ def listening(paths: Mapping[nn.Module, str], listener: CallListener) -> Iterato
     """
     thread = threading.get_ident()
 
-    def before(module: nn.Module, args: Any, kwargs: dict[str, Any]) -> None:
+    def before(module: nn.Module, args: Any, kwargs: dict[str, Any] | None = None) -> None:
+        # torch has a hook in place a moment before it knows that the hook wants kwargs (and when it is taken away, a
+        # moment after): another thread that calls the module just then gives none.
         if threading.get_ident() == thread:
-            listener.enter(paths[module], module, args, kwargs)
+            listener.enter(paths[module], module, args, kwargs or {})
 
     def after(module: nn.Module, _args: Any, output: Any) -> None:
         if threading.get_ident() == thread:
