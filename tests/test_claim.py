@@ -7,6 +7,7 @@ import os
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from contextlib import closing
 from pathlib import Path
@@ -101,6 +102,35 @@ def test_this_process_is_told_apart_from_none(path: Path) -> None:
     amend(open_trace(path), findings=[])
     writer.close()
     assert not being_recorded(path)
+
+
+def test_a_file_may_be_looked_at_while_its_recording_ends(tmp_path: Path) -> None:
+    begun: list[Path] = []
+    seen = set()
+
+    def record() -> None:
+        for number in range(100):
+            path = tmp_path / f"{number}.dltrace"
+            writer = write_synthetic(path, layers=1, status="recording")
+            begun.append(path)
+            writer.commit()
+            writer.finish(synthetic_run())
+            writer.close()
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        recording = threading.Thread(target=record)
+        recording.start()
+        while recording.is_alive():
+            for path in begun[-1:]:
+                seen.add(being_recorded(path))
+                with open_trace(path) as trace:
+                    seen.add(trace.run.status)
+    finally:
+        sys.setswitchinterval(interval)
+        recording.join()
+    assert {True, False, "complete"} <= seen
 
 
 @pytest.mark.parametrize("content", [b"", b"mine", b"SQLite format 3\0" + bytes(4096)])

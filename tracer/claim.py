@@ -6,7 +6,7 @@ import errno
 import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 from tracer.errors import TraceFileError
@@ -125,14 +125,13 @@ def _never_began(path: Path) -> bool:
 def remove(path: Path) -> None:
     """Take away a trace file and what SQLite keeps beside it."""
     for name in _files(path):
-        if os.path.lexists(name):
-            name.unlink(missing_ok=True)
+        name.unlink(missing_ok=True)
 
 
 def move(path: Path, to: Path) -> None:
     """Give a trace file, and what SQLite keeps beside it, another name in its folder."""
     for name, target in zip(_files(path), _files(to), strict=True):
-        if os.path.lexists(name):
+        with suppress(FileNotFoundError):
             name.replace(target)
 
 

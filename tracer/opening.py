@@ -85,7 +85,11 @@ def _check_neighbours(path: Path) -> None:
     """
     for ending in ("-wal", "-shm", "-journal"):
         beside = Path(f"{_real(path)}{ending}")
-        if os.path.lexists(beside) and not stat.S_ISREG(beside.lstat().st_mode):
+        try:
+            mode = beside.lstat().st_mode
+        except (OSError, ValueError):  # it is not there, or no more: a recording that ends takes its log away
+            continue
+        if not stat.S_ISREG(mode):
             raise TraceFileError(f"{beside} beside the trace is no plain file, so it is not SQLite's: take it away")
 
 
