@@ -125,14 +125,16 @@ def _never_began(path: Path) -> bool:
 def remove(path: Path) -> None:
     """Take away a trace file and what SQLite keeps beside it."""
     for name in _files(path):
-        name.unlink(missing_ok=True)
+        if os.path.lexists(name):  # a name with the ending may be too long for any file
+            name.unlink(missing_ok=True)
 
 
 def move(path: Path, to: Path) -> None:
     """Give a trace file, and what SQLite keeps beside it, another name in its folder."""
     for name, target in zip(_files(path), _files(to), strict=True):
-        with suppress(FileNotFoundError):
-            name.replace(target)
+        if os.path.lexists(name):
+            with suppress(FileNotFoundError):  # a reader that ends takes the log away
+                name.replace(target)
 
 
 def _files(path: Path) -> list[Path]:
