@@ -367,4 +367,9 @@ def test_a_report_of_an_unfinished_file(tmp_path: Path, monkeypatch: pytest.Monk
         assert report_data(trace)["verdict"] == "unfinished"
         monkeypatch.setattr("os.access", lambda *_arguments: False)  # somebody else's file: its lock cannot be seen
         assert report_text(trace).startswith("UNFINISHED: This trace is still being recorded, or was killed")
-    writer.close()
+        monkeypatch.undo()
+    with open_trace(tmp_path / "run.dltrace") as trace:
+        writer.note_progress("forward pass", [])
+        assert report_text(trace).startswith("UNFINISHED: This trace is still being recorded: the figures are")
+        writer.finish(with_delta(0.0))
+        assert report_text(trace).startswith("UNFINISHED: This trace was still being recorded when it was opened: open")

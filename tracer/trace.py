@@ -91,6 +91,12 @@ class Trace:
         """The convergence delta, (E,)."""
         return self.run.delta
 
+    @property
+    def outdated(self) -> bool:
+        """Whether its recording has gone on since `run` was read: open the file again to see how far."""
+        now = self._rows("SELECT status, message FROM run")
+        return now != [(self.run.status, self.run.message)]
+
     @cached_property
     def attributions(self) -> tuple[Array, ...]:
         """The attributions, one array of the input's shape for each model input."""

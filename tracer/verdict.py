@@ -119,6 +119,8 @@ def _unfinished(trace: Trace) -> str:
         stage = f" ({clean(run.message, 80)})" if run.message else ""
         if trace.path is None or being_recorded(trace.path):
             return f"This trace is still being recorded{stage}: the figures are not complete."
+        if trace.outdated:
+            return f"This trace was still being recorded when it was opened{stage}: open it again."
         if not os.access(trace.path, os.W_OK):  # then nobody else's lock on it can be seen
             return f"This trace is still being recorded{stage}, or was killed: the figures are not complete."
         return f"The recording of this trace was killed{stage}, or its disk was full: the figures are not complete."

@@ -45,18 +45,23 @@ class Watch:
             if same and self._trace is not None and _version(self._trace) == self._version:
                 return None
             trace, version = _read(self.path)
-        except TraceFileError:  # no head yet, or a moment when the file was replaced: the next look will tell
+        except TraceFileError:  # no head yet, or it changed while it was read: the next look will tell
             return None
         self._trace, self._version, self._file = trace, version, stamp
         return trace
 
 
 def _read(path: Path) -> tuple[Trace, object]:
-    """The trace and the version of its content, from one moment: the file may grow while it is read."""
+    """The trace and the version of its content, from one moment: the file may grow while it is read.
+
+    TraceFileError where it grew between its head and its calls.
+    """
     trace = open_trace(path)
     version = _version(trace)
     trace.query("BEGIN")
     try:
+        if trace.outdated:
+            raise TraceFileError(f"{path} changed while it was read: read it again")
         trace.columns  # noqa: B018
     finally:
         trace.query("COMMIT")

@@ -14,7 +14,7 @@ from tests.synthetic import synthetic_run, write_synthetic
 from tests.tui.builders import node
 from tracer.records import Node
 from tracer.store import TraceWriter
-from tracer.trace import open_trace
+from tracer.trace import Trace, open_trace
 from tui import watch
 from tui.watch import Watch, stamp_of
 
@@ -74,6 +74,23 @@ def test_an_unchanged_file_is_not_opened_again(tmp_path: Path, monkeypatch: pyte
     assert opened == []
     writer.note_progress("more", calls([NAN]))
     assert watching.look() is not None and len(opened) == 1
+
+
+def test_a_run_that_ends_while_it_is_read_is_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    writer = begun(tmp_path / "t")
+    watching = Watch(tmp_path / "t")
+
+    def open_and_finish(path: Path) -> Trace:
+        trace = open_trace(path)
+        for each in calls([1.0]):
+            writer.add(each, [])
+        writer.finish(synthetic_run())
+        monkeypatch.undo()
+        return trace
+
+    monkeypatch.setattr(watch, "open_trace", open_and_finish)
+    looks = [watching.look() for _ in range(3)]
+    assert [look and look.run.status for look in looks] == [None, "complete", None]
 
 
 def test_a_file_that_another_run_left_is_not_taken_for_the_new_one(tmp_path: Path) -> None:
