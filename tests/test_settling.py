@@ -313,6 +313,21 @@ def test_a_loss_beside_nan_is_still_one() -> None:
     assert _is_loss(nan.to(torch.complex64), ones.to(torch.complex64), [ones])
 
 
+def test_the_parts_of_a_multiplier_are_added_up_as_autograd_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    """To the same bits, so that nothing has to be measured to see that no part was lost."""
+
+    class Shared(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            h = x.tanh()
+            return (h * 0.3).exp() + (h * 0.7).sin() + h.sigmoid() + h
+
+    compared: list[object] = []
+    monkeypatch.setattr("tracer.examining._is_loss", lambda *arguments: compared.append(arguments))
+    x = torch.randn(2, 1000, generator=torch.manual_seed(0))
+    trace = tracer.record(Shared(), x, target=0)
+    assert len(trace.nodes) > 5 and compared == []
+
+
 def test_a_sink_that_fails_leaves_the_attribution_as_it_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     torch.manual_seed(0)
     model, x = Wide(2), torch.randn(1, 300, 200)

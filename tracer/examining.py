@@ -98,7 +98,7 @@ def examine(
     """
     arrived = [] if wire.multiplier is None else [wire.multiplier]
     parts = [use.multiplier for use in uses if use.multiplier is not None]
-    together = reduce(add, parts) if parts else None
+    together = reduce(add, reversed(parts)) if parts else None  # in autograd's order, which gives the same bits
     intact = bool(arrived) and together is not None and _same(together, arrived[0])
     is_lost = may_lose and bool(arrived) and not intact and _is_loss(arrived[0], together, parts)
     if not roles and not is_lost:

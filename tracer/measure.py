@@ -17,8 +17,9 @@ from tracer.axis import Place, halves, per_example
 from tracer.records import Floats, Statistics
 
 _ROW = 2**10
+_SMALL = 2**14  # numbers that one dot product adds up sooner than a matrix product by rows
 _BITS = {size: np.dtype(f"u{size}") for size in (1, 2, 4, 8)}
-_ONES = {np.dtype(kind): np.ones(_ROW, kind) for kind in (np.float32, np.float64)}
+_ONES = {np.dtype(kind): np.ones(_SMALL, kind) for kind in (np.float32, np.float64)}
 
 Numbers: TypeAlias = npt.NDArray[Any]
 """float32 (which stands for half precisions too) or float64."""
@@ -107,10 +108,11 @@ def statistics(numbers: Numbers) -> Statistics:
 
 def _total(array: Numbers) -> float:
     """The sum of a flat array, in its own precision by rows: as a matrix product three times as fast as numpy's sum."""
+    ones = _ONES[array.dtype]
+    if array.size <= _SMALL:
+        return float(np.dot(array, ones[: array.size]))
     whole = array.size - array.size % _ROW
-    if whole < 4 * _ROW:
-        return float(np.add.reduce(array))
-    total = sum((array[:whole].reshape(-1, _ROW) @ _ONES[array.dtype]).tolist())
+    total = sum((array[:whole].reshape(-1, _ROW) @ ones[:_ROW]).tolist())
     return float(total if whole == array.size else total + float(np.add.reduce(array[whole:])))
 
 

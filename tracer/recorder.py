@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import nn
@@ -33,6 +33,10 @@ _RESHAPING_NODES = (
     "View", "UnsafeView", "Reshape", "AsStrided", "Slice", "Select", "Transpose", "Permute", "Expand", "Alias", "Clone",
     "Unsqueeze", "Squeeze", "TBackward", "Split", "Unbind", "BackwardHookFunction",
 )  # fmt: skip
+
+
+Made: TypeAlias = tuple[str, torch.Tensor, GradientEdge]
+"""A tensor that a call made, with its name and its place in the autograd graph."""
 
 
 class Recorder(Mode):
@@ -128,7 +132,7 @@ class Recorder(Mode):
             if call.leaf:
                 self._leaf_depth = 0
                 self._references = self.log.next() if self.log else {}
-                self._record_results(call, list(tensors_in(output, "output")))
+                self._record_results(call, _made(tensors_in(output, "output")))
                 if call.rule == "captum" and getattr(module, "inplace", False) and call.arguments and call.results:
                     call.overwrote = not torch.equal(call.arguments[0][1].value, call.results[0][1].value)
             else:
@@ -241,7 +245,7 @@ class Recorder(Mode):
         inputs = self._wires(ops.arguments(args if written is None else (written, *args[1:]), kwargs))
         started = time.perf_counter()
         output = func(*args, **kwargs)
-        results = list(tensors_in(output if written is None else written, "output"))
+        results = _made(tensors_in(output if written is None else written, "output"))
         self._running = (op.name, args, kwargs)
         picks = any(True for _tensor in ops.arguments(args[1:], kwargs))  # by an index that the runs may disagree on
         if op.role == "shape" and not picks and len({wire.index for _name, wire in inputs}) == 1:
@@ -270,9 +274,9 @@ class Recorder(Mode):
         name: str,
         started: float,
         inputs: list[tuple[str, Wire]],
-        results: list[tuple[str, torch.Tensor]],
+        results: list[Made],
     ) -> None:
-        edges = [edge for _name, tensor in results if (edge := gradient_edge(tensor)) and edge not in self._edges]
+        edges = [edge for _name, _tensor, edge in results if edge not in self._edges]
         if not edges or not (inputs or consumptions(edges, self._edges)):
             return  # nothing new, or nothing that the model's input has a part in
         path = f"{self._stack[-1].path}/{name}"
@@ -282,24 +286,21 @@ class Recorder(Mode):
         self._record_results(call, results)
         self._close(call)
 
-    def _record_reshaping(self, source: Wire, results: list[tuple[str, torch.Tensor]]) -> None:
-        fresh = [(name, tensor) for name, tensor in results if self._is_new(tensor)]
+    def _record_reshaping(self, source: Wire, results: list[Made]) -> None:
+        fresh = [(name, tensor, edge) for name, tensor, edge in results if edge not in self._edges]
         if not fresh:
             return
         use = Use(source, self._stack[-1].index, "", reshaping=True)
-        self._attach([tensor for _name, tensor in fresh], {source: use})
-        for name, tensor in fresh:
-            self._watch(tensor, self._add(tensor, None, name, parent=source))
+        self._attach([edge for _name, _tensor, edge in fresh], {source: use})
+        for name, tensor, edge in fresh:
+            self._watch(edge, self._add(tensor, edge, None, name, parent=source))
 
     # --- wires --------------------------------------------------------------------------------------------------------
-
-    def _is_new(self, tensor: torch.Tensor) -> bool:
-        edge = gradient_edge(tensor)
-        return edge is not None and edge not in self._edges
 
     def _add(
         self,
         tensor: torch.Tensor,
+        edge: GradientEdge | None,
         producer: int | None,
         name: str,
         *,
@@ -318,7 +319,6 @@ class Recorder(Mode):
             value = tensor.detach()
         wire = Wire(len(self.observation.wires), value, place, producer, parent, references)
         self.observation.wires.append(wire)
-        edge = gradient_edge(tensor)
         if edge is not None:
             self._edges[edge] = wire
         self._live.add(wire, memory)
@@ -326,9 +326,10 @@ class Recorder(Mode):
 
     def _add_input(self, tensor: torch.Tensor, reference: torch.Tensor | None) -> Wire:
         assert self.observation is not None
-        wire = self._add(tensor, None, "")
+        edge = gradient_edge(tensor)
+        wire = self._add(tensor, edge, None, "")
         wire.reference = reference
-        self._watch(tensor, wire)
+        self._watch(edge, wire)
         self._stack[0].take(f"input {len(self.observation.inputs)}", wire)
         self.observation.inputs.append(wire)
         return wire
@@ -361,12 +362,12 @@ class Recorder(Mode):
         # A rule's own node, with no op around it that was seen: a user's autograd function.
         name = edge.node.name() if self.rule_of_node(edge.node) is None else "custom function"
         if len(sources) == 1 and name.startswith(_RESHAPING_NODES):
-            self._record_reshaping(sources[0], [(argument, tensor)])
+            self._record_reshaping(sources[0], [(argument, tensor, edge)])
             return self._edges[edge]
         path = f"{self._stack[-1].path}/{name}"
         taken = [(f"args.{index}", wire) for index, wire in enumerate(sources)]
         call = self._open(path, "unobserved", name, source_line(), "autograd", leaf=True, arguments=taken)
-        self._record_results(call, [(argument, tensor)])
+        self._record_results(call, [(argument, tensor, edge)])
         self._close(call)
         return self._edges[edge]
 
@@ -384,9 +385,9 @@ class Recorder(Mode):
         if origin.producer is None:
             return
         assert self.observation is not None
-        wire = self._add(base, origin.producer, "0", source=("0", origin))
+        wire = self._add(base, edge, origin.producer, "0", source=("0", origin))
         wire.shown = True
-        self._watch(base, wire)
+        self._watch(edge, wire)
         producer = self.observation.calls[origin.producer]
         producer.results = [(name, wire if result is origin else result) for name, result in producer.results]
         origin.parent, origin.producer = wire, None
@@ -417,37 +418,33 @@ class Recorder(Mode):
         if watched:
             for name, tensor in tensors:
                 if (wire := self._wire(name, tensor)) is not None:
-                    self._watch(tensor, wire)
+                    self._watch(gradient_edge(tensor), wire)
         return self._wires(tensors)
 
     def _note_results(self, call: Call, results: list[tuple[str, torch.Tensor]]) -> None:
         for name, tensor in results:
             if (wire := self._wire(name, tensor)) is not None:
-                self._watch(tensor, wire)
+                self._watch(gradient_edge(tensor), wire)
                 call.give(name, wire)
 
-    def _record_results(self, call: Call, results: list[tuple[str, torch.Tensor]]) -> None:
+    def _record_results(self, call: Call, results: list[Made]) -> None:
         """Note what a leaf call made, and have every multiplier that passes through it noted."""
         uses = {wire: Use(wire, call.index, name, overrides=call.rule == "captum") for name, wire in call.arguments}
-        reached = self._attach([tensor for _name, tensor in results if self._is_new(tensor)], uses, call)
+        reached = self._attach([edge for _name, _tensor, edge in results if edge not in self._edges], uses, call)
         source = call.arguments[0] if call.arguments else None
-        for name, tensor in results:
-            edge = gradient_edge(tensor)
-            if edge is None:
-                continue
+        for name, tensor, edge in results:
             wire = self._edges.get(edge)
             if wire is None and reached:
-                wire = self._add(tensor, call.index, name, source=source)
+                wire = self._add(tensor, edge, call.index, name, source=source)
             if wire is not None:
-                self._watch(tensor, wire)
+                self._watch(edge, wire)
                 call.give(name, wire)
 
-    def _watch(self, tensor: torch.Tensor, wire: Wire) -> None:
-        """Have the multiplier that finally arrives at this tensor noted, after all hooks on the tensor."""
+    def _watch(self, edge: GradientEdge | None, wire: Wire) -> None:
+        """Have the multiplier that finally arrives at a wire's tensor noted, after all hooks on the tensor."""
         if wire.watched:
             return
         wire.watched = True
-        edge = gradient_edge(tensor)
         if edge is None:
             return
         number, journal, observation, settling = edge.output, self.journal, self.observation, self.settling
@@ -463,7 +460,7 @@ class Recorder(Mode):
 
         edge.node.register_prehook(arrive)
 
-    def _attach(self, results: list[torch.Tensor], uses: Mapping[Wire, Use], call: Call | None = None) -> bool:
+    def _attach(self, results: list[GradientEdge], uses: Mapping[Wire, Use], call: Call | None = None) -> bool:
         """Have the gradient that each use sends back noted, at the graph nodes between `results` and the used wires.
 
         False where there are none: the results do not depend on the model's input.
@@ -472,8 +469,7 @@ class Recorder(Mode):
         self.observation.uses.extend(uses.values())
         captured: dict[Wire, Use] = {}  # what a closure or the base of a view brought in past the arguments
         slots: dict[Node, list[tuple[int, Use]]] = {}
-        edges = [edge for tensor in results if (edge := gradient_edge(tensor)) is not None]
-        for node, slot, edge in consumptions(edges, self._edges):
+        for node, slot, edge in consumptions(results, self._edges):
             wire = self._edges[edge]
             use = uses.get(wire) or captured.setdefault(wire, Use(wire, self._stack[-1].index, "captured"))
             slots.setdefault(node, []).append((slot, use))
@@ -496,6 +492,10 @@ class Recorder(Mode):
                 use.multiplier = gradient if use.multiplier is None else use.multiplier + gradient
 
         return note
+
+
+def _made(tensors: Iterable[tuple[str, torch.Tensor]]) -> list[Made]:
+    return [(name, tensor, edge) for name, tensor in tensors if (edge := gradient_edge(tensor)) is not None]
 
 
 def _dense(gradient: torch.Tensor | None) -> torch.Tensor | None:
