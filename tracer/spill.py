@@ -12,7 +12,7 @@ import numpy as np
 
 from tracer.measure import Numbers
 
-_ALLOWANCE = 64 * 2**20  # bytes that may stay in memory
+_ALLOWANCE = 128 * 2**20  # bytes that may stay in memory
 _SMALL = 2**16  # bytes below which an array always stays there
 
 
