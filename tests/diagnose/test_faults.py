@@ -11,6 +11,7 @@ from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from captum.attr._core import deep_lift
@@ -372,3 +373,21 @@ def test_differences_under_a_mask_are_not_taken_for_a_mask_that_differs() -> Non
     assert "put" in found["masked-difference"].message
     assert "--rule 'softmax=exact'" in found["masked-difference"].advice
     assert tracer.diagnose(Case(_Masked).record(rules=["softmax=exact"])) == ()
+
+
+@pytest.mark.parametrize("kind", ["dropped-difference", "stale-gradient"])
+@pytest.mark.parametrize(
+    "odd",
+    [np.zeros((2**46, 0)), np.broadcast_to(np.zeros(()), (2**40, 1)), np.zeros((3, 1)), np.zeros((2, 4), np.complex64)],
+    ids=["empty", "endless", "broadcast", "complex"],
+)
+def test_tensors_that_do_not_go_together_are_no_evidence(
+    kind: str, odd: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trace = recorded(kind)
+    plain = tracer.diagnose(recorded(kind, "summary"))
+    tensor = Trace.tensor
+    monkeypatch.setattr(
+        Trace, "tensor", lambda self, node, name, slot=0: odd if name == "output" else tensor(self, node, name, slot)
+    )
+    assert [finding.kind for finding in tracer.diagnose(trace)] == [finding.kind for finding in plain]

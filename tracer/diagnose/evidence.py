@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from tracer.columns import Columns, Ints
 from tracer.diagnose.types import linearised_fault
-from tracer.errors import InputError
+from tracer.errors import InputError, TraceFileError
 from tracer.opening import damaged
 from tracer.records import Finding, Floats, Node, Note
 from tracer.schema import MISSHAPEN, unpack
@@ -250,11 +250,24 @@ class Evidence:
                 found[node] = takers[later]
         return found
 
-    def tensor(self, node: int, name: TensorName, slot: int = 0) -> Floats:
-        """A recorded tensor in float64, of the examples shown where its first axis is theirs; or TraceFileError."""
-        values = self.trace.tensor(node, name, slot).astype(np.float64)
-        apart = self.example is not None and values.ndim > 0 and values.shape[0] == self.trace.run.examples
-        return values[self.example : self.example + 1] if apart and self.example is not None else values
+    def both_sides(self, node: int) -> tuple[Floats, ...] | None:
+        """x, x', m_in, y, y' and m_out of an elementwise call, float64 of one shape, of the examples shown.
+
+        None where they were not all recorded, or are not of one shape or not real.
+        """
+        names: tuple[TensorName, ...] = (
+            "input", "reference", "multiplier_in", "output", "output_reference", "multiplier_out",
+        )  # fmt: skip
+        try:
+            tensors = [self.trace.tensor(node, name) for name in names]
+        except TraceFileError:
+            return None
+        shape = tensors[0].shape
+        if any(tensor.shape != shape or np.iscomplexobj(tensor) for tensor in tensors):
+            return None
+        if self.example is not None and shape and shape[0] == self.trace.run.examples:
+            tensors = [tensor[self.example : self.example + 1] for tensor in tensors]
+        return tuple(tensor.astype(np.float64) for tensor in tensors)
 
     def finding(
         self,

@@ -9,10 +9,8 @@ import numpy as np
 from tracer.diagnose.evidence import Evidence
 from tracer.diagnose.types import MAX_POOLS
 from tracer.diagnose.wording import calls, weight
-from tracer.errors import TraceFileError
 from tracer.plain import clean
 from tracer.records import Edge, Finding
-from tracer.trace import TensorName
 
 _OTHER = 1e-3
 """A gradient is another one where it differs by more than this share."""
@@ -132,13 +130,10 @@ def _part_replaced(evidence: Evidence, node: int) -> float | None:
     """The part of an elementwise call's elements whose gradient, m_in·Δin/Δout, is not the one that arrived."""
     if evidence.columns.types[node] in MAX_POOLS | {"Softmax"}:
         return None
-    try:
-        names: tuple[TensorName, ...] = (
-            "input", "reference", "multiplier_in", "output", "output_reference", "multiplier_out",
-        )  # fmt: skip
-        x, x_ref, m_in, y, y_ref, m_out = (evidence.tensor(node, name) for name in names)
-    except TraceFileError:
+    sides = evidence.both_sides(node)
+    if sides is None:
         return None
+    x, x_ref, m_in, y, y_ref, m_out = sides
     differing = y != y_ref
     with np.errstate(all="ignore"):
         used = m_in * (x - x_ref) / (y - y_ref)

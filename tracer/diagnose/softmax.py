@@ -16,10 +16,8 @@ from tracer.diagnose.evidence import Evidence
 from tracer.diagnose.explosion import exploding, sizes_without
 from tracer.diagnose.types import SOFTMAX
 from tracer.diagnose.wording import exact, number, weight
-from tracer.errors import TraceFileError
 from tracer.plain import clean, figure, percentage
 from tracer.records import Finding
-from tracer.trace import TensorName
 
 _SMALL = 1e-10  # captum's eps
 _UNSEEN_PART = 1e-2
@@ -114,15 +112,10 @@ def _parts_of(evidence: Evidence, nodes: Sequence[int]) -> dict[int, tuple[float
 
 def _parts(evidence: Evidence, node: int) -> tuple[float, float]:
     """The two parts of a call's leak: (what the fallback drops, what the mean takes off); NaN without tensors."""
-    if evidence.trace.run.capture != "tensors":
+    sides = evidence.both_sides(node) if evidence.trace.run.capture == "tensors" else None
+    if sides is None:
         return math.nan, math.nan
-    try:
-        names: tuple[TensorName, ...] = (
-            "input", "reference", "multiplier_in", "output", "output_reference", "multiplier_out",
-        )  # fmt: skip
-        x, x_ref, m_in, y, y_ref, m_out = (evidence.tensor(node, name) for name in names)
-    except TraceFileError:
-        return math.nan, math.nan
+    x, x_ref, m_in, y, y_ref, m_out = sides
     din, dout = x - x_ref, y - y_ref
     dropped = (np.abs(din) < _SMALL) & (np.abs(dout) >= _SMALL)
     flow = float((m_in * din - m_out * dout)[dropped].sum())
