@@ -183,6 +183,8 @@ def _problem(trace: Trace, attention: Attention) -> str:
         return "Some of this call's tensors were left out to save room: record with fewer examples to see its heads."
     if any(edge.value is None or edge.reference is None for edge in edges):
         return "The reference run's tensors are not known for this call."
+    if any(edge.shape != _shape(edge.value) for edge in edges):
+        return "This call's tensors are not of the shape that it says: the file was changed."
     return ""
 
 

@@ -14,6 +14,7 @@ import pytest
 from textual.pilot import Pilot
 
 from tests.synthetic import synthetic_run, write_synthetic
+from tests.test_trace import changed
 from tests.tui.builders import node
 from tracer.records import Edge, TensorRef
 from tracer.store import TraceWriter
@@ -172,6 +173,13 @@ def test_what_is_missing_is_said_in_words(tmp_path: Path) -> None:
         trace = written(tmp_path / name, [SOFTMAX], examples=2, **options)
         figures = head_figures(trace, found(trace)[0], None)
         assert words in figures.problem and np.isnan(figures.leak).all() and len(figures.gain) == 3
+
+
+def test_tensors_of_another_shape_than_the_call_says_are_not_shared_out(tmp_path: Path) -> None:
+    written(tmp_path / "t", [SOFTMAX], examples=2).close()
+    trace = open_trace(changed(tmp_path / "t", tmp_path / "u", "UPDATE edge SET shape = '[2, 3, 4, 5]'"))
+    figures = head_figures(trace, found(trace)[0], None)
+    assert "the file was changed" in figures.problem and np.isnan(figures.leak).all()
 
 
 def test_names_leave_out_what_is_the_same_everywhere() -> None:
