@@ -183,7 +183,7 @@ def _problem(trace: Trace, attention: Attention) -> str:
         return "Some of this call's tensors were left out to save room: record with fewer examples to see its heads."
     if any(edge.value is None or edge.reference is None for edge in edges):
         return "The reference run's tensors are not known for this call."
-    if any(edge.shape != _shape(edge.value) for edge in edges):
+    if any(ref is not None and ref.shape != edge.shape for edge in edges for ref in (edge.value, edge.multiplier)):
         return "This call's tensors are not of the shape that it says: the file was changed."
     return ""
 

@@ -175,9 +175,13 @@ def test_what_is_missing_is_said_in_words(tmp_path: Path) -> None:
         assert words in figures.problem and np.isnan(figures.leak).all() and len(figures.gain) == 3
 
 
-def test_tensors_of_another_shape_than_the_call_says_are_not_shared_out(tmp_path: Path) -> None:
-    written(tmp_path / "t", [SOFTMAX], examples=2).close()
-    trace = open_trace(changed(tmp_path / "t", tmp_path / "u", "UPDATE edge SET shape = '[2, 3, 4, 5]'"))
+@pytest.mark.parametrize(
+    "change",
+    ["shape = '[2, 3, 4, 5]'", "multiplier_hash = (SELECT hash FROM tensor WHERE shape = '[2, 3, 5, 8]' LIMIT 1)"],
+)
+def test_tensors_of_another_shape_than_the_call_says_are_not_shared_out(tmp_path: Path, change: str) -> None:
+    written(tmp_path / "t", [SOFTMAX, FUSED], examples=2).close()
+    trace = open_trace(changed(tmp_path / "t", tmp_path / "u", f"UPDATE edge SET {change} WHERE node = 1"))
     figures = head_figures(trace, found(trace)[0], None)
     assert "the file was changed" in figures.problem and np.isnan(figures.leak).all()
 
