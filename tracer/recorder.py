@@ -137,7 +137,7 @@ class Recorder(Mode):
                     call.overwrote = not torch.equal(call.arguments[0][1].value, call.results[0][1].value)
             else:
                 self._references = self.log.next() if self.log and module is not self.model else {}
-                self._note_results(call, list(tensors_in(output, "output")))
+                self._note_results(call, _made(tensors_in(output, "output")))
                 if self.settling is not None:
                     self._live.put_aside(call, self.settling)
             self._close(call)
@@ -264,7 +264,7 @@ class Recorder(Mode):
             with self:  # torch switched the mode off for the time of this call
                 output = ops.run_composite(name, func, args, kwargs)
             self._references = {}
-            self._note_results(call, list(tensors_in(output, "output")))
+            self._note_results(call, _made(tensors_in(output, "output")))
         finally:
             self._close(call)
         return output
@@ -344,15 +344,12 @@ class Recorder(Mode):
             return True
         return False
 
-    def _wire(self, name: str, tensor: torch.Tensor) -> Wire | None:
+    def _wire(self, name: str, tensor: torch.Tensor, edge: GradientEdge) -> Wire | None:
         """The wire of a tensor that an op or module takes; what made it unseen becomes a call of its own."""
-        edge = gradient_edge(tensor)
-        if edge is None:
-            return None
         return self._edges.get(edge) or self._discover(name, tensor, edge)
 
     def _wires(self, tensors: Iterable[tuple[str, torch.Tensor]]) -> list[tuple[str, Wire]]:
-        return [(name, wire) for name, tensor in tensors if (wire := self._wire(name, tensor)) is not None]
+        return [(made[0], wire) for made in _made(tensors) if (wire := self._wire(*made)) is not None]
 
     def _discover(self, argument: str, tensor: torch.Tensor, edge: GradientEdge) -> Wire | None:
         found = consumptions([edge], self._edges)
@@ -376,10 +373,10 @@ class Recorder(Mode):
 
         `nn.Linear` on three axes gives a view of the matrix product; `y /= 2` then moves the history to the product.
         """
-        edge = gradient_edge(base)
-        origin = self._wire("0", view)
-        if edge is None or edge in self._edges or origin is None:
+        edge, found = gradient_edge(base), self._wires([("0", view)])
+        if edge is None or edge in self._edges or not found:
             return
+        ((_name, origin),) = found
         while origin.parent is not None:
             origin = origin.parent
         if origin.producer is None:
@@ -414,17 +411,18 @@ class Recorder(Mode):
 
     def _take_arguments(self, args: tuple[Any, ...], kwargs: dict[str, Any], watched: bool) -> list[tuple[str, Wire]]:
         self._references = self.log.next() if self.log else {}
-        tensors = [*tensors_in(args), *tensors_in(kwargs)]
-        if watched:
-            for name, tensor in tensors:
-                if (wire := self._wire(name, tensor)) is not None:
-                    self._watch(gradient_edge(tensor), wire)
-        return self._wires(tensors)
+        found = []
+        for name, tensor, edge in _made((*tensors_in(args), *tensors_in(kwargs))):
+            if (wire := self._wire(name, tensor, edge)) is not None:
+                if watched:
+                    self._watch(edge, wire)
+                found.append((name, wire))
+        return found
 
-    def _note_results(self, call: Call, results: list[tuple[str, torch.Tensor]]) -> None:
-        for name, tensor in results:
-            if (wire := self._wire(name, tensor)) is not None:
-                self._watch(gradient_edge(tensor), wire)
+    def _note_results(self, call: Call, results: list[Made]) -> None:
+        for name, tensor, edge in results:
+            if (wire := self._wire(name, tensor, edge)) is not None:
+                self._watch(edge, wire)
                 call.give(name, wire)
 
     def _record_results(self, call: Call, results: list[Made]) -> None:

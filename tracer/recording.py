@@ -131,11 +131,11 @@ class Recording:
         seconds = time.perf_counter() - self._clock
         settling = self._settling if self._settling is not None else self.settle(observation)
         settling.finish(outcome.output)
-        if settling.error is not None and not isinstance(settling.error, TracerError):
-            reason = f"{type(settling.error).__name__}: {settling.error}"
-            raise ObservationError(f"no trace can be made of this run ({reason})") from settling.error
-        if settling.error is not None:
-            raise settling.error
+        error = settling.error
+        if isinstance(error, TracerError):
+            raise error
+        if error is not None:
+            raise ObservationError(f"no trace can be made of this run ({type(error).__name__}: {error})") from error
         delta = settling.delta if outcome.delta is None else outcome.delta
         attributions = outcome.attributions or settling.attributions
         run = replace(

@@ -11,7 +11,7 @@ from typing import Literal
 
 import numpy as np
 
-from tracer.records import Edge, Floats, TensorRef
+from tracer.records import Edge, Floats
 from tracer.trace import TensorName, Trace
 from tui.tensor_source import BLOCK_BYTES, difference
 
@@ -195,9 +195,9 @@ def _flows(trace: Trace, attention: Attention, part: Part, example: int | None) 
     if edge.direction == "out":
         names = ("output", "output_reference", "multiplier_out")
     flow, squares = np.zeros(attention.heads), np.zeros(attention.heads)
-    if edge.multiplier is None or _shape(edge.value) != _shape(edge.reference):
+    if edge.multiplier is None or edge.value is None or edge.reference is None:
         return flow, squares
-    if _shape(edge.value) != _shape(edge.multiplier):
+    if edge.value.shape != edge.reference.shape:
         return flow, squares
     first, count = (0, trace.run.examples) if example is None else (example, 1)
     width = edge.shape[-1]
@@ -215,7 +215,3 @@ def _flows(trace: Trace, attention: Attention, part: Part, example: int | None) 
             np.add.at(squares, heads, squared.sum(axis=1))
             slice_ += len(product)
     return flow, squares
-
-
-def _shape(ref: TensorRef | None) -> tuple[int, ...] | None:
-    return None if ref is None else ref.shape

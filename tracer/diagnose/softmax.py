@@ -112,7 +112,7 @@ def _parts_of(evidence: Evidence, nodes: Sequence[int]) -> dict[int, tuple[float
 
 def _parts(evidence: Evidence, node: int) -> tuple[float, float]:
     """The two parts of a call's leak: (what the fallback drops, what the mean takes off); NaN without tensors."""
-    sides = evidence.both_sides(node) if evidence.trace.run.capture == "tensors" else None
+    sides = evidence.both_sides(node)
     if sides is None:
         return math.nan, math.nan
     x, x_ref, m_in, y, y_ref, m_out = sides
