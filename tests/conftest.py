@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as in a shell's background job; tests press Ctrl-C
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -62,3 +63,12 @@ def demo_subject(demo: tuple[nn.Module, Any]) -> Any:
     from tracer.subject import make_subject
 
     return make_subject(*demo, TEXT, target=TARGET, reference="pad", reference_positions="zero")
+
+
+@pytest.fixture
+def busy() -> Iterator[None]:
+    """Threads change often."""
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    yield
+    sys.setswitchinterval(interval)

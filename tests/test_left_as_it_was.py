@@ -522,15 +522,6 @@ def content(trace: Trace) -> list[Any]:
     return [*found, *(attribution.tobytes() for attribution in trace.attributions)]
 
 
-@pytest.fixture
-def busy() -> Iterator[None]:
-    """Threads change often."""
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(1e-5)
-    yield
-    sys.setswitchinterval(interval)
-
-
 def test_two_threads_that_record_two_models_do_not_mix(busy: None) -> None:
     names = ("watch", "exact", "captum", "captum, emulated")
     models = {name: make_net(moving=False) for name in names}
