@@ -39,13 +39,10 @@ _EXPLAINED = (
 )
 
 
-def module_fault(module: nn.Module, *, seen_through: bool = False) -> str:
-    """Why the calls of a module cannot be observed; "" where they can.
-
-    `seen_through`: TorchScript and compiled modules may stay, as for an attribution that needs no ledger.
-    """
-    name, bases = type(module).__name__, type(module).__mro__
-    if isinstance(module, _PARALLEL):
+def _type_fault(kind: type[nn.Module], seen_through: bool) -> str:
+    """Why the calls of modules of a type cannot be observed; "" where they can."""
+    name, bases = kind.__name__, kind.__mro__
+    if issubclass(kind, _PARALLEL):
         return f"it is {name}: pass the module inside it, model.module"
     if any(base.__name__ in _SHARDED for base in bases):
         return "its parameters are sharded (FSDP): pass the model as it was before sharding"
@@ -53,10 +50,14 @@ def module_fault(module: nn.Module, *, seen_through: bool = False) -> str:
         return f"it is a quantised {name}, which has no gradient: pass the model as it was before quantisation"
     if any(base.__module__.startswith("torch.export.") for base in bases):
         return "it came out of torch.export: pass the Python module it was made from"
-    if not seen_through and isinstance(module, torch.jit.ScriptModule):
+    if not seen_through and issubclass(kind, torch.jit.ScriptModule):
         return "it is a TorchScript module: pass the Python module it was made from"
     if not seen_through and name == "OptimizedModule":
         return "it is torch.compile'd: pass the module it was made from, ._orig_mod"
+    return ""
+
+
+def _contents_fault(module: nn.Module) -> str:
     for own, value in (*module._parameters.items(), *module._buffers.items()):
         if value is not None and (fault := _parameter_fault(value)):
             return f"its {own} {fault}"
@@ -74,11 +75,18 @@ def _parameter_fault(tensor: Tensor) -> str:
 
 
 def check_model(model: object, *, seen_through: bool = False) -> None:
-    """Raise `ModelError` for what is no module, and for the first module inside that cannot be observed."""
+    """Raise `ModelError` for what is no module, and for the first module inside that cannot be observed.
+
+    `seen_through`: TorchScript and compiled modules may stay, as for an attribution that needs no ledger.
+    """
     if not isinstance(model, nn.Module):
         raise ModelError(f"the model is {type(model).__name__}; expected a torch.nn.Module")
+    types: dict[type[nn.Module], str] = {}  # a model has many modules of few types
     for path, module in model.named_modules():
-        if fault := module_fault(module, seen_through=seen_through):
+        kind = type(module)
+        if kind not in types:
+            types[kind] = _type_fault(kind, seen_through)
+        if fault := types[kind] or _contents_fault(module):
             raise ModelError(f"{path or 'the model'} cannot be traced: {fault}")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -31,8 +31,7 @@ class Place(NamedTuple):
     inner: int
 
 
-@dataclass(frozen=True, slots=True)
-class Origin:
+class Origin(NamedTuple):
     """What a tensor was computed from: `tensor` with its `place`, taken as argument `name` by op `op(*args,
     **kwargs)`."""
 
@@ -41,7 +40,7 @@ class Origin:
     name: str = "0"
     op: str = ""
     args: tuple[Any, ...] = ()
-    kwargs: Mapping[str, Any] = field(default_factory=dict)
+    kwargs: Mapping[str, Any] = MappingProxyType({})
 
 
 def find_place(tensor: torch.Tensor, rows: int, origin: Origin | None) -> Place | None:

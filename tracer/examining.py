@@ -12,7 +12,7 @@ import torch
 
 from tracer.axis import per_example
 from tracer.measure import Numbers, Tensor, as_array, identical, statistics, subtract, sums
-from tracer.observation import Call, Observation, Use, Wire
+from tracer.observation import Observation, Use, Wire
 from tracer.records import Floats, Statistics
 from tracer.roles import Role
 
@@ -67,7 +67,7 @@ class Examined(NamedTuple):
     seen: Seen | None
     difference: Numbers | None
     total: Sent | None
-    uses: list[tuple[Use, Sent]]
+    uses: list[tuple[Use, Sent | None]]
     roles: list[tuple[Role, Sent | None]]
     lost: Floats | None
 
@@ -96,58 +96,61 @@ def examine(
 
     `difference` is Δ where it was put aside; `may_lose`: its multiplier is not what the attribution explains.
     """
-    arrived = [] if wire.multiplier is None else [wire.multiplier]
-    parts = [use.multiplier for use in uses if use.multiplier is not None]
+    arrived = wire.multiplier
+    sending = [use for use in uses if use.multiplier is not None]
+    parts = [use.multiplier for use in sending if use.multiplier is not None]
     together = reduce(add, reversed(parts)) if parts else None  # in autograd's order, which gives the same bits
-    intact = bool(arrived) and together is not None and _same(together, arrived[0])
-    is_lost = may_lose and bool(arrived) and not intact and _is_loss(arrived[0], together, parts)
+    intact = arrived is not None and together is not None and _same(together, arrived)
+    is_lost = may_lose and arrived is not None and not intact and _is_loss(arrived, together, parts)
     if not roles and not is_lost:
         return None
     seen = look(observation, wire, known) if wire.sides is None else None
     if seen is not None:
         difference = seen.difference
-    made: dict[tuple[int, ...], Sent] = {}
 
-    def sent_of(gradients: Sequence[torch.Tensor], minus: Sequence[torch.Tensor] = ()) -> Sent | None:
-        """The figures of the gradients' sum, less those of `minus`; None of none."""
-        key = (*map(id, gradients), 0, *map(id, minus))
-        if gradients and key not in made:
-            gradient = reduce(add, gradients)
-            multiplier = _multiplier(observation, wire, gradient - reduce(add, minus) if minus else gradient)
-            flow = _flow(observation, wire, multiplier, difference)
-            made[key] = Sent(multiplier, known.statistics(multiplier), *flow)
-            if intact and gradients is arrived and not minus:  # the sum of the parts, so it need not be made again
-                made[(*map(id, parts), 0)] = made[key]
-        return made.get(key)
+    def sent(gradient: torch.Tensor) -> Sent:
+        multiplier = _multiplier(observation, wire, gradient)
+        return Sent(multiplier, known.statistics(multiplier), *_flow(observation, wire, multiplier, difference))
 
-    total, lost = sent_of(arrived), None
+    total, lost = None if arrived is None else sent(arrived), None
+    every = tuple(range(len(parts)))
+    back: dict[tuple[int, ...], Sent | None] = {(): None}  # by the numbers of the uses that send it
+    if intact:
+        back[every] = total  # the sum of the parts, so it need not be made again
+    left: dict[tuple[int, ...], Sent | None] = {(): total}  # what arrived less what these uses send
+
+    def sent_by(numbers: tuple[int, ...]) -> Sent | None:
+        if numbers not in back:
+            back[numbers] = sent(reduce(add, [parts[number] for number in numbers]))
+        return back[numbers]
 
     def sent_for(role: Role) -> Sent | None:
-        if role.passed or (role.direction == "out" and (role.call.leaf or not arrived)):
+        call = role.call
+        if role.passed or (role.direction == "out" and (call.leaf or arrived is None)):
             return total
-        within = _sent_within(uses, role.call)
+        within = tuple([number for number in every if call.index <= sending[number].call < call.end])
         if role.direction == "in":
-            return sent_of(within)
-        return sent_of(arrived, minus=within) if within else total
+            return sent_by(within)
+        if within not in left:
+            assert arrived is not None
+            left[within] = sent(arrived - reduce(add, [parts[number] for number in within]))
+        return left[within]
 
     if is_lost and total is not None:
-        back = sent_of(parts)
-        lost = total.flow - (np.zeros_like(total.flow) if back is None else back.flow)
-    by_use = [
-        (use, sent)
-        for use in uses
-        if not use.reshaping and use.multiplier is not None and (sent := sent_of([use.multiplier])) is not None
-    ]
+        whole = sent_by(every)
+        lost = total.flow - (np.zeros_like(total.flow) if whole is None else whole.flow)
+    by_use = [(use, sent_by((number,))) for number, use in enumerate(sending) if not use.reshaping]
     return Examined(seen, difference, total, by_use, [(role, sent_for(role)) for role in roles], lost)
 
 
 def settle_overrides(uses: Sequence[Use]) -> None:
     """Have the last rule that rewrites its input tensor's gradient decide; what earlier ones sent is gone."""
-    rewriting = [use for use in uses if use.overrides]
-    for use in rewriting:
-        use.multiplier = None
-    if rewriting:
-        rewriting[-1].multiplier = rewriting[-1].wire.multiplier
+    last: Use | None = None
+    for use in uses:
+        if use.overrides:
+            use.multiplier, last = None, use
+    if last is not None:
+        last.multiplier = last.wire.multiplier
 
 
 def pair(observation: Observation, wire: Wire) -> tuple[Tensor, Tensor | None]:
@@ -233,7 +236,3 @@ def _is_loss(arrived: torch.Tensor, together: torch.Tensor | None, parts: Sequen
         gradients = [gradient.nan_to_num(0, 0, 0) for gradient in gradients]
     norms = [torch.linalg.vector_norm(gradient) for gradient in gradients]
     return bool(size > rounding * sum(norms)) or not bool(torch.isfinite(size))
-
-
-def _sent_within(uses: Sequence[Use], call: Call) -> list[torch.Tensor]:
-    return [use.multiplier for use in uses if use.multiplier is not None and call.index <= use.call < call.end]

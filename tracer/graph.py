@@ -53,12 +53,12 @@ def consumptions(outputs: Iterable[GradientEdge], known: Container[GradientEdge]
     seen = set(waiting)
     while waiting:
         node = waiting.pop()
-        for slot, (source, number) in enumerate(node.next_functions):
+        for slot, pair in enumerate(node.next_functions):  # which equals the gradient edge
+            source, number = pair
             if source is None:
                 continue
-            edge = GradientEdge(source, number)
-            if edge in known:
-                found.append(Consumption(node, slot, edge))
+            if pair in known:
+                found.append(Consumption(node, slot, GradientEdge(source, number)))
             elif source not in seen:
                 seen.add(source)
                 waiting.append(source)

@@ -67,16 +67,15 @@ def remove_hooks(modules: Iterable[nn.Module], ours: Callable[[Any], bool]) -> N
     Found by what they are, not by a handle: Ctrl-C may arrive when a hook is there, but its handle is not yet given.
     """
     for module in modules:
-        pre, post = module._forward_pre_hooks, module._forward_hooks
-        own = [key for hooks in (pre, post) for key, hook in list(hooks.items()) if ours(hook)]
-        if not own:
-            continue
-        for table in (
-            module._forward_pre_hooks_with_kwargs, module._forward_hooks_with_kwargs,
-            module._forward_hooks_always_called, pre, post,
-        ):  # fmt: skip
-            for key in own:
-                table.pop(key, None)
+        hooks, after = module._forward_pre_hooks, module._forward_hooks
+        _remove(hooks, ours, module._forward_pre_hooks_with_kwargs)
+        _remove(after, ours, module._forward_hooks_with_kwargs, module._forward_hooks_always_called)
+
+
+def _remove(hooks: dict[int, Any], ours: Callable[[Any], bool], *settings: dict[int, bool]) -> None:
+    for key in [key for key, hook in list(hooks.items()) if ours(hook)] if hooks else ():
+        for table in (*settings, hooks):  # the hook last: until then it is found again
+            table.pop(key, None)
 
 
 def tensors_in(value: Any, name: str = "") -> Iterator[tuple[str, torch.Tensor]]:

@@ -23,10 +23,12 @@ def in_use(model: nn.Module) -> Iterator[None]:
     `ObservationError` where another thread has any of them in use.
     """
     thread = threading.get_ident()
-    parts: list[int] = []
+    parts: set[int] = set()
     for module in model.modules():
-        parts += (id(module), *(id(own) for own in module._parameters.values() if own is not None))
-    own: list[int] = []
+        parts.add(id(module))
+        if module._parameters:
+            parts.update(id(own) for own in module._parameters.values() if own is not None)
+    own: set[int] = set()
 
     def undo() -> None:
         for part in own:
@@ -34,11 +36,12 @@ def in_use(model: nn.Module) -> Iterator[None]:
 
     with undoing(undo):
         with _lock:
-            if any(_threads.get(part, thread) != thread for part in parts):
+            held = parts & _threads.keys()
+            if any(_threads[part] != thread for part in held):
                 raise ObservationError(
                     "another thread is attributing or recording with this model, or with a part of it: wait for its "
                     "end, or give each thread a copy of its own, copy.deepcopy(model)"
                 )
-            own += [part for part in parts if part not in _threads]
+            own |= parts - held
             _threads.update(dict.fromkeys(own, thread))
         yield

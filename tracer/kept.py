@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from tracer.hooks import remove_hooks
 from tracer.undoing import undoing
 
-_WRITTEN_BY_CAPTUM = {"input", "output"}
+_WRITTEN_BY_CAPTUM = ("input", "output")
 
 
 @contextmanager
@@ -70,20 +70,28 @@ def captums_traces(model: nn.Module) -> Callable[[], None]:
     captum 0.9 leaves `input` and `output` on the modules that it rules where anything fails before their backward
     pass, and single hooks where Ctrl-C arrives while it sets them.
     """
-    before = {module: (_WRITTEN_BY_CAPTUM & vars(module).keys(), _captums_hooks(module)) for module in model.modules()}
+    before = [(module, _attributes(module), _captums_hooks(module)) for module in model.modules()]
     return partial(_take_away, before)
 
 
-def _take_away(before: dict[nn.Module, tuple[set[str], list[Any]]]) -> None:
-    for module, (names, hooks) in before.items():
-        for name in (_WRITTEN_BY_CAPTUM & vars(module).keys()) - names:
-            delattr(module, name)
+def _take_away(before: list[tuple[nn.Module, list[str], list[Any]]]) -> None:
+    for module, names, hooks in before:
+        for name in _attributes(module):
+            if name not in names:
+                delattr(module, name)
         for hook in _captums_hooks(module):
             if not any(hook is known for known in hooks):
                 remove_hooks([module], partial(_is, hook))
 
 
+def _attributes(module: nn.Module) -> list[str]:
+    own = module.__dict__
+    return [name for name in _WRITTEN_BY_CAPTUM if name in own]
+
+
 def _captums_hooks(module: nn.Module) -> list[Any]:
+    if not (module._forward_pre_hooks or module._forward_hooks):
+        return []
     hooks = (*module._forward_pre_hooks.values(), *module._forward_hooks.values())
     return [hook for hook in hooks if str(getattr(hook, "__module__", "")).startswith("captum.")]
 

@@ -17,13 +17,14 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import Any
-
-import numpy as np
 
 from tracer.observation import Call, Wire
 from tracer.records import Edge, Floats, Node
 from tracer.settling import CallFigures, Settling
+
+_BY_SLOT = attrgetter("direction", "slot")
 
 
 @dataclass(eq=False, slots=True)
@@ -38,7 +39,10 @@ class _Row:
 
     def add_up(self) -> Floats:
         """Set `leak` here and below: what the row itself leaks and what its children leak."""
-        self.leak = self.own + sum((child.add_up() for child in self.children), np.zeros_like(self.own))
+        inside: Floats | None = None
+        for child in self.children:
+            inside = child.add_up() if inside is None else inside + child.add_up()
+        self.leak = self.own if inside is None else self.own + inside
         return self.leak
 
 
@@ -100,15 +104,15 @@ def _lost_node(
 
 
 def _node(row: _Row, call: Call, figures: CallFigures, place: dict[str, Any]) -> tuple[Node, tuple[Edge, ...]]:
-    edges = tuple(sorted(figures.edges, key=lambda edge: (edge.direction, edge.slot)))
-    magnitude, total = figures.magnitude, abs(float(row.leak.sum()))
+    edges = tuple(sorted(figures.edges, key=_BY_SLOT))
+    magnitude, total = figures.magnitude, abs(sum(row.leak.tolist()))
     node = Node(
         path=call.path, call=call.number, kind=call.kind, type=call.type, source=call.source, rule=call.rule,
         leak=row.leak, self_leak=row.own, gain=_gain(edges),
         relative_leak=total / magnitude if magnitude else (0.0 if total == 0 else float("inf")),
         largest_secant=figures.secants.largest, small_differences=figures.secants.small,
         dropped_differences=figures.secants.dropped,
-        nonfinite=sum(edge.multiplier_statistics.nonfinite for edge in edges if edge.multiplier_statistics),
+        nonfinite=sum([edge.multiplier_statistics.nonfinite for edge in edges if edge.multiplier_statistics]),
         seconds=call.seconds,
         **place,
     )  # fmt: skip

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any, TypeAlias
 
 import torch
@@ -392,7 +393,7 @@ class Recorder(Mode):
         self.observation.uses.append(use)
         view_edge = next(known for known, known_wire in self._edges.items() if known_wire is origin)
         for node, slot, _edge in consumptions([view_edge], {edge}):
-            node.register_hook(self._noter([(slot, use)]))
+            node.register_hook(partial(self._sent, [(slot, use)]))
 
     def _keep_value(self, tensor: torch.Tensor, writer: str) -> None:
         """Copy the values that lie in this tensor's memory, which the op or module `writer` is about to overwrite."""
@@ -443,20 +444,18 @@ class Recorder(Mode):
         if wire.watched:
             return
         wire.watched = True
-        if edge is None:
-            return
-        number, journal, observation, settling = edge.output, self.journal, self.observation, self.settling
+        if edge is not None:
+            edge.node.register_prehook(partial(self._arrive, wire, edge.output))
 
-        def arrive(gradients: tuple[torch.Tensor | None, ...]) -> None:
-            if wire.settled or wire.multiplier is not None or self._active:
-                return  # another backward pass: a later one, or one that the model makes in its forward pass
-            wire.multiplier = _dense(gradients[number])
-            if settling is not None:
-                settling.settle(wire)
-            if journal is not None and observation is not None:
-                journal.backward(observation)
-
-        edge.node.register_prehook(arrive)
+    def _arrive(self, wire: Wire, number: int, gradients: tuple[torch.Tensor | None, ...]) -> None:
+        """A gradient arrives at output `number` of a graph node, where the tensor of `wire` came from."""
+        if wire.settled or wire.multiplier is not None or self._active:
+            return  # another backward pass: a later one, or one that the model makes in its forward pass
+        wire.multiplier = _dense(gradients[number])
+        if self.settling is not None:
+            self.settling.settle(wire)
+        if self.journal is not None and self.observation is not None:
+            self.journal.backward(self.observation)
 
     def _attach(self, results: list[GradientEdge], uses: Mapping[Wire, Use], call: Call | None = None) -> bool:
         """Have the gradient that each use sends back noted, at the graph nodes between `results` and the used wires.
@@ -478,18 +477,16 @@ class Recorder(Mode):
             wire.shown = True
             self.observation.uses.append(use)
         for node, taken in slots.items():
-            node.register_hook(self._noter(taken))
+            node.register_hook(partial(self._sent, taken))
         return bool(slots)
 
-    def _noter(self, slots: list[tuple[int, Use]]) -> Callable[[tuple[torch.Tensor | None, ...], Any], None]:
-        def note(gradients: tuple[torch.Tensor | None, ...], _outputs: Any) -> None:
-            for slot, use in slots:
-                gradient, wire = _dense(gradients[slot]), use.wire
-                if gradient is None or wire.settled or wire.multiplier is not None or self._active:
-                    continue  # as in `_watch`
-                use.multiplier = gradient if use.multiplier is None else use.multiplier + gradient
-
-        return note
+    def _sent(self, slots: list[tuple[int, Use]], gradients: tuple[torch.Tensor | None, ...], _outputs: object) -> None:
+        """A graph node sends back the gradients of its inputs; those in `slots` belong to uses."""
+        for slot, use in slots:
+            gradient, wire = _dense(gradients[slot]), use.wire
+            if gradient is None or wire.settled or wire.multiplier is not None or self._active:
+                continue  # as in `_arrive`
+            use.multiplier = gradient if use.multiplier is None else use.multiplier + gradient
 
 
 def _made(tensors: Iterable[tuple[str, torch.Tensor]]) -> list[Made]:

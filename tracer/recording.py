@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import partial
 from os import PathLike
 from pathlib import Path
 from types import TracebackType
@@ -96,8 +97,9 @@ class Recording:
         self.method = method
         self.rulebook = rulebook
         self.paths: Mapping[nn.Module, str] = keeping.details.names or module_paths(model)
-        self._model_name = keeping.details.model or type(model).__name__
-        self._started = datetime.now(UTC).isoformat(timespec="seconds")
+        name, started = keeping.details.model or type(model).__name__, datetime.now(UTC).isoformat(timespec="seconds")
+        # No method of this object: with the journal, which keeps it, the two would wait for Python's garbage collector.
+        self._head = partial(_head, keeping, method, rulebook, name, started)
         self._clock = time.perf_counter()
         self._settling: Settling | None = None
 
@@ -161,17 +163,18 @@ class Recording:
         writer.finish(replace(run, status=outcome.status, message=outcome.message, panel=panel))
         return writer.trace()
 
-    def _head(self, examples: int) -> Run:
-        """The head of the run as far as it is known before it."""
-        details = self.keeping.details
-        unknown = np.full(examples, np.nan)
-        return Run(
-            model=self._model_name, method=self.method, variant=details.variant, status="recording", message="",
-            started=self._started, seconds=float("nan"), capture=self.keeping.capture, rulebook=self.rulebook,
-            versions=dict(installed_versions()), target=details.target, text=details.text, reference=details.reference,
-            tokens=details.tokens, reference_tokens=details.reference_tokens, output=unknown, output_reference=unknown,
-            delta=unknown, panel=Panel(), command=details.command,
-        )  # fmt: skip
+
+def _head(keeping: Keeping, method: str, rulebook: str, model: str, started: str, examples: int) -> Run:
+    """The head of the run as far as it is known before it."""
+    details = keeping.details
+    unknown = np.full(examples, np.nan)
+    return Run(
+        model=model, method=method, variant=details.variant, status="recording", message="", started=started,
+        seconds=float("nan"), capture=keeping.capture, rulebook=rulebook, versions=dict(installed_versions()),
+        target=details.target, text=details.text, reference=details.reference, tokens=details.tokens,
+        reference_tokens=details.reference_tokens, output=unknown, output_reference=unknown, delta=unknown,
+        panel=Panel(), command=details.command,
+    )  # fmt: skip
 
 
 def _notes(observation: Observation, outcome: Outcome, paths: Mapping[nn.Module, str], delta: Floats) -> Iterable[Note]:

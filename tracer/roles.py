@@ -20,8 +20,8 @@ class Role(NamedTuple):
     passed: bool
 
 
-def roles(observation: Observation) -> Iterator[list[tuple[Wire, Role]]]:
-    """For each call, in their order, the wires that it took and those that it gave, arguments first.
+def roles(observation: Observation) -> Iterator[tuple[Call, list[tuple[Wire, Role]], list[tuple[Wire, Role]]]]:
+    """Each call in their order, with the wires that it took and those that it gave.
 
     What an op took past its arguments, from a closure or as the base of a view, is an argument named "captured".
     """
@@ -30,13 +30,12 @@ def roles(observation: Observation) -> Iterator[list[tuple[Wire, Role]]]:
         if use.name == "captured":
             captured[use.call][use.wire] = None
     for call in observation.calls:
-        taken = {wire for _name, wire in call.arguments}
-        extra = [("captured", wire) for wire in captured.get(call.index, ()) if wire not in taken]
-        into, out = _merged(call.arguments + extra), _merged(call.results)
-        yield [
-            *((wire, Role(call, "in", slot, name, wire in out)) for slot, (wire, name) in enumerate(into.items())),
-            *((wire, Role(call, "out", slot, name, False)) for slot, (wire, name) in enumerate(out.items())),
-        ]
+        into, out = _merged(call.arguments), _merged(call.results)
+        for wire in captured.get(call.index, ()):
+            into.setdefault(wire, "captured")
+        taken = [(wire, Role(call, "in", slot, name, wire in out)) for slot, (wire, name) in enumerate(into.items())]
+        given = [(wire, Role(call, "out", slot, name, False)) for slot, (wire, name) in enumerate(out.items())]
+        yield call, taken, given
 
 
 def _merged(named: list[tuple[str, Wire]]) -> dict[Wire, str]:

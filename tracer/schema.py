@@ -12,6 +12,8 @@ import json
 import math
 import struct
 from collections.abc import Sequence
+from functools import lru_cache
+from operator import attrgetter
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -41,6 +43,8 @@ ITEM_TYPES = {
 STATISTICS = ("value", "reference", "difference", "multiplier")
 FIGURES = ("count", "nonfinite", "minimum", "maximum", "mean", "norm")
 STORED = ("value", "reference", "multiplier")
+_figures = attrgetter(*FIGURES)
+_NO_FIGURES = (None,) * len(FIGURES)
 
 RUN_COLUMNS = (
     "id", "model", "method", "variant", "status", "message", "started", "seconds", "capture", "rulebook", "versions",
@@ -203,10 +207,8 @@ def refs_from_json(value: str) -> tuple[TensorRef, ...]:
 
 def statistics_cells(statistics: Statistics | None) -> tuple[Cell, ...]:
     """The cells of one tensor's figures in the order of FIGURES; all NULL where there are none."""
-    if statistics is None:
-        return (None,) * len(FIGURES)
-    s = statistics
-    return (s.count, s.nonfinite, s.minimum, s.maximum, s.mean, s.norm)
+    cells: tuple[Cell, ...] = _NO_FIGURES if statistics is None else _figures(statistics)
+    return cells
 
 
 def statistics_from_cells(cells: Sequence[Cell]) -> Statistics | None:
@@ -230,6 +232,12 @@ def unpack(blob: Cell) -> Floats:
 def total(numbers: Floats) -> float:
     """The sum over the examples; NaN, without a warning, where ∞ meets −∞."""
     return float(sum(numbers.tolist()))
+
+
+@lru_cache(maxsize=1024)
+def shape_text(shape: tuple[int, ...]) -> str:
+    """A shape as its column has it, "[2, 3]"."""
+    return str(list(shape))
 
 
 def content_hash(data: memoryview | bytes, dtype: str, shape: tuple[int, ...], version: int = VERSION) -> bytes:

@@ -40,6 +40,7 @@ from tracer.roles import Role, roles
 from tracer.secants import Secants, Side, secants
 from tracer.spill import Spill
 
+_NO_SECANTS = Secants()
 _BATCH = 2**26  # bytes of tensors that are looked at together
 _GONE = torch.empty(0, device="meta")  # stands for the value of a settled wire, which nobody asks for
 
@@ -55,16 +56,16 @@ class TensorSink(Protocol):
 class CallFigures:
     """What is known of a call so far: its edges in any order, the flows into it and out of it, float64 (E,).
 
-    `magnitude` = Σ |m·Δ| over its results, `sides` how many arguments and results it has, `waiting` the one side of a
-    call with one of each whose other side is not settled yet.
+    `magnitude` = Σ |m·Δ| over its results. `has_secants`: it is a non-linear call of one argument and one result,
+    `waiting` the one side of it whose other side is not settled yet.
     """
 
     into: Floats
     out: Floats
+    has_secants: bool
     magnitude: float = 0.0
     edges: list[Edge] = field(default_factory=list)
-    secants: Secants = field(default_factory=Secants)
-    sides: tuple[int, int] = (0, 0)
+    secants: Secants = _NO_SECANTS
     waiting: Side | None = None
 
 
@@ -174,11 +175,11 @@ class Settling:
         for use in observation.uses:
             self._uses[use.wire].append(use)
         calls = []
-        for found in roles(observation):
-            for wire, role in found:
+        for call, taken, given in roles(observation):
+            for wire, role in (*taken, *given):
                 self._roles[wire].append(role)
-            into = sum(role.direction == "in" for _wire, role in found)
-            calls.append(CallFigures(self._none, self._none, sides=(into, len(found) - into)))
+            has_secants = call.leaf and len(taken) == len(given) == 1 and not is_linear(call)
+            calls.append(CallFigures(self._none, self._none, has_secants))
         self.calls = calls  # last: what was interrupted begins again
 
     def _sent_from_outside(self) -> dict[Wire, torch.Tensor]:
@@ -247,9 +248,10 @@ class Settling:
                 if wire.producer is not None:
                     self.calls[wire.producer].out = self.calls[wire.producer].out + found.total.flow
             for use, sent in found.uses:
-                self.calls[use.call].into = self.calls[use.call].into + sent.flow
+                if sent is not None:
+                    self.calls[use.call].into = self.calls[use.call].into + sent.flow
             for role, sent_back in found.roles:
-                if sent_back is not None and id(sent_back) not in stored:
+                if self._sink is not None and sent_back is not None and id(sent_back) not in stored:
                     stored[id(sent_back)] = self._store(sent_back.multiplier)
                 edge = _edge(role, sides, sent_back, stored.get(id(sent_back)), self._none)
                 self._add(role, edge, sent_back, found.difference)
@@ -268,7 +270,7 @@ class Settling:
         figures.edges.append(edge)
         if role.direction == "out" and sent is not None:
             figures.magnitude += sent.magnitude
-        if figures.sides == (1, 1) and role.call.leaf and not is_linear(role.call):
+        if figures.has_secants:
             mine = Side(difference, None if sent is None else sent.multiplier)
             if figures.waiting is None:
                 figures.waiting = mine
@@ -292,18 +294,8 @@ class Settling:
 
 
 def _edge(role: Role, sides: Sides, sent: Sent | None, stored: TensorRef | None, none: Floats) -> Edge:
+    flow, of_multiplier = (none, None) if sent is None else (sent.flow, sent.statistics)
     return Edge(
-        direction=role.direction,
-        slot=role.slot,
-        name=role.name,
-        shape=sides.shape,
-        dtype=sides.dtype,
-        flow=none if sent is None else sent.flow,
-        value_statistics=sides.value_statistics,
-        reference_statistics=sides.reference_statistics,
-        difference_statistics=sides.difference_statistics,
-        multiplier_statistics=None if sent is None else sent.statistics,
-        value=sides.value,
-        reference=sides.reference,
-        multiplier=stored,
-    )
+        role.direction, role.slot, role.name, sides.shape, sides.dtype, flow, sides.value_statistics,
+        sides.reference_statistics, sides.difference_statistics, of_multiplier, sides.value, sides.reference, stored,
+    )  # fmt: skip

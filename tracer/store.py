@@ -130,7 +130,7 @@ class TraceWriter:
                 return TensorRef(None, dtype, shape, elided=True)
             content = None if self._contents is None else bytes(data)  # SQLite would copy it three times
             with self._errors():
-                row = (digest, dtype, str(list(shape)), data if content is None else b"")
+                row = (digest, dtype, schema.shape_text(shape), data if content is None else b"")
                 number = self._connection.execute(_ADD_TENSOR, row).lastrowid
             if self._contents is not None and content is not None and number is not None:
                 self._contents[number] = content
@@ -368,7 +368,7 @@ def _edge_row(node: int, edge: Edge) -> tuple[schema.Cell, ...]:
         edge.direction,
         edge.slot,
         schema.storable(edge.name),
-        str(list(edge.shape)),
+        schema.shape_text(edge.shape),
         edge.dtype,
         schema.total(edge.flow),
         schema.pack(edge.flow),
