@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from tracer.errors import InputError, ModelError
+from tracer.hooks import modules_of
 from tracer.source import source_line
 
 _PARALLEL = (nn.DataParallel, nn.parallel.DistributedDataParallel)
@@ -81,13 +82,12 @@ def check_model(model: object, *, seen_through: bool = False) -> None:
     """
     if not isinstance(model, nn.Module):
         raise ModelError(f"the model is {type(model).__name__}; expected a torch.nn.Module")
-    types: dict[type[nn.Module], str] = {}  # a model has many modules of few types
-    for path, module in model.named_modules():
-        kind = type(module)
-        if kind not in types:
-            types[kind] = _type_fault(kind, seen_through)
-        if fault := types[kind] or _contents_fault(module):
-            raise ModelError(f"{path or 'the model'} cannot be traced: {fault}")
+    modules = modules_of(model)
+    faults = {kind: _type_fault(kind, seen_through) for kind in set(map(type, modules))}
+    if any(faults[type(module)] or _contents_fault(module) for module in modules):
+        for path, module in model.named_modules():  # the first in the model's own order
+            if fault := faults[type(module)] or _contents_fault(module):
+                raise ModelError(f"{path or 'the model'} cannot be traced: {fault}")
 
 
 def tensor_fault(tensor: Tensor) -> str:

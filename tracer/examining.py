@@ -213,7 +213,7 @@ def difference_of(value: Tensor, reference: Tensor | None, finite: bool = False)
     """
     if reference is None or reference.shape != value.shape or value.numbers is None or reference.numbers is None:
         return None
-    return np.asarray(value.numbers - reference.numbers) if finite else subtract(value.numbers, reference.numbers)
+    return subtract(value.numbers, reference.numbers, finite)
 
 
 def _same(one: torch.Tensor, other: torch.Tensor) -> bool:

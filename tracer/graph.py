@@ -9,17 +9,19 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Container, Iterable
-from typing import NamedTuple
+from typing import TypeAlias
 
 import torch
 from torch.autograd.graph import Node
 
+GradientEdge: TypeAlias = tuple[Node, int]
+"""The place in the autograd graph at which a tensor's gradient is summed up: a node, and which of its outputs.
 
-class GradientEdge(NamedTuple):
-    """The place in the autograd graph at which a tensor's gradient is summed up."""
+Plain pairs, as nodes themselves have them: thousands are made in a run.
+"""
 
-    node: Node
-    output: int
+Consumption: TypeAlias = tuple[Node, int, GradientEdge]
+"""A node, the number of one of its inputs, and the gradient edge of the tensor that it takes there."""
 
 
 def storage_uses(storage: torch.UntypedStorage) -> int:
@@ -28,18 +30,10 @@ def storage_uses(storage: torch.UntypedStorage) -> int:
     return sys.maxsize if count is None else int(count(storage._cdata))
 
 
-class Consumption(NamedTuple):
-    """Input number `slot` of graph node `node` takes the tensor whose gradient edge is `edge`."""
-
-    node: Node
-    slot: int
-    edge: GradientEdge
-
-
 def gradient_edge(tensor: torch.Tensor) -> GradientEdge | None:
     """The gradient edge of `tensor`; None for a leaf and for a tensor that needs no gradient."""
     node = tensor.grad_fn
-    return None if node is None else GradientEdge(node, tensor.output_nr)
+    return None if node is None else (node, tensor.output_nr)
 
 
 def consumptions(outputs: Iterable[GradientEdge], known: Container[GradientEdge]) -> list[Consumption]:
@@ -49,16 +43,16 @@ def consumptions(outputs: Iterable[GradientEdge], known: Container[GradientEdge]
     one operation as long as the operation's inputs are known.
     """
     found: list[Consumption] = []
-    waiting = list(dict.fromkeys(edge.node for edge in outputs))
+    waiting = list(dict.fromkeys(node for node, _output in outputs))
     seen = set(waiting)
     while waiting:
         node = waiting.pop()
-        for slot, pair in enumerate(node.next_functions):  # which equals the gradient edge
-            source, number = pair
+        for slot, (source, number) in enumerate(node.next_functions):
             if source is None:
                 continue
-            if pair in known:
-                found.append(Consumption(node, slot, GradientEdge(source, number)))
+            edge = (source, number)
+            if edge in known:
+                found.append((node, slot, edge))
             elif source not in seen:
                 seen.add(source)
                 waiting.append(source)

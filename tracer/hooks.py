@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import threading
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Protocol
 
 import torch
 from torch import nn
+from torch.utils.hooks import RemovableHandle
 
 from tracer.undoing import undoing
 
@@ -21,6 +23,18 @@ class CallListener(Protocol):
 
     def leave(self, path: str, module: nn.Module, output: Any) -> None:
         """A call ended, or an exception ended it (`output` is None then)."""
+
+
+def modules_of(model: nn.Module) -> list[nn.Module]:
+    """Each module of `model` once, itself included: `model.modules()` in a tenth of its time, in another order."""
+    found = {model: None}
+    waiting = [model]
+    while waiting:
+        for module in waiting.pop()._modules.values():
+            if module is not None and module not in found:
+                found[module] = None
+                waiting.append(module)
+    return list(found)
 
 
 def module_paths(model: nn.Module) -> dict[nn.Module, str]:
@@ -41,12 +55,16 @@ def listening(paths: Mapping[nn.Module, str], listener: CallListener) -> Iterato
     The hooks come before those that others have registered or will register, so the listener sees a call's arguments
     as the caller gave them and its output before anybody changed it.
     No backward hook is used: captum passes over a module that carries one.
+
+    The hooks are put in by hand: torch's `register_forward_hook` makes a handle of weak references for each, which
+    together take a millisecond, and gives it only when the hook is there already, when Ctrl-C may have come.
     """
     thread = threading.get_ident()
+    number = RemovableHandle(OrderedDict()).id  # which no other hook has
 
     def before(module: nn.Module, args: Any, kwargs: dict[str, Any] | None = None) -> None:
-        # torch has a hook in place a moment before it knows that the hook wants kwargs (and when it is taken away, a
-        # moment after): another thread that calls the module just then gives none.
+        # When the hook is taken away, torch may still call it and no longer know that it wants kwargs: another thread
+        # that calls the module just then gives none.
         if threading.get_ident() == thread:
             listener.enter(paths[module], module, args, kwargs or {})
 
@@ -54,11 +72,27 @@ def listening(paths: Mapping[nn.Module, str], listener: CallListener) -> Iterato
         if threading.get_ident() == thread:
             listener.leave(paths[module], module, output)
 
-    with undoing(lambda: remove_hooks(paths, lambda hook: hook is before or hook is after)):
+    def undo() -> None:
         for module in paths:
-            module.register_forward_pre_hook(before, prepend=True, with_kwargs=True)
-            module.register_forward_hook(after, prepend=True, always_call=True)
+            for table in _tables(module):
+                table.pop(number, None)
+
+    with undoing(undo):
+        for module in paths:
+            module._forward_pre_hooks_with_kwargs[number] = module._forward_hooks_always_called[number] = True
+            hooks: Any  # OrderedDict, which torch's annotations do not say
+            for hooks, hook in ((module._forward_pre_hooks, before), (module._forward_hooks, after)):
+                hooks[number] = hook
+                hooks.move_to_end(number, last=False)
         yield
+
+
+def _tables(module: nn.Module) -> tuple[dict[int, Any], ...]:
+    """Where a module keeps its forward hooks, then what it knows of them by the same numbers."""
+    return (
+        module._forward_pre_hooks, module._forward_hooks, module._forward_pre_hooks_with_kwargs,
+        module._forward_hooks_with_kwargs, module._forward_hooks_always_called,
+    )  # fmt: skip
 
 
 def remove_hooks(modules: Iterable[nn.Module], ours: Callable[[Any], bool]) -> None:
@@ -67,27 +101,31 @@ def remove_hooks(modules: Iterable[nn.Module], ours: Callable[[Any], bool]) -> N
     Found by what they are, not by a handle: Ctrl-C may arrive when a hook is there, but its handle is not yet given.
     """
     for module in modules:
-        hooks, after = module._forward_pre_hooks, module._forward_hooks
-        _remove(hooks, ours, module._forward_pre_hooks_with_kwargs)
-        _remove(after, ours, module._forward_hooks_with_kwargs, module._forward_hooks_always_called)
+        before, after, *settings = _tables(module)
+        for key in [key for hooks in (before, after) for key, hook in list(hooks.items()) if ours(hook)]:
+            for table in (*settings, before, after):  # the hooks last: until then they are found again
+                table.pop(key, None)
 
 
-def _remove(hooks: dict[int, Any], ours: Callable[[Any], bool], *settings: dict[int, bool]) -> None:
-    for key in [key for key, hook in list(hooks.items()) if ours(hook)] if hooks else ():
-        for table in (*settings, hooks):  # the hook last: until then it is found again
-            table.pop(key, None)
-
-
-def tensors_in(value: Any, name: str = "") -> Iterator[tuple[str, torch.Tensor]]:
+def tensors_in(value: Any, name: str = "") -> list[tuple[str, torch.Tensor]]:
     """Every tensor in a nest of tuples, lists, dicts and dataclasses, with its name ("0", "mask", "states.3")."""
+    found: list[tuple[str, torch.Tensor]] = []
+    _collect(value, name, found)
+    return found
+
+
+def _collect(value: Any, name: str, found: list[tuple[str, torch.Tensor]]) -> None:
     if isinstance(value, torch.Tensor):
-        yield name, value
+        found.append((name, value))
+        return
+    items: Iterable[tuple[Any, Any]] = ()
+    if isinstance(value, (tuple, list)):
+        items = enumerate(value)
+    elif value is None or isinstance(value, (str, int, float)):
+        return
     elif isinstance(value, Mapping):
-        for key, item in value.items():
-            yield from tensors_in(item, f"{name}.{key}" if name else str(key))
-    elif isinstance(value, (tuple, list)):
-        for index, item in enumerate(value):
-            yield from tensors_in(item, f"{name}.{index}" if name else str(index))
+        items = value.items()
     elif hasattr(value, "__dataclass_fields__") and not isinstance(value, type):
-        for key in value.__dataclass_fields__:
-            yield from tensors_in(getattr(value, key, None), f"{name}.{key}" if name else key)
+        items = ((key, getattr(value, key, None)) for key in value.__dataclass_fields__)
+    for key, item in items:
+        _collect(item, f"{name}.{key}" if name else str(key), found)

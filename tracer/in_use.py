@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from torch import nn
 
 from tracer.errors import ObservationError
+from tracer.hooks import modules_of
 from tracer.undoing import undoing
 
 _lock = threading.RLock()
@@ -24,7 +25,7 @@ def in_use(model: nn.Module) -> Iterator[None]:
     """
     thread = threading.get_ident()
     parts: set[int] = set()
-    for module in model.modules():
+    for module in modules_of(model):
         parts.add(id(module))
         if module._parameters:
             parts.update(id(own) for own in module._parameters.values() if own is not None)

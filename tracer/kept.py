@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tracer.hooks import remove_hooks
+from tracer.hooks import modules_of, remove_hooks
 from tracer.undoing import undoing
 
 _WRITTEN_BY_CAPTUM = ("input", "output")
@@ -70,7 +70,7 @@ def captums_traces(model: nn.Module) -> Callable[[], None]:
     captum 0.9 leaves `input` and `output` on the modules that it rules where anything fails before their backward
     pass, and single hooks where Ctrl-C arrives while it sets them.
     """
-    before = [(module, _attributes(module), _captums_hooks(module)) for module in model.modules()]
+    before = [(module, _attributes(module), _captums_hooks(module)) for module in modules_of(model)]
     return partial(_take_away, before)
 
 

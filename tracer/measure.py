@@ -1,12 +1,13 @@
 """Figures of recorded tensors: halves of the doubled batch, differences, flows, statistics.
 
-In numpy: most tensors of a run are small, and numpy starts a small computation in a fifth of torch's time. What numpy
-says of overflow and NaN is for the caller to silence, once for many tensors.
+Small tensors in numpy, which starts a computation in a fifth of torch's time; large ones in torch, whose threads are
+sooner done. What numpy says of overflow and NaN is for the caller to silence, once for many tensors.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -16,10 +17,9 @@ import torch
 from tracer.axis import Place, halves, per_example
 from tracer.records import Floats, Statistics
 
-_ROW = 2**10
-_SMALL = 2**14  # numbers that one dot product adds up sooner than a matrix product by rows
+_LARGE = 2**16  # numbers from which torch, with more than one thread, is sooner done
 _BITS = {size: np.dtype(f"u{size}") for size in (1, 2, 4, 8)}
-_ONES = {np.dtype(kind): np.ones(_SMALL, kind) for kind in (np.float32, np.float64)}
+_ONES = {np.dtype(kind): np.ones(_LARGE, kind) for kind in (np.float32, np.float64)}
 
 Numbers: TypeAlias = npt.NDArray[Any]
 """float32 (which stands for half precisions too) or float64."""
@@ -97,8 +97,8 @@ def statistics(numbers: Numbers) -> Statistics:
         total = float(array.sum(dtype=np.float64))
     if array.size == 0:
         return Statistics(count, count, 0.0, 0.0, 0.0, 0.0)
-    square = float(np.dot(array, array))
-    low, high = float(np.minimum.reduce(array)), float(np.maximum.reduce(array))
+    square = float(_pairwise(np.dot, torch.dot, array, array))
+    low, high = extremes(array)
     norm = square**0.5
     if not _exact(square) and (low or high):  # nor need float64 hold the square of its own numbers
         scale = max(-low, high)
@@ -107,14 +107,18 @@ def statistics(numbers: Numbers) -> Statistics:
 
 
 def _total(array: Numbers) -> float:
-    """The sum of a flat array, in its own precision, of a large one by rows: products are three times as fast as
-    numpy's sum."""
-    ones = _ONES[array.dtype]
-    if array.size <= _SMALL:
-        return float(np.dot(array, ones[: array.size]))
-    whole = array.size - array.size % _ROW
-    total = sum((array[:whole].reshape(-1, _ROW) @ ones[:_ROW]).tolist())
-    return float(total if whole == array.size else total + float(np.add.reduce(array[whole:])))
+    """The sum of a flat array, in its own precision; a product is three times as fast as numpy's sum."""
+    if array.size < _LARGE:
+        return float(np.dot(array, _ONES[array.dtype][: array.size]))
+    return float(torch.from_numpy(array).sum())
+
+
+def extremes(array: Numbers) -> tuple[float, float]:
+    """The smallest and the largest element of a flat array that is not empty; NaN where it has any."""
+    if array.size < _LARGE:
+        return float(np.minimum.reduce(array)), float(np.maximum.reduce(array))
+    low, high = torch.aminmax(torch.from_numpy(array))
+    return float(low), float(high)
 
 
 def _exact(square: float) -> bool:
@@ -122,10 +126,13 @@ def _exact(square: float) -> bool:
     return 1e-30 < square < math.inf
 
 
-def subtract(value: Numbers, reference: Numbers) -> Numbers:
-    """Δ = value − reference, 0 where both are the same infinity: masks put −inf into both runs."""
-    difference = np.asarray(value - reference)
-    if not math.isfinite(_total(difference.ravel("K"))):
+def subtract(value: Numbers, reference: Numbers, finite: bool = False) -> Numbers:
+    """Δ = value − reference, 0 where both are the same infinity: masks put −inf into both runs.
+
+    `finite`: both are known to be.
+    """
+    difference = _pairwise(np.subtract, torch.sub, value, reference)
+    if not finite and not math.isfinite(_total(difference.ravel("K"))):
         difference[value == reference] = 0
     return difference
 
@@ -135,15 +142,15 @@ def sums(multiplier: Numbers, difference: Numbers, place: Place | None, examples
 
     Where m is 0, nothing flows, though Δ be NaN or infinite: as in the branch that a `torch.where` left out.
     """
-    product = np.asarray(multiplier * difference)
+    product = _pairwise(np.multiply, torch.mul, multiplier, difference)
     flow = _flow(product, place, examples)
-    magnitude = _total(np.abs(product, out=product).ravel("K"))
+    magnitude = _size(product)
     if not math.isfinite(magnitude):
         if not math.isfinite(_total(difference.ravel("K"))):
-            product = np.asarray(multiplier * difference)
+            product = _pairwise(np.multiply, torch.mul, multiplier, difference)
             product[multiplier == 0] = 0
             flow = _flow(product, place, examples)
-            magnitude = _total(np.abs(product, out=product).ravel("K"))
+            magnitude = _size(product)
         if math.isinf(magnitude):
             magnitude = float(np.add.reduce(product, axis=None, dtype=np.float64))
     return flow, magnitude
@@ -156,7 +163,28 @@ def identical(one: Numbers, other: Numbers) -> bool:
     return bool((one.view(_BITS[one.itemsize]) == other.view(_BITS[one.itemsize])).all())
 
 
+def ratio(one: Numbers, other: Numbers) -> Numbers:
+    """one / other."""
+    return _pairwise(np.divide, torch.div, one, other)
+
+
 def _flow(product: Numbers, place: Place | None, examples: int) -> Floats:
-    if examples == 1:  # in the order in which it lies in memory, which saves a copy
-        return np.array([np.add.reduce(product.ravel("K"), dtype=np.float64)])
-    return np.asarray(np.add.reduce(per_example(product, place, examples), 1, dtype=np.float64))
+    rows = per_example(product, place, examples) if examples > 1 else product.ravel("K")[np.newaxis]  # needs no copy
+    if product.size < _LARGE:
+        return np.asarray(np.add.reduce(rows, 1, dtype=np.float64))
+    return np.asarray(torch.from_numpy(rows).sum(1, dtype=torch.float64).numpy())
+
+
+def _size(product: Numbers) -> float:
+    """Σ |product|, which is overwritten."""
+    if product.size < _LARGE:
+        return _total(np.abs(product, out=product).ravel("K"))
+    return float(torch.from_numpy(product).abs_().sum())
+
+
+def _pairwise(small: Callable[..., Any], large: Callable[..., torch.Tensor], one: Numbers, other: Numbers) -> Numbers:
+    """What a function of two arrays gives: numpy's of small ones, torch's of large ones."""
+    if one.size < _LARGE:
+        return np.asarray(small(one, other))
+    result: Numbers = large(torch.from_numpy(one), torch.from_numpy(other)).numpy()
+    return result

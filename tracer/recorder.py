@@ -78,6 +78,7 @@ class Recorder(Mode):
         self._active = False
         self._stack: list[Call] = []
         self._leaf_depth = 0
+        self._paused = False
         self._roots = 0
         self._edges: dict[GradientEdge, Wire] = {}
         self._references: Mapping[str, torch.Tensor] = {}
@@ -116,6 +117,7 @@ class Recorder(Mode):
                     for _name, tensor in (*tensors_in(args), *tensors_in(kwargs)):
                         # captum has a module that it rules work on a copy.
                         self._keep_value(tensor, "" if rule == "captum" else path)
+                self._paused = self.pause()  # torch need not ask about ops that nobody looks at
 
     def leave(self, path: str, module: nn.Module, output: Any) -> None:
         """A module call ended; with `output` None perhaps by an exception."""
@@ -132,6 +134,9 @@ class Recorder(Mode):
                 self._note(circumstances.of_output(output))
             if call.leaf:
                 self._leaf_depth = 0
+                if self._paused:
+                    self._paused = False
+                    self.resume()
                 self._references = self.log.next() if self.log else {}
                 self._record_results(call, _made(tensors_in(output, "output")))
                 if call.rule == "captum" and getattr(module, "inplace", False) and call.arguments and call.results:
@@ -181,7 +186,7 @@ class Recorder(Mode):
         self._forget()
 
     def _forget(self) -> None:
-        self._active = False
+        self._active = self._paused = False
         self._leaf_depth = 0
         self._stack.clear()
         self._edges.clear()
@@ -248,8 +253,7 @@ class Recorder(Mode):
         output = func(*args, **kwargs)
         results = _made(tensors_in(output if written is None else written, "output"))
         self._running = (op.name, args, kwargs)
-        picks = any(True for _tensor in ops.arguments(args[1:], kwargs))  # by an index that the runs may disagree on
-        if op.role == "shape" and not picks and len({wire.index for _name, wire in inputs}) == 1:
+        if op.role == "shape" and not _picks(args, kwargs) and len({wire.index for _name, wire in inputs}) == 1:
             self._record_reshaping(inputs[0][1], results)
         else:
             self._record_op(op.name, started, inputs, results)
@@ -356,9 +360,10 @@ class Recorder(Mode):
         found = consumptions([edge], self._edges)
         if not found:
             return None
-        sources = list(dict.fromkeys(self._edges[consumed.edge] for consumed in found))
+        sources = list(dict.fromkeys(self._edges[source] for _node, _slot, source in found))
         # A rule's own node, with no op around it that was seen: a user's autograd function.
-        name = edge.node.name() if self.rule_of_node(edge.node) is None else "custom function"
+        node = edge[0]
+        name = node.name() if self.rule_of_node(node) is None else "custom function"
         if len(sources) == 1 and name.startswith(_RESHAPING_NODES):
             self._record_reshaping(sources[0], [(argument, tensor, edge)])
             return self._edges[edge]
@@ -393,7 +398,7 @@ class Recorder(Mode):
         self.observation.uses.append(use)
         view_edge = next(known for known, known_wire in self._edges.items() if known_wire is origin)
         for node, slot, _edge in consumptions([view_edge], {edge}):
-            node.register_hook(partial(self._sent, [(slot, use)]))
+            node.register_hook(partial(Recorder._sent, self, [(slot, use)]))
 
     def _keep_value(self, tensor: torch.Tensor, writer: str) -> None:
         """Copy the values that lie in this tensor's memory, which the op or module `writer` is about to overwrite."""
@@ -445,7 +450,8 @@ class Recorder(Mode):
             return
         wire.watched = True
         if edge is not None:
-            edge.node.register_prehook(partial(self._arrive, wire, edge.output))
+            node, output = edge
+            node.register_prehook(partial(Recorder._arrive, self, wire, output))
 
     def _arrive(self, wire: Wire, number: int, gradients: tuple[torch.Tensor | None, ...]) -> None:
         """A gradient arrives at output `number` of a graph node, where the tensor of `wire` came from."""
@@ -477,7 +483,7 @@ class Recorder(Mode):
             wire.shown = True
             self.observation.uses.append(use)
         for node, taken in slots.items():
-            node.register_hook(partial(self._sent, taken))
+            node.register_hook(partial(Recorder._sent, self, taken))
         return bool(slots)
 
     def _sent(self, slots: list[tuple[int, Use]], gradients: tuple[torch.Tensor | None, ...], _outputs: object) -> None:
@@ -491,6 +497,11 @@ class Recorder(Mode):
 
 def _made(tensors: Iterable[tuple[str, torch.Tensor]]) -> list[Made]:
     return [(name, tensor, edge) for name, tensor in tensors if (edge := gradient_edge(tensor)) is not None]
+
+
+def _picks(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    """Whether an op that moves elements has an index of tensors, on which the two runs may disagree."""
+    return any(True for _tensor in ops.arguments(args[1:], kwargs))
 
 
 def _dense(gradient: torch.Tensor | None) -> torch.Tensor | None:

@@ -65,7 +65,7 @@ class ReferenceLog(Mode):
         elif self._active:
             self._leaf_depth = max(self._leaf_depth - 1, 0)
             if not self._leaf_depth:
-                self._log(list(tensors_in(output, "output")))
+                self._log(tensors_in(output, "output"))
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
 
-from tracer.measure import Numbers, Tensor
+from tracer.measure import Numbers, Tensor, extremes, ratio
 
 SMALL_DIFFERENCE = 1e-10  # captum's eps: below it its rules fall back to the gradient
 
@@ -41,10 +42,17 @@ def _largest(m_in: Tensor | None, m_out: Tensor | None) -> float:
     """The largest |m_in / m_out| where m_in is finite and m_out is not 0; NaN where there is none."""
     if m_in is None or m_out is None or m_in.numbers is None or m_out.numbers is None:
         return float("nan")
-    ratio = np.asarray(m_in.numbers / m_out.numbers)
-    np.abs(ratio, out=ratio)
-    largest = float(ratio.max(initial=0.0))
-    if not np.isfinite(largest):
-        ratio = ratio[(m_out.numbers != 0) & np.isfinite(m_in.numbers)]
-        largest = float(ratio.max()) if ratio.size else float("nan")
-    return largest if ratio.size else float("nan")
+    secant = ratio(m_in.numbers, m_out.numbers).ravel("K")
+    largest = _size(secant)
+    if not math.isfinite(largest):
+        known = (m_out.numbers != 0) & np.isfinite(m_in.numbers)
+        largest = _size(ratio(m_in.numbers[known], m_out.numbers[known]))
+    return largest
+
+
+def _size(array: Numbers) -> float:
+    """The largest |element| of a flat array; NaN where it has any, or none at all."""
+    if not array.size:
+        return float("nan")
+    low, high = extremes(array)
+    return max(-low, high)
