@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import gc
 import os
 import re
 import select
@@ -45,7 +46,8 @@ REFERENCE = torch.zeros(2, 4)
 EXTRA = torch.ones(2, 6)
 
 HOOK_POINTS = calls_of(
-    "enter", "leave", "__torch_function__", "before", "after", "unwrap", "arrive", "note", "add", "rule", "_custom",
+    "enter", "leave", "__torch_function__", "before", "after", "unwrap", "_arrive", "_sent", "pause", "resume", "note",
+    "add", "rule", "_custom",
     "multipliers", "_leak", "begin", "forward", "backward", "put_tensor", "store", "finish", "settle", "next", "_step",
     "_panel", "_probe", "batch_note", "abandon", "attributed", "captum_inputs", "captum_rule", "panel",
 )  # fmt: skip
@@ -664,3 +666,48 @@ def test_warnings_are_heard_again() -> None:
             warnings.warn("unheard", stacklevel=1)
         warnings.warn("heard", stacklevel=1)
     assert [str(each.message) for each in heard] == ["heard"]
+
+
+@pytest.mark.parametrize("run", [watched, recorded("captum"), recorded("exact"), recorded("gradient")])
+def test_nothing_of_a_run_waits_for_the_garbage_collector(run: Entry) -> None:
+    """Else the tensors, and the database, of each run would stay in memory for several more."""
+    model = make_net(moving=False)
+    run(model)
+    gc.collect()
+    gc.disable()
+    try:
+        trace = run(model)
+        trace.close()
+        del trace
+        gc.set_debug(gc.DEBUG_SAVEALL)
+        gc.collect()
+        left = [type(item).__qualname__ for item in gc.garbage if type(item).__module__.startswith("tracer")]
+    finally:
+        gc.set_debug(0)
+        gc.garbage.clear()
+        gc.enable()
+    assert not left
+
+
+def test_hooks_are_the_first_and_have_a_number_of_their_own() -> None:
+    told: list[str] = []
+
+    class Listener:
+        def enter(self, *_call: Any) -> None:
+            told.append("enter")
+
+        def leave(self, *_call: Any) -> None:
+            told.append("leave")
+
+    model = nn.ReLU()
+    model.register_forward_pre_hook(lambda *_call: told.append("before"))
+    model.register_forward_hook(lambda *_call: told.append("after"))
+    with listening({model: ""}, Listener()):
+        handle = model.register_forward_hook(lambda *_call: told.append("later"))
+        model(torch.ones(1))
+        assert told == ["enter", "before", "leave", "after", "later"]
+    told.clear()
+    model(torch.ones(1))
+    assert told == ["before", "after", "later"]
+    handle.remove()
+    assert len(model._forward_hooks) == len(model._forward_pre_hooks) == 1

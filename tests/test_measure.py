@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
 from tracer.axis import Place
-from tracer.measure import as_array, identical, statistics, subtract, sums
+from tracer.measure import as_array, extremes, identical, ratio, statistics, subtract, sums
 
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")  # of overflow and NaN, which callers silence
 
@@ -136,3 +136,30 @@ def test_identical_arrays_hold_the_same_bits(dtype: torch.dtype) -> None:
     zeros = torch.zeros(2, dtype=dtype)
     assert not identical(as_array(zeros).raw, as_array(-zeros).raw)
     assert not identical(np.zeros(3, np.complex128), np.zeros(3, np.complex128))  # too wide to be compared
+
+
+@pytest.mark.parametrize("size", [2**4, 2**17])
+def test_extremes_and_ratios_of_small_and_large_arrays(size: int) -> None:
+    numbers = np.random.default_rng(0).normal(size=size).astype(np.float32)
+    assert extremes(numbers) == (numbers.min(), numbers.max())
+    assert np.array_equal(ratio(numbers, numbers + 1), numbers / (numbers + 1))
+    numbers[3] = math.nan
+    assert all(map(math.isnan, extremes(numbers)))
+    zero = np.zeros_like(numbers)
+    assert math.isnan(ratio(zero, zero)[0]) and ratio(zero + 1, zero)[0] == math.inf
+
+
+@pytest.mark.parametrize("size", [2**4, 2**17])
+def test_differences_of_small_and_large_arrays(size: int) -> None:
+    value = np.full(size, -math.inf, np.float32)
+    value[1:] = np.random.default_rng(0).normal(size=size - 1)
+    difference = subtract(value, value)
+    assert not difference.any()
+    assert math.isnan(subtract(value, value, finite=True)[0])  # which is for what is known to be finite
+
+
+@pytest.mark.parametrize("size", [2**4, 2**17])
+def test_flows_of_several_examples_are_their_own(size: int) -> None:
+    difference = np.random.default_rng(0).normal(size=(3, size)).astype(np.float32)
+    flow, _magnitude = sums(np.ones_like(difference), difference, Place(0, 1), 3)
+    assert flow == pytest.approx(difference.astype(np.float64).sum(1), rel=1e-9)

@@ -18,6 +18,7 @@ from torch import nn
 import tracer
 from tests.models import MODELS, Attention, Cube, EncoderDecoder, Plain, Residual, Stale, Unseen, Wrong
 from tracer.errors import InputError, ModelError, ObservationError
+from tracer.recorder import Recorder
 from tracer.records import Node
 from tracer.trace import Trace
 
@@ -557,3 +558,43 @@ def test_a_loss_at_a_tensor_that_the_model_also_returns_is_a_row(loses: bool) ->
     assert bool(abs(trace.delta.sum()) > 0.1) is loses
     if loses:
         np.testing.assert_allclose(lost[0].self_leak, trace.delta, atol=1e-6)
+
+
+class Retrying(nn.Module):
+    """Goes on, with ops of its own, after one of its modules failed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second, self.relu = nn.Linear(3, 4), nn.Linear(4, 2), nn.ReLU()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        h = self.relu(self.first(x))
+        with contextlib.suppress(RuntimeError):
+            h = self.second(h[:, :3])
+        return torch.tanh(self.second(h))
+
+
+def test_ops_after_a_module_that_failed_are_seen() -> None:
+    torch.manual_seed(0)
+    model, x, reference = Retrying(), 5 * torch.randn(2, 3), torch.zeros(2, 3)
+    trace = observe(model, x, reference)
+    (op,) = [node for node in trace.nodes if node.path == "/tanh"]
+    assert [node.path for node in trace.nodes].count("second") == 2
+    assert abs(op.self_leak).max() > 1e-2
+    assert np.allclose(sum(node.self_leak for node in trace.nodes), trace.delta, atol=1e-6)
+
+
+def test_ops_inside_a_leaf_do_not_ask_the_recorder(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[str] = []
+    original = Recorder.__torch_function__
+
+    def counting(self: Recorder, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if self._active:
+            seen.append(func.__name__)
+        return original(self, func, types, args, kwargs)
+
+    monkeypatch.setattr(Recorder, "__torch_function__", counting)
+    model = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.LayerNorm(4), nn.Linear(4, 2))
+    trace = observe(model, torch.randn(2, 3), torch.zeros(2, 3))
+    assert len(trace.nodes) == 5
+    assert not {"linear", "relu", "layer_norm"} & set(seen)

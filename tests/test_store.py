@@ -247,6 +247,25 @@ def test_a_trace_can_be_read_while_it_is_written(tmp_path: Path) -> None:
         assert trace.run.message == "the recording ended before it was finished"
 
 
+def test_many_tensors_are_committed_on_the_way_and_the_log_stays_small(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tracer.store._COMMIT_SECONDS", math.inf)
+    path, size = tmp_path / "run.dltrace", 2**22
+    writer = TraceWriter(path)
+    writer.begin(synthetic_run())
+    for number in range(22):
+        raw = np.full(size // 4, number, np.float32).tobytes()
+        writer.put_tensor(raw, "float32", (size // 4,))
+    other = sqlite3.connect(path)
+    (seen,) = other.execute("SELECT count(*) FROM tensor").fetchone()
+    other.close()
+    assert seen == 20  # those of the last 16 MB wait
+    # SQLite moves its log of 1 000 pages (32 MB) into the file at each commit that finds it so large.
+    assert Path(f"{path}-wal").stat().st_size < 60e6
+    writer.discard()
+
+
 def test_a_killed_process_leaves_a_trace_that_opens(tmp_path: Path) -> None:
     file = tmp_path / "run.dltrace"
     code = (

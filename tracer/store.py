@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 _BATCH = 2_000
 _COMMIT_SECONDS = 0.5
+_COMMIT_BYTES = 2**24  # of tensors: SQLite then moves its log into the file and writes over it, so that it stays small
 _PAGE = 2**15  # bytes: tensors go through the write-ahead log twice as fast as in SQLite's 4 096
 _BEGIN = "BEGIN IMMEDIATE"  # the lock for writing is held all along: it tells that a file is being recorded
 
@@ -61,6 +62,7 @@ class TraceWriter:
         self._edges: list[tuple[schema.Cell, ...]] = []
         self._hashes: set[bytes] = set()
         self._committed = time.monotonic()
+        self._uncommitted = 0
         self._contents: dict[int, bytes] | None = {} if path is None else None
         with self._errors():
             image = _empty(log=path is not None)
@@ -136,6 +138,7 @@ class TraceWriter:
                 self._contents[number] = content
             self._hashes.add(digest)
             self.stored_bytes += data.nbytes
+            self._uncommitted += data.nbytes if content is None else 0
             self._commit_now_and_then()
         return TensorRef(digest, dtype, shape)
 
@@ -252,7 +255,8 @@ class TraceWriter:
             self._connection.executemany(_ADD_EDGE, edges)
 
     def _commit_now_and_then(self) -> None:
-        if self._settling or time.monotonic() - self._committed < _COMMIT_SECONDS:
+        recent = time.monotonic() - self._committed < _COMMIT_SECONDS
+        if self._settling or (recent and self._uncommitted < _COMMIT_BYTES):
             return
         if self._provisional:
             with self._errors():
@@ -264,7 +268,7 @@ class TraceWriter:
         if self._connection.in_transaction:  # Ctrl-C may have come between the two
             self._connection.execute("COMMIT")
         self._connection.execute("BEGIN" if self._finished else _BEGIN)
-        self._committed = time.monotonic()
+        self._committed, self._uncommitted = time.monotonic(), 0
 
     def _fold(self) -> None:
         """Move the write-ahead log into the file; one that has it open keeps the log beside it, harmlessly."""
