@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from tracer.axis import Origin, Place, find_place, halves, per_example
+from tracer.axis import Origin, Place, find_place, half, per_example
 
 T, B, H, D = 4, 4, 2, 6  # positions, doubled examples, heads, width: as confusable as they come
 # one torch function a step, as the recorder sees them
@@ -59,7 +59,7 @@ def test_halves_are_the_examples_of_each_run(name: str) -> None:
     steps = STEPS[name]
     tensor, place = follow(steps, B)
     shift = float(tensor.min())
-    first, second = halves(tensor.numpy(), place, B)
+    first, second = (half(tensor.numpy(), number, place, B) for number in (0, 1))
     assert first.shape == second.shape
     assert set((first - shift).ravel().tolist()) == {0.0, 1.0}
     assert set((second - shift).ravel().tolist()) == {2.0, 3.0}
@@ -110,5 +110,5 @@ def test_a_place_always_divides_its_axis() -> None:
     parent = torch.ones(2, 3)
     found = find_place(torch.ones(3, 2, 2), 2, Origin(parent, Place(1, 3)))
     assert found is not None
-    first, second = halves(np.ones((3, 2, 2)), found, 2)
+    first, second = (half(np.ones((3, 2, 2)), number, found, 2) for number in (0, 1))
     assert first.shape == second.shape

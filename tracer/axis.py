@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -113,16 +113,16 @@ def _reduced_axes(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[int
     return tuple(dim) if isinstance(dim, (tuple, list)) and all(isinstance(axis, int) for axis in dim) else ()
 
 
-def halves(array: Array, place: Place, rows: int) -> tuple[Array, Array]:
-    """The first and the second half of the examples, each of the shape of `array` but for the halved axis."""
+def half(array: Array, number: Literal[0, 1], place: Place, rows: int) -> Array:
+    """The first or the second half of the examples, of the shape of `array` but for the halved axis."""
     axis, size = place.axis, array.shape[place.axis]
     if size == rows * place.inner:
-        before = (slice(None),) * axis
-        return array[(*before, slice(size // 2))], array[(*before, slice(size // 2, None))]
-    split = _split(array, place, rows)
-    first, second = np.split(split, 2, axis + 1)
+        middle = size // 2
+        part = slice(middle, None) if number else slice(middle)
+        return array[(*(slice(None),) * axis, part)] if axis else array[part]
+    part = slice(rows // 2, None) if number else slice(rows // 2)
     shape = (*array.shape[:axis], size // 2, *array.shape[axis + 1 :])
-    return first.reshape(shape), second.reshape(shape)
+    return _split(array, place, rows)[(*(slice(None),) * (axis + 1), part)].reshape(shape)
 
 
 def per_example(array: Array, place: Place | None, examples: int) -> Array:

@@ -158,7 +158,8 @@ def pair(observation: Observation, wire: Wire) -> tuple[Tensor, Tensor | None]:
     value = as_array(wire.value)
     if not observation.doubled:
         return value, None if wire.reference is None else as_array(wire.reference)
-    return (value, value) if wire.place is None else value.halves(wire.place, observation.rows)
+    place, rows = wire.place, observation.rows
+    return (value, value) if place is None else (value.half(0, place, rows), value.half(1, place, rows))
 
 
 def explained_flow(observation: Observation, wire: Wire, gradient: torch.Tensor) -> Floats:
@@ -197,7 +198,7 @@ def _multiplier(observation: Observation, wire: Wire, gradient: torch.Tensor) ->
     whole = as_array(gradient)
     if not observation.doubled or wire.place is None:
         return whole
-    return whole.halves(wire.place, observation.rows)[0]
+    return whole.half(0, wire.place, observation.rows)
 
 
 def _flow(observation: Observation, wire: Wire, multiplier: Tensor, difference: Numbers | None) -> tuple[Floats, float]:

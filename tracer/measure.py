@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from tracer.axis import Place, halves, per_example
+from tracer.axis import Place, half, per_example
 from tracer.records import Floats, Statistics
 
 _LARGE = 2**16  # numbers from which torch, with more than one thread, is sooner done
@@ -49,19 +49,15 @@ class Tensor(NamedTuple):
         raw = np.ascontiguousarray(self.raw)
         return raw.reshape(-1).view(np.uint8).data if raw.size else b""
 
-    def halves(self, place: Place, rows: int) -> tuple[Tensor, Tensor]:
-        """The first and the second half of the examples that lie at `place`."""
-        first, second = halves(self.raw, place, rows)
-        if self.numbers is self.raw:
-            if not self.address or self.raw.shape[place.axis] != rows * place.inner:  # no slice of what lies there
-                return Tensor(first, first, self.dtype), Tensor(second, second, self.dtype)
-            half = self.raw.strides[place.axis] * first.shape[place.axis]
-            return (
-                Tensor(first, first, self.dtype, self.address),
-                Tensor(second, second, self.dtype, self.address + half),
-            )
-        numbers = (None, None) if self.numbers is None else halves(self.numbers, place, rows)
-        return Tensor(first, numbers[0], self.dtype), Tensor(second, numbers[1], self.dtype)
+    def half(self, number: Literal[0, 1], place: Place, rows: int) -> Tensor:
+        """The first or the second half of the examples that lie at `place`."""
+        part = half(self.raw, number, place, rows)
+        if self.numbers is not self.raw:
+            return Tensor(part, None if self.numbers is None else half(self.numbers, number, place, rows), self.dtype)
+        if not self.address or self.raw.shape[place.axis] != rows * place.inner:  # no slice of what lies there
+            return Tensor(part, part, self.dtype)
+        distance = self.raw.strides[place.axis] * part.shape[place.axis]
+        return Tensor(part, part, self.dtype, self.address + number * distance)
 
 
 def dtype_name(tensor: torch.Tensor) -> str:

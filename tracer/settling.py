@@ -109,7 +109,10 @@ class Settling:
         Those of the model's inputs and outputs wait for the end.
         """
         with torch._C.DisableTorchFunction(), self._lock:
-            self._undisturbed(self._settle_soon, wire)
+            if not self.calls:
+                self._undisturbed(self._begin)
+            if wire not in self._kept:
+                self._undisturbed(self._wait, wire, self._settle)
 
     @np.errstate(over="ignore", invalid="ignore", divide="ignore")  # the figures of a run may be anything
     def finish(self, output: tuple[Floats, Floats] | None = None) -> None:
@@ -138,11 +141,6 @@ class Settling:
         except Exception as error:
             self.error = self.error or error
             self._stop_waiting()
-
-    def _settle_soon(self, wire: Wire) -> None:
-        self._begin()
-        if wire not in self._kept:
-            self._wait(wire, self._settle)
 
     def _wait(self, wire: Wire, work: Callable[[Sequence[Wire]], None]) -> None:
         """Have a wire wait, and `work` done on all that do once they hold so much memory that they must not.
