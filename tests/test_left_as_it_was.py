@@ -30,6 +30,7 @@ from tests.faults import Fault, Points, approaching, calls_of, spread, steps_in
 from tests.model_state import State, state_of
 from tests.models import Cube
 from tests.tiny import TINY_TEXT, make_tiny
+from tracer import in_use
 from tracer.commands.trace import trace_subject
 from tracer.errors import ObservationError, TracerError
 from tracer.explicit import explicit
@@ -46,7 +47,7 @@ REFERENCE = torch.zeros(2, 4)
 EXTRA = torch.ones(2, 6)
 
 HOOK_POINTS = calls_of(
-    "enter", "leave", "__torch_function__", "before", "after", "unwrap", "_arrive", "_sent", "pause", "resume", "note",
+    "enter", "leave", "__torch_function__", "before", "after", "unwrap", "_arrive", "_sent", "note",
     "add", "rule", "_custom",
     "multipliers", "_leak", "begin", "forward", "backward", "put_tensor", "store", "finish", "settle", "next", "_step",
     "_panel", "_probe", "batch_note", "abandon", "attributed", "captum_inputs", "captum_rule", "panel",
@@ -711,3 +712,35 @@ def test_hooks_are_the_first_and_have_a_number_of_their_own() -> None:
     assert told == ["before", "after", "later"]
     handle.remove()
     assert len(model._forward_hooks) == len(model._forward_pre_hooks) == 1
+
+
+def test_hooks_that_were_unpickled_are_not_written_over() -> None:
+    """They keep the numbers that they had in another process, which this one gives again."""
+    told: list[str] = []
+    model = nn.ReLU()
+    model.register_forward_hook(lambda *_call: told.append("kept"))
+    ((number, hook),) = model._forward_hooks.items()
+    model._forward_hooks = OrderedDict({number + 1: hook})
+    with listening({model: ""}, ReferenceLog(model)):
+        model(torch.ones(1))
+    model(torch.ones(1))
+    assert told == ["kept", "kept"]
+
+
+def test_a_model_is_given_back_while_no_other_thread_looks() -> None:
+    model, entered, leave = nn.ReLU(), threading.Event(), threading.Event()
+
+    def use() -> None:
+        with in_use.in_use(model):
+            entered.set()
+            leave.wait()
+
+    thread = threading.Thread(target=use)
+    thread.start()
+    entered.wait()
+    with in_use._lock:
+        leave.set()
+        thread.join(0.2)
+        assert thread.is_alive() and id(model) in in_use._threads
+    thread.join()
+    assert id(model) not in in_use._threads

@@ -14,11 +14,11 @@ import pytest
 import torch
 from captum.attr import DeepLift
 from torch import nn
+from torch.overrides import TorchFunctionMode, _get_current_function_mode_stack
 
 import tracer
 from tests.models import MODELS, Attention, Cube, EncoderDecoder, Plain, Residual, Stale, Unseen, Wrong
 from tracer.errors import InputError, ModelError, ObservationError
-from tracer.recorder import Recorder
 from tracer.records import Node
 from tracer.trace import Trace
 
@@ -560,6 +560,13 @@ def test_a_loss_at_a_tensor_that_the_model_also_returns_is_a_row(loses: bool) ->
         np.testing.assert_allclose(lost[0].self_leak, trace.delta, atol=1e-6)
 
 
+class Gated(nn.Module):
+    """Ops of its own."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.sigmoid(x) * x
+
+
 class Retrying(nn.Module):
     """Goes on, with ops of its own, after one of its modules failed."""
 
@@ -584,17 +591,32 @@ def test_ops_after_a_module_that_failed_are_seen() -> None:
     assert np.allclose(sum(node.self_leak for node in trace.nodes), trace.delta, atol=1e-6)
 
 
-def test_ops_inside_a_leaf_do_not_ask_the_recorder(monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[str] = []
-    original = Recorder.__torch_function__
+class Passing(TorchFunctionMode):
+    """A function mode of the user's own."""
 
-    def counting(self: Recorder, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if self._active:
-            seen.append(func.__name__)
-        return original(self, func, types, args, kwargs)
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return func(*args, **(kwargs or {}))
 
-    monkeypatch.setattr(Recorder, "__torch_function__", counting)
-    model = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.LayerNorm(4), nn.Linear(4, 2))
+
+def test_ops_after_a_leaf_whose_hooks_enter_and_leave_a_mode_are_seen() -> None:
+    mode = Passing()
+    model = nn.Sequential(nn.Linear(3, 4), Gated())
+    model[0].register_forward_pre_hook(lambda *_call: mode.__enter__() and None)
+    model[0].register_forward_hook(lambda *_call: mode.__exit__(None, None, None))
     trace = observe(model, torch.randn(2, 3), torch.zeros(2, 3))
-    assert len(trace.nodes) == 5
-    assert not {"linear", "relu", "layer_norm"} & set(seen)
+    assert [node.path for node in trace.nodes if node.kind != "module"] == ["1/sigmoid", "1/mul"]
+    assert not _get_current_function_mode_stack()
+
+
+def test_a_recording_inside_a_leaf_of_another_is_refused() -> None:
+    model, other = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2)), nn.Linear(3, 2)
+    calls: list[nn.Module] = []
+
+    def nest(module: nn.Module, _args: Any) -> None:
+        calls.append(module)
+        if len(calls) == 1:
+            tracer.record(other, torch.randn(2, 3), target=0)
+
+    model[0].register_forward_pre_hook(nest)
+    with pytest.raises(ObservationError, match="a recording is under way in this thread already"):
+        observe(model, torch.randn(2, 3), torch.zeros(2, 3))

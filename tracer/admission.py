@@ -59,6 +59,7 @@ def _type_fault(kind: type[nn.Module], seen_through: bool) -> str:
 
 
 def _contents_fault(module: nn.Module) -> str:
+    """Why a module of these parameters and buffers cannot be observed; "" where it can."""
     for own, value in (*module._parameters.items(), *module._buffers.items()):
         if value is not None and (fault := _parameter_fault(value)):
             return f"its {own} {fault}"

@@ -26,7 +26,8 @@ class CallListener(Protocol):
 
 
 def modules_of(model: nn.Module) -> list[nn.Module]:
-    """Each module of `model` once, itself included: `model.modules()` in a tenth of its time, in another order."""
+    """Each module of `model` once, itself included: `model.modules()` in a tenth of its time, in another order, and
+    whatever a model's own `modules()` may say."""
     found = {model: None}
     waiting = [model]
     while waiting:
@@ -60,7 +61,9 @@ def listening(paths: Mapping[nn.Module, str], listener: CallListener) -> Iterato
     together take a millisecond, and gives it only when the hook is there already, when Ctrl-C may have come.
     """
     thread = threading.get_ident()
-    number = RemovableHandle(OrderedDict()).id  # which no other hook has
+    number = RemovableHandle(OrderedDict()).id
+    while any(number in table for module in paths for table in _tables(module)):  # of hooks that were unpickled
+        number = RemovableHandle(OrderedDict()).id
 
     def before(module: nn.Module, args: Any, kwargs: dict[str, Any] | None = None) -> None:
         # When the hook is taken away, torch may still call it and no longer know that it wants kwargs: another thread
@@ -80,11 +83,15 @@ def listening(paths: Mapping[nn.Module, str], listener: CallListener) -> Iterato
     with undoing(undo):
         for module in paths:
             module._forward_pre_hooks_with_kwargs[number] = module._forward_hooks_always_called[number] = True
-            hooks: Any  # OrderedDict, which torch's annotations do not say
-            for hooks, hook in ((module._forward_pre_hooks, before), (module._forward_hooks, after)):
-                hooks[number] = hook
-                hooks.move_to_end(number, last=False)
+            _put_first(module._forward_pre_hooks, number, before)
+            _put_first(module._forward_hooks, number, after)
         yield
+
+
+def _put_first(hooks: Any, number: int, hook: Callable[..., Any]) -> None:
+    """Put a hook before all others; `hooks` is an OrderedDict, which torch's annotations do not say."""
+    hooks[number] = hook
+    hooks.move_to_end(number, last=False)
 
 
 def _tables(module: nn.Module) -> tuple[dict[int, Any], ...]:

@@ -32,8 +32,9 @@ def in_use(model: nn.Module) -> Iterator[None]:
     own: set[int] = set()
 
     def undo() -> None:
-        for part in own:
-            _threads.pop(part, None)
+        with _lock:  # another thread may be looking
+            for part in own:
+                _threads.pop(part, None)
 
     with undoing(undo):
         with _lock:

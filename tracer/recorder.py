@@ -78,7 +78,6 @@ class Recorder(Mode):
         self._active = False
         self._stack: list[Call] = []
         self._leaf_depth = 0
-        self._paused = False
         self._roots = 0
         self._edges: dict[GradientEdge, Wire] = {}
         self._references: Mapping[str, torch.Tensor] = {}
@@ -117,7 +116,6 @@ class Recorder(Mode):
                     for _name, tensor in (*tensors_in(args), *tensors_in(kwargs)):
                         # captum has a module that it rules work on a copy.
                         self._keep_value(tensor, "" if rule == "captum" else path)
-                self._paused = self.pause()  # torch need not ask about ops that nobody looks at
 
     def leave(self, path: str, module: nn.Module, output: Any) -> None:
         """A module call ended; with `output` None perhaps by an exception."""
@@ -134,9 +132,6 @@ class Recorder(Mode):
                 self._note(circumstances.of_output(output))
             if call.leaf:
                 self._leaf_depth = 0
-                if self._paused:
-                    self._paused = False
-                    self.resume()
                 self._references = self.log.next() if self.log else {}
                 self._record_results(call, _made(tensors_in(output, "output")))
                 if call.rule == "captum" and getattr(module, "inplace", False) and call.arguments and call.results:
@@ -186,7 +181,7 @@ class Recorder(Mode):
         self._forget()
 
     def _forget(self) -> None:
-        self._active = self._paused = False
+        self._active = False
         self._leaf_depth = 0
         self._stack.clear()
         self._edges.clear()

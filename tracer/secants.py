@@ -42,11 +42,10 @@ def _largest(m_in: Tensor | None, m_out: Tensor | None) -> float:
     """The largest |m_in / m_out| where m_in is finite and m_out is not 0; NaN where there is none."""
     if m_in is None or m_out is None or m_in.numbers is None or m_out.numbers is None:
         return float("nan")
-    secant = ratio(m_in.numbers, m_out.numbers).ravel("K")
-    largest = _size(secant)
+    secant = ratio(m_in.numbers, m_out.numbers)
+    largest = _size(secant.ravel("K"))
     if not math.isfinite(largest):
-        known = (m_out.numbers != 0) & np.isfinite(m_in.numbers)
-        largest = _size(ratio(m_in.numbers[known], m_out.numbers[known]))
+        largest = _size(secant[(m_out.numbers != 0) & np.isfinite(m_in.numbers)])
     return largest
 
 
@@ -55,4 +54,4 @@ def _size(array: Numbers) -> float:
     if not array.size:
         return float("nan")
     low, high = extremes(array)
-    return max(-low, high)
+    return max(high, -low)

@@ -151,23 +151,13 @@ class Mode(TorchFunctionMode):
     """
 
     def __enter__(self) -> Self:
-        self.resume()
+        torch._C._push_on_torch_function_stack(self)
         return self
 
     def __exit__(self, *_error: object) -> None:
-        self.pause()
-
-    def pause(self) -> bool:
-        """Take the mode away, if it lies on top; whether it did."""
-        count = torch._C._len_torch_function_stack()
-        if not count or torch._C._get_function_stack_at(count - 1) is not self:
-            return False
-        torch._C._pop_torch_function_stack()
-        return True
-
-    def resume(self) -> None:
-        """Put the mode back on top."""
-        torch._C._push_on_torch_function_stack(self)
+        modes = _modes()
+        if modes and modes[-1] is self:
+            torch._C._pop_torch_function_stack()
 
 
 class Switch(Generic[_T]):
