@@ -261,8 +261,7 @@ def test_many_tensors_are_committed_on_the_way_and_the_log_stays_small(
     (seen,) = other.execute("SELECT count(*) FROM tensor").fetchone()
     other.close()
     assert seen == 20  # those of the last 16 MB wait
-    # SQLite moves its log of 1 000 pages (32 MB) into the file at each commit that finds it so large.
-    assert Path(f"{path}-wal").stat().st_size < 60e6
+    assert Path(f"{path}-wal").stat().st_size < 25e6  # moved into the file at each commit
     writer.discard()
 
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 _BATCH = 2_000
 _COMMIT_SECONDS = 0.5
-_COMMIT_BYTES = 2**24  # of tensors: SQLite then moves its log into the file and writes over it, so that it stays small
+_COMMIT_BYTES = 2**24  # of tensors, at the latest; SQLite then moves its log into the file, and writes over it
 _PAGE = 2**15  # bytes: tensors go through the write-ahead log twice as fast as in SQLite's 4 096
 _BEGIN = "BEGIN IMMEDIATE"  # the lock for writing is held all along: it tells that a file is being recorded
 
@@ -81,6 +81,7 @@ class TraceWriter:
                 # Synchronous off: a killed process loses nothing, only a power cut may; and a trace can be recorded
                 # again.
                 self._connection.execute("PRAGMA synchronous = OFF")
+                self._connection.execute(f"PRAGMA wal_autocheckpoint = {_COMMIT_BYTES // _PAGE}")
                 if self.path is None:
                     self._connection.deserialize(image)
                 self._connection.execute(_BEGIN)
