@@ -93,7 +93,7 @@ def statistics(numbers: Numbers) -> Statistics:
         total = float(array.sum(dtype=np.float64))
     if array.size == 0:
         return Statistics(count, count, 0.0, 0.0, 0.0, 0.0)
-    square = float(np.dot(array, array))  # torch's is no faster, and as precise as its matrix products are set to be
+    square = float(np.dot(array, array))  # not torch's, which is as precise as its matrix products are set to be
     low, high = extremes(array)
     norm = square**0.5
     if not _exact(square) and (low or high):  # nor need float64 hold the square of its own numbers

@@ -109,10 +109,7 @@ class Settling:
         Those of the model's inputs and outputs wait for the end.
         """
         with torch._C.DisableTorchFunction(), self._lock:
-            if not self.calls:
-                self._undisturbed(self._begin)
-            if wire not in self._kept:
-                self._undisturbed(self._wait, wire, self._settle)
+            self._undisturbed(self._settle_soon, wire)
 
     @np.errstate(over="ignore", invalid="ignore", divide="ignore")  # the figures of a run may be anything
     def finish(self, output: tuple[Floats, Floats] | None = None) -> None:
@@ -141,6 +138,11 @@ class Settling:
         except Exception as error:
             self.error = self.error or error
             self._stop_waiting()
+
+    def _settle_soon(self, wire: Wire) -> None:
+        self._begin()
+        if wire not in self._kept:
+            self._wait(wire, self._settle)
 
     def _wait(self, wire: Wire, work: Callable[[Sequence[Wire]], None]) -> None:
         """Have a wire wait, and `work` done on all that do once they hold so much memory that they must not.
@@ -249,7 +251,7 @@ class Settling:
                 if sent is not None:
                     self.calls[use.call].into = self.calls[use.call].into + sent.flow
             for role, sent_back in found.roles:
-                if self._sink is not None and sent_back is not None and id(sent_back) not in stored:
+                if sent_back is not None and id(sent_back) not in stored:
                     stored[id(sent_back)] = self._store(sent_back.multiplier)
                 edge = _edge(role, sides, sent_back, stored.get(id(sent_back)), self._none)
                 self._add(role, edge, sent_back, found.difference)
