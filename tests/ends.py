@@ -23,13 +23,15 @@ import torch
 from torch import nn
 
 import tracer
-import tracer.methods
+import tracer.recording.record
 import tracer.subject
 from tests.fuzzing.reading import read_everything
 from tests.process_memory import limit_memory
 from tests.test_journal import Chain
-from tracer import cli, journal, store
+from tracer import cli
 from tracer.errors import TraceFileError
+from tracer.recording import journal
+from tracer.tracefile import writer as store
 
 LAYERS = 12
 WORDS = r"deeplift-tracer: .*"

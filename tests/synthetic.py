@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from tracer.records import Edge, Floats, HookReport, Node, Panel, Ranking, Run, Statistics, Status, TensorRef
-from tracer.store import TraceWriter
+from tracer.tracefile.writer import TraceWriter
 
 SENTENCE = ("[CLS]", "it", "'", "s", "great", "!", "this", "is", "an", "amazing", "movie", "[SEP]")
 _OPS = ("Linear", "softmax", "matmul", "GELU", "LayerNorm", "add", "Dropout", "mul")

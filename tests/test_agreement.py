@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from tracer.agreement import cosine, spearman
+from tracer.analysis.agreement import cosine, spearman
 
 
 def test_cosine_is_the_normalised_inner_product() -> None:

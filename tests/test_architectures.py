@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from tests.architectures import ARCHITECTURES, Named, casts, pair_for, target_for
-from tracer.deeplift import DeepLift
-from tracer.logits import logits_of
+from tracer.exact.deeplift import DeepLift
+from tracer.model.output import logits_of
 
 warnings.filterwarnings("ignore")
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from tracer.axis import Origin, Place, find_place, half, per_example
+from tracer.ledger.example_axis import Origin, Place, find_place, half, per_example
 
 T, B, H, D = 4, 4, 2, 6  # positions, doubled examples, heads, width: as confusable as they come
 # one torch function a step, as the recorder sees them

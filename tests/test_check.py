@@ -12,7 +12,7 @@ import pytest
 
 from tests.synthetic import synthetic_run, write_synthetic
 from tests.test_cli import call
-from tracer.store import TraceWriter
+from tracer.tracefile.writer import TraceWriter
 
 ROOT = Path(__file__).parent.parent
 

@@ -16,12 +16,12 @@ import pytest
 
 from tests.synthetic import synthetic_run, write_synthetic
 from tracer import cli, errors
-from tracer.claim import being_recorded, claim
 from tracer.commands import subject_options
+from tracer.commands.output_file import description
 from tracer.demo.run import RUNS, check_folder
-from tracer.new_file import description
-from tracer.store import TraceWriter, amend
-from tracer.trace import open_trace
+from tracer.tracefile.reservation import being_recorded, claim
+from tracer.tracefile.trace import open_trace
+from tracer.tracefile.writer import TraceWriter, amend
 
 ROOT = Path(__file__).parents[1]
 RUNNING = r"run\.dltrace is being recorded at this moment: wait for it, end it, or give another file"
@@ -145,7 +145,7 @@ def test_a_database_of_others_is_not_touched(path: Path) -> None:
 def test_a_full_disk_leaves_the_old_file(path: Path) -> None:
     code = (
         "import resource, signal, sys; from pathlib import Path\n"
-        "from tracer import errors; from tracer.claim import claim\n"
+        "from tracer import errors; from tracer.tracefile.reservation import claim\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))\n"
         "for name, force in (('run.dltrace', True), ('new.dltrace', False)):\n"
@@ -176,7 +176,8 @@ def test_a_kill_before_the_run_begins_does_not_lose_the_old_trace(path: Path, si
     before = path.read_bytes()
     for _ in range(2):  # killed twice
         code = (
-            f"import os, signal; from tracer.store import TraceWriter; TraceWriter({str(path)!r}, force=True);"
+            "import os, signal; from tracer.tracefile.writer import TraceWriter;"
+            f"TraceWriter({str(path)!r}, force=True);"
             f"size = {size}; size is None or os.truncate({str(path)!r}, size); os.kill(os.getpid(), signal.SIGKILL)"
         )
         assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == -9
@@ -301,7 +302,7 @@ def test_the_demo_replaces_nothing_but_a_demo(tmp_path: Path, capsys: pytest.Cap
 def test_of_two_recordings_that_begin_together_one_is_refused(tmp_path: Path) -> None:
     """Each in a process of its own: neither takes the other's file away, or writes into it."""
     code = (
-        "import sys, time; from tracer.errors import TraceFileError; from tracer.store import TraceWriter;"
+        "import sys, time; from tracer.errors import TraceFileError; from tracer.tracefile.writer import TraceWriter;"
         "from tests.synthetic import synthetic_run\n"
         "for k in range(10):\n"
         "    while time.time() < float(sys.argv[1]) + k * 0.1: pass\n"

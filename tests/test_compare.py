@@ -19,15 +19,15 @@ from torch.nn import functional as F
 
 from tests.synthetic import synthetic_run, write_synthetic
 from tests.test_store import node
-from tracer.alignment import align
-from tracer.columns import Columns
-from tracer.compare import Comparison, compare, difference
+from tracer.analysis.alignment import align
+from tracer.analysis.compare import Comparison, compare, difference
 from tracer.errors import InputError, TraceFileError
-from tracer.explicit import explicit
-from tracer.methods import record
+from tracer.model.explicit import explicit
+from tracer.recording.record import record
 from tracer.records import Edge, Statistics
-from tracer.store import TraceWriter
-from tracer.trace import Trace, open_trace
+from tracer.tracefile.columns import Columns
+from tracer.tracefile.trace import Trace, open_trace
+from tracer.tracefile.writer import TraceWriter
 
 # A tree as nested tuples: (name, children). Names may repeat: the second call of a path is call 1.
 Tree = tuple[str, tuple[Any, ...]]

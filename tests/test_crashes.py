@@ -21,10 +21,10 @@ from tests.test_claim import call
 from tests.test_journal import Chain
 from tracer import cli
 from tracer.commands import view
+from tracer.commands.out_of_memory import is_out_of_memory
 from tracer.errors import ObservationError
-from tracer.exhausted import is_out_of_memory
-from tracer.report_text import report_text
-from tracer.store import TraceWriter
+from tracer.report.text import report_text
+from tracer.tracefile.writer import TraceWriter
 
 ROOT = Path(__file__).parents[1]
 LAYERS = 3

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import AutoTokenizer, BertForSequenceClassification
 
-from tracer.deeplift import DeepLift
 from tracer.errors import InputError, TracerError
+from tracer.exact.deeplift import DeepLift
 
 warnings.filterwarnings("ignore", message="Setting forward, backward hooks")
 SENTENCE = "I went to see this movie last night. I've got to say... it's great! This is an amazing movie!"

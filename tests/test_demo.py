@@ -13,15 +13,15 @@ import pytest
 import torch
 
 import tracer
+from tracer.analysis.candidates import candidates
+from tracer.analysis.ladder import stored_repair
 from tracer.cli import main
 from tracer.demo.model import TARGET, TEXT, demo_model
 from tracer.demo.run import RUNS, DemoResult, run_demo
-from tracer.explicit import explicit
-from tracer.families import candidates
-from tracer.ladder import stored_repair
-from tracer.plain import figure
+from tracer.model.explicit import explicit
 from tracer.subject import make_subject
-from tracer.trace import Trace
+from tracer.text import figure
+from tracer.tracefile.trace import Trace
 
 
 @pytest.fixture(scope="module")

@@ -14,11 +14,11 @@ from tests.test_borders import HEAVY, loaded
 from tests.test_cli import call
 from tests.test_compare import leaf, made, with_outputs
 from tests.test_report import strict
-from tracer.compare import compare
-from tracer.compare_report import diff_data, diff_text, headline
+from tracer.analysis.compare import compare
 from tracer.records import Run
-from tracer.store import TraceWriter
-from tracer.trace import Trace
+from tracer.report.comparison import diff_data, diff_text, headline
+from tracer.tracefile.trace import Trace
+from tracer.tracefile.writer import TraceWriter
 
 
 def with_run(trace: Trace, run: Run) -> Trace:

@@ -17,7 +17,7 @@ from torch.overrides import TorchFunctionMode
 
 from tests.tiny import ARCHITECTURES, TINY_TEXT
 from tracer.errors import InputError, ModelError
-from tracer.explicit import eager_attention, explicit
+from tracer.model.explicit import eager_attention, explicit
 from tracer.subject import Subject, make_subject
 
 Tiny = Callable[..., nn.Module]

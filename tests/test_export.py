@@ -21,15 +21,15 @@ from tests.test_borders import HEAVY, loaded
 from tests.test_cli import call
 from tests.test_report import memory_trace, strict, with_delta
 from tests.test_store import node
-from tracer import export_tensors
 from tracer.commands import export
+from tracer.commands.output_file import new_file
 from tracer.errors import InputError, TraceFileError
-from tracer.export_data import LEDGER, csv_lines, json_lines
-from tracer.export_tensors import write_safetensors
-from tracer.new_file import new_file
 from tracer.records import Edge, Note, TensorRef
-from tracer.store import TraceWriter
-from tracer.trace import Trace, open_trace
+from tracer.report import safetensors as export_tensors
+from tracer.report.csv_json import LEDGER, csv_lines, json_lines
+from tracer.report.safetensors import write_safetensors
+from tracer.tracefile.trace import Trace, open_trace
+from tracer.tracefile.writer import TraceWriter
 
 NAMES = {
     "in": ("input", "reference", "multiplier_in"),

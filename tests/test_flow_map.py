@@ -12,13 +12,13 @@ from torch import nn
 
 from tests.synthetic import synthetic_run, write_synthetic
 from tests.test_store import node
+from tracer.analysis.flow_map import flow_map
 from tracer.errors import InputError
-from tracer.flow_map import flow_map
-from tracer.methods import record
-from tracer.recording import Details
+from tracer.recording.record import record
+from tracer.recording.run import Details
 from tracer.records import Edge, Statistics, TensorRef
-from tracer.store import TraceWriter
-from tracer.trace import Trace
+from tracer.tracefile.trace import Trace
+from tracer.tracefile.writer import TraceWriter
 
 EXAMPLES, TOKENS, WIDTH = 3, 5, 4
 WORDS = tuple(tuple(f"{example}{place}" for place in range(TOKENS)) for example in range(EXAMPLES))

@@ -13,9 +13,9 @@ import pytest
 from tests.synthetic import write_synthetic
 from tests.tui.builders import EVIL, write
 from tracer import cli
+from tracer.analysis.folder import Entry, folder_text, list_traces
+from tracer.analysis.verdict import verdict
 from tracer.errors import TraceFileError
-from tracer.folder import Entry, folder_text, list_traces
-from tracer.verdict import verdict
 
 
 @pytest.fixture
@@ -54,7 +54,7 @@ def test_every_trace_is_listed_with_its_verdict(folder: Path) -> None:
 
 
 def test_the_figures_are_those_of_the_verdict(folder: Path) -> None:
-    from tracer.trace import open_trace
+    from tracer.tracefile.trace import open_trace
 
     write_synthetic(folder / "three.dltrace", layers=1, examples=3)
     entry = by_name(folder)["three"]

@@ -24,17 +24,17 @@ from tests.fuzzing.sample import cells, page_size, tree_pages
 from tests.fuzzing.seeds import seeds
 from tests.synthetic import synthetic_run, write_synthetic
 from tests.test_trace import changed
-from tracer import schema
-from tracer.bounded import BoundedQueries
+from tracer.analysis.compare import compare
+from tracer.analysis.flow_map import flow_map
 from tracer.commands.subject_options import from_json
-from tracer.compare import compare
-from tracer.diagnose import diagnose
+from tracer.diagnosis.faults import diagnose
 from tracer.errors import InputError, TraceFileError
-from tracer.flow_map import flow_map
-from tracer.report import report_data
-from tracer.report_text import report_text
-from tracer.store import TraceWriter
-from tracer.trace import Trace, open_trace
+from tracer.report.data import report_data
+from tracer.report.text import report_text
+from tracer.tracefile import layout as schema
+from tracer.tracefile.bounds import BoundedQueries
+from tracer.tracefile.trace import Trace, open_trace
+from tracer.tracefile.writer import TraceWriter
 
 NODE_PAGE = 3  # the root of the table `node`: tables stand in the order of the layout
 ENDLESS = 300

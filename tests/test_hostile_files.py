@@ -20,10 +20,11 @@ from tests.fuzzing.reading import FORMS, read_everything
 from tests.synthetic import write_synthetic
 from tests.test_hostile import endless, small_pages
 from tests.test_trace import changed
-from tracer import bounded, schema
 from tracer.cli import main
 from tracer.errors import TraceFileError
-from tracer.trace import Trace, open_trace
+from tracer.tracefile import bounds as bounded
+from tracer.tracefile import layout as schema
+from tracer.tracefile.trace import Trace, open_trace
 
 
 @pytest.fixture(scope="module")

@@ -18,8 +18,8 @@ from tests.hostile_texts import ACTIVE, obeyed, write_hostile
 from tests.synthetic import write_synthetic
 from tests.test_claim import call
 from tracer.commands.progress import progress
-from tracer.store import TraceWriter
-from tracer.trace import open_trace
+from tracer.tracefile.trace import open_trace
+from tracer.tracefile.writer import TraceWriter
 
 
 @pytest.fixture(scope="module")

@@ -13,8 +13,8 @@ import torch
 
 import tracer
 from tracer.errors import TraceFileError
-from tracer.export_tensors import write_safetensors
-from tracer.trace import Trace
+from tracer.report.safetensors import write_safetensors
+from tracer.tracefile.trace import Trace
 
 from .models import Attention
 

@@ -13,12 +13,12 @@ import tracer
 from tests.synthetic import write_synthetic
 from tests.test_cli import call
 from tracer.errors import TracerError
-from tracer.markdown import report_markdown
-from tracer.page import fragment, report_html
 from tracer.records import Status
-from tracer.report import report_data
-from tracer.report_text import report_text
-from tracer.trace import Trace, open_trace
+from tracer.report.data import report_data
+from tracer.report.html import fragment, report_html
+from tracer.report.markdown import report_markdown
+from tracer.report.text import report_text
+from tracer.tracefile.trace import Trace, open_trace
 
 FAULT = "relu (ReLU) runs 2 times, and captum keeps one input and one output a module"
 

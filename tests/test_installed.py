@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tracer.installed import installed_versions, version_of
+from tracer.recording.versions import installed_versions, version_of
 
 METADATA = "Metadata-Version: 2.1\nName: thing\n{version}Summary: Version: 9\n\nVersion: 8\n"
 

@@ -17,9 +17,9 @@ import torch
 from torch import nn
 
 import tracer
-from tracer import journal
+from tracer.analysis.verdict import verdict
 from tracer.errors import TraceFileError
-from tracer.verdict import verdict
+from tracer.recording import journal
 
 KILLS = 8  # 200 and more: python -m tests.benchmarks.kills
 

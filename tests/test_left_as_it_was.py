@@ -30,15 +30,15 @@ from tests.faults import Fault, Points, approaching, calls_of, spread, steps_in
 from tests.model_state import State, state_of
 from tests.models import Cube
 from tests.tiny import TINY_TEXT, make_tiny
-from tracer import in_use
 from tracer.commands.trace import trace_subject
 from tracer.errors import ObservationError, TracerError
-from tracer.explicit import explicit
-from tracer.hooks import listening
-from tracer.reference_log import ReferenceLog
+from tracer.model import exclusive as in_use
+from tracer.model.explicit import explicit
+from tracer.model.hooks import listening
+from tracer.model.undo import Level, Switch, no_warnings, undoing, undoing_all
+from tracer.recording.reference_log import ReferenceLog
 from tracer.subject import make_subject
-from tracer.trace import Trace
-from tracer.undoing import Level, Switch, no_warnings, undoing, undoing_all
+from tracer.tracefile.trace import Trace
 
 Entry = Callable[[nn.Module], Any]
 X = torch.randn(2, 4, generator=torch.manual_seed(1), requires_grad=True)
@@ -186,7 +186,7 @@ def test_after_ctrl_c_at_any_step(name: str) -> None:
     """At any step of Python's own but one: as the `with` block of `watch` ends, before its exit has begun."""
     level = Level()
     for place, left in ways_to_fail(name, STEPS, KeyboardInterrupt, 12):
-        if re.fullmatch(r"watching\.py:\d+ __exit__ \(call\)", place):
+        if re.fullmatch(r"watch\.py:\d+ __exit__ \(call\)", place):
             level.put_back()
         else:
             assert left == [], place
@@ -253,7 +253,7 @@ def test_ctrl_c_as_a_watched_block_begins(monkeypatch: pytest.MonkeyPatch) -> No
         raise KeyboardInterrupt
 
     model, before = fresh("watch")
-    monkeypatch.setattr("tracer.watching.listening", interrupted)
+    monkeypatch.setattr("tracer.recording.watch.listening", interrupted)
     with pytest.raises(KeyboardInterrupt):
         watched(model)
     assert changes(before, model) == []

@@ -16,12 +16,12 @@ from markdown_it import MarkdownIt
 from tests.synthetic import synthetic_run, write_synthetic
 from tests.test_report import BLAMED, VICTIM, memory_trace, with_delta
 from tests.test_store import node
-from tracer import report
-from tracer.markdown import code, prose, report_markdown
-from tracer.plain import clean
 from tracer.records import Counterfactual, HookReport, Panel, Ranking
-from tracer.store import amend
-from tracer.trace import Trace
+from tracer.report import data as report
+from tracer.report.markdown import code, prose, report_markdown
+from tracer.text import clean
+from tracer.tracefile.trace import Trace
+from tracer.tracefile.writer import amend
 
 # As GitHub reads it, as far as markup goes: HTML is taken as it is, tables are cut at their pipes.
 GITHUB = MarkdownIt("commonmark").enable("table").enable("strikethrough")

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from tracer.axis import Place
-from tracer.measure import as_array, extremes, identical, ratio, statistics, subtract, sums
+from tracer.ledger.arrays import as_array, extremes, identical, ratio, statistics, subtract, sums
+from tracer.ledger.example_axis import Place
 
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")  # of overflow and NaN, which callers silence
 

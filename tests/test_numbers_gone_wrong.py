@@ -36,7 +36,7 @@ from tests.wrong_numbers import (
     tensors,
     weighted,
 )
-from tracer.trace import Trace, open_trace
+from tracer.tracefile.trace import Trace, open_trace
 from tui.app import TracerApp
 
 SPOILT = spoilt()

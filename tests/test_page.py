@@ -15,16 +15,16 @@ from tests.test_flow_map import Encoder, traced
 from tests.test_markdown import evil_trace
 from tests.test_report import BLAMED, VICTIM, memory_trace, with_delta
 from tests.test_store import node
-from tracer import report
-from tracer.flow_map import FlowMap, flow_map
-from tracer.flow_svg import NEGATIVE, POSITIVE, flow_svg
-from tracer.page import fragment, report_html
-from tracer.page_tree import worst_tree
-from tracer.plain import figure
+from tracer.analysis.flow_map import FlowMap, flow_map
 from tracer.records import Counterfactual, Panel
-from tracer.report import Report
-from tracer.store import amend
-from tracer.trace import Trace
+from tracer.report import data as report
+from tracer.report.data import Report
+from tracer.report.flow_svg import NEGATIVE, POSITIVE, flow_svg
+from tracer.report.html import fragment, report_html
+from tracer.report.html_tree import worst_tree
+from tracer.text import figure
+from tracer.tracefile.trace import Trace
+from tracer.tracefile.writer import amend
 
 VOID = {"meta"}
 EVIL = "<script>alert(1)</script>\"'><img src=x onerror=y>&lt;</style></title><a href=javascript:z>q</a>\n\u202e${{7}}"

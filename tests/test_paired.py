@@ -10,10 +10,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tests.rules.pairs import Model, pair
-from tracer.deeplift import DeepLift
 from tracer.errors import InputError, ObservationError
-from tracer.paired import PairedEvaluation
-from tracer.rulebook import EXACT, Rulebook
+from tracer.exact.deeplift import DeepLift
+from tracer.exact.paired import PairedEvaluation
+from tracer.rules.rulebook import EXACT, Rulebook
 
 
 def drawn(*shape: int, seed: int = 0) -> tuple[Tensor, Tensor]:

@@ -20,7 +20,7 @@ import tracer
 from tests.models import MODELS, Attention, Cube, EncoderDecoder, Plain, Residual, Stale, Unseen, Wrong
 from tracer.errors import InputError, ModelError, ObservationError
 from tracer.records import Node
-from tracer.trace import Trace
+from tracer.tracefile.trace import Trace
 
 
 @pytest.fixture(autouse=True)

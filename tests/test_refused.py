@@ -18,8 +18,8 @@ import tracer
 from tests.models import Plain
 from tests.test_cli import call
 from tests.wrong_numbers import METHODS, Holds, Inner, Method, attributed, made, tensors
-from tracer.admission import check_model, tensor_fault
 from tracer.errors import InputError, ModelError
+from tracer.model.unsupported import check_model, tensor_fault
 
 # Quantisation and nested tensors are announced as deprecated, or as new.
 pytestmark = pytest.mark.filterwarnings("ignore")

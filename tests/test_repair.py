@@ -15,13 +15,13 @@ import tracer
 from tests.models import MODELS
 from tests.synthetic import write_synthetic
 from tests.tiny import TINY_TEXT, make_tiny
-from tracer.counterfactual import _Search, repair
+from tracer.analysis.candidates import Candidate, candidates, covered
+from tracer.analysis.ladder import Repair, headline, ladder_lines, stored_repair, worst_relative
+from tracer.counterfactuals.search import _Search, repair
 from tracer.errors import InputError
-from tracer.explicit import explicit
-from tracer.families import Candidate, candidates, covered
-from tracer.ladder import Repair, headline, ladder_lines, stored_repair, worst_relative
-from tracer.store import amend
+from tracer.model.explicit import explicit
 from tracer.subject import make_subject
+from tracer.tracefile.writer import amend
 
 BOUND = 1e-3
 
@@ -293,7 +293,7 @@ def test_one_change_that_cannot_be_measured_is_noted_and_passed_over(
     subject: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     impossible = Candidate("wonders exact (1 call)", ("wonder",), (), 1.0)
-    monkeypatch.setattr("tracer.counterfactual.candidates", lambda *_: (impossible, *candidates(*_)))
+    monkeypatch.setattr("tracer.counterfactuals.search.candidates", lambda *_: (impossible, *candidates(*_)))
     found = repaired(subject)
     assert found.reached and all(single.pattern != "wonder" for single in found.singles)
     (note,) = found.notes

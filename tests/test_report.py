@@ -15,16 +15,16 @@ import pytest
 
 from tests.synthetic import synthetic_run, write_synthetic
 from tests.test_store import node
-from tracer import report
+from tracer.analysis.verdict import ranking_warning, verdict
 from tracer.errors import InputError
 from tracer.figures import json_figure, of_example, relative
-from tracer.plain import clean, ending, figure, multiple, percentage, shorten, times
 from tracer.records import Counterfactual, Finding, Node, Panel, Ranking, Run
-from tracer.report import command_line, ranked, report_data, report_json
-from tracer.report_text import report_text
-from tracer.store import TraceWriter, amend
-from tracer.trace import Trace, open_trace
-from tracer.verdict import ranking_warning, verdict
+from tracer.report import data as report
+from tracer.report.data import command_line, ranked, report_data, report_json
+from tracer.report.text import report_text
+from tracer.text import clean, ending, figure, multiple, percentage, shorten, times
+from tracer.tracefile.trace import Trace, open_trace
+from tracer.tracefile.writer import TraceWriter, amend
 
 
 def memory_trace(run: Run, *nodes: Node, attributions: np.ndarray[Any, Any] | None = None) -> Trace:

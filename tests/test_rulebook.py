@@ -13,9 +13,9 @@ from torch.nn import functional as F
 
 import tracer
 from tests.rules.pairs import pair
-from tracer.deeplift import DeepLift
 from tracer.errors import InputError
-from tracer.rulebook import Rulebook
+from tracer.exact.deeplift import DeepLift
+from tracer.rules.rulebook import Rulebook
 
 warnings.filterwarnings("ignore", message="Setting forward, backward hooks")
 

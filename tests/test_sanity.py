@@ -13,8 +13,8 @@ from torch import nn
 
 from tests.tiny import TINY_TEXT
 from tracer.records import HookReport, Ranking
-from tracer.sanity import attention_by_token, sanity_panel
 from tracer.subject import Subject, make_subject
+from tracer.subject.sanity_panel import attention_by_token, sanity_panel
 
 Tiny = Callable[..., nn.Module]
 

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from tests.synthetic import write_synthetic
-from tracer import schema
 from tracer.errors import TraceFileError
 from tracer.records import Counterfactual, Finding, Note
-from tracer.store import amend
-from tracer.trace import open_trace
+from tracer.tracefile import layout as schema
+from tracer.tracefile.trace import open_trace
+from tracer.tracefile.writer import amend
 
 GOLDEN = Path(__file__).parent / "golden"
 

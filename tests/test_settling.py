@@ -15,14 +15,14 @@ import torch
 from torch import nn
 
 import tracer
-from tracer.axis import Place
 from tracer.errors import ObservationError, TraceFileError
-from tracer.examining import Known, _is_loss, examine
-from tracer.measure import as_array, statistics
-from tracer.observation import Wire
+from tracer.ledger.arrays import as_array, statistics
+from tracer.ledger.example_axis import Place
+from tracer.ledger.settling import Settling
+from tracer.ledger.spill import Spill
+from tracer.ledger.wire_figures import Known, _is_loss, examine
+from tracer.ledger.wires import Wire
 from tracer.records import Statistics
-from tracer.settling import Settling
-from tracer.spill import Spill
 
 from .tiny import make_tiny
 
@@ -55,7 +55,7 @@ def watched_settling(monkeypatch: pytest.MonkeyPatch, after: Callable[[Settling,
     """Call `after` when a wire was settled during the run."""
     settle = Settling.settle
 
-    monkeypatch.setattr("tracer.settling._BATCH", 0)
+    monkeypatch.setattr("tracer.ledger.settling._BATCH", 0)
 
     def settled(self: Settling, wire: Wire) -> None:
         settle(self, wire)
@@ -103,12 +103,12 @@ def test_tensors_leave_memory_during_the_run(monkeypatch: pytest.MonkeyPatch, me
 
 def test_figures_do_not_depend_on_when_tensors_leave(monkeypatch: pytest.MonkeyPatch) -> None:
     early = recorded()
-    monkeypatch.setattr("tracer.settling._BATCH", 0)
-    monkeypatch.setattr("tracer.live._LARGE", 2**60)
+    monkeypatch.setattr("tracer.ledger.settling._BATCH", 0)
+    monkeypatch.setattr("tracer.recording.live_wires._LARGE", 2**60)
     kept = recorded()
-    monkeypatch.setattr("tracer.live._LARGE", 0)
-    monkeypatch.setattr("tracer.spill._SMALL", 0)
-    monkeypatch.setattr("tracer.recording.Spill", lambda folder: Spill(folder, allowance=0))
+    monkeypatch.setattr("tracer.recording.live_wires._LARGE", 0)
+    monkeypatch.setattr("tracer.ledger.spill._SMALL", 0)
+    monkeypatch.setattr("tracer.recording.run.Spill", lambda folder: Spill(folder, allowance=0))
     spilled = recorded()
     for other in (kept, spilled):
         np.testing.assert_array_equal(early.columns.self_leak, other.columns.self_leak)
@@ -127,7 +127,7 @@ def test_figures_do_not_depend_on_when_tensors_leave(monkeypatch: pytest.MonkeyP
 def test_what_waits_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """Wires are settled in batches, the first long before the backward pass is over."""
     tensor = 2 * 2 * 300 * 200 * 4  # bytes, of the doubled batch
-    monkeypatch.setattr("tracer.settling._BATCH", 4 * tensor)
+    monkeypatch.setattr("tracer.ledger.settling._BATCH", 4 * tensor)
     waiting: list[int] = []
     settle = Settling.settle
 
@@ -213,8 +213,8 @@ def test_odd_tensors_are_settled_too(
 ) -> None:
     if first is gathered and method != "captum":
         pytest.skip("only captum's run leaves sparse gradients as they are")
-    monkeypatch.setattr("tracer.settling._BATCH", 0)
-    monkeypatch.setattr("tracer.live._LARGE", 0)
+    monkeypatch.setattr("tracer.ledger.settling._BATCH", 0)
+    monkeypatch.setattr("tracer.recording.live_wires._LARGE", 0)
     torch.manual_seed(0)
     trace = tracer.record(Sums(first), torch.randn(2, 6, 4), target=0, method=method)  # type: ignore[arg-type]
     leaks = np.array([node.self_leak for node in trace.nodes])
@@ -261,8 +261,8 @@ def test_what_fails_while_a_wire_is_settled_leaves_the_attribution_as_it_is(monk
     def fail(*_arguments: object) -> None:
         raise TypeError("a tensor of an unheard-of kind")
 
-    monkeypatch.setattr("tracer.settling._BATCH", 0)
-    monkeypatch.setattr("tracer.settling.examine", fail)
+    monkeypatch.setattr("tracer.ledger.settling._BATCH", 0)
+    monkeypatch.setattr("tracer.ledger.settling.examine", fail)
     found = []
     with pytest.raises(TypeError, match="unheard-of"), tracer.watch(model):
         found.append(captum.attr.DeepLift(model).attribute(x, target=0))
@@ -279,8 +279,8 @@ def test_what_failed_once_makes_no_trace(monkeypatch: pytest.MonkeyPatch) -> Non
             raise RuntimeError("for a moment")
         return examine(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr("tracer.settling._BATCH", 0)
-    monkeypatch.setattr("tracer.settling.examine", fail_once)
+    monkeypatch.setattr("tracer.ledger.settling._BATCH", 0)
+    monkeypatch.setattr("tracer.ledger.settling.examine", fail_once)
     with pytest.raises(ObservationError, match=r"^no trace can be made of this run \(RuntimeError: for a moment\)"):
         recorded()
 
@@ -322,7 +322,7 @@ def test_the_parts_of_a_multiplier_are_added_up_as_autograd_does(monkeypatch: py
             return (h * 0.3).exp() + (h * 0.7).sin() + h.sigmoid() + h
 
     compared: list[object] = []
-    monkeypatch.setattr("tracer.examining._is_loss", lambda *arguments: compared.append(arguments))
+    monkeypatch.setattr("tracer.ledger.wire_figures._is_loss", lambda *arguments: compared.append(arguments))
     x = torch.randn(2, 1000, generator=torch.manual_seed(0))
     trace = tracer.record(Shared(), x, target=0)
     assert len(trace.nodes) > 5 and compared == []
@@ -336,7 +336,7 @@ def test_a_sink_that_fails_leaves_the_attribution_as_it_is(monkeypatch: pytest.M
     def fail(*_arguments: object) -> None:
         raise TraceFileError("cannot write it (database or disk is full)")
 
-    monkeypatch.setattr("tracer.store.TraceWriter.put_tensor", fail)
+    monkeypatch.setattr("tracer.tracefile.writer.TraceWriter.put_tensor", fail)
     found = []
     with pytest.raises(TraceFileError, match="disk is full"), tracer.watch(model, tmp_path / "run.dltrace"):
         found.append(captum.attr.DeepLift(model).attribute(x, target=0))
@@ -347,7 +347,7 @@ def test_tensors_leave_memory_though_the_sink_has_failed(monkeypatch: pytest.Mon
     def fail(*_arguments: object) -> None:
         raise TraceFileError("cannot write it (database or disk is full)")
 
-    monkeypatch.setattr("tracer.store.TraceWriter.put_tensor", fail)
+    monkeypatch.setattr("tracer.tracefile.writer.TraceWriter.put_tensor", fail)
     left: list[int] = []
     with (
         watched_settling(monkeypatch, lambda settling, _wire: left.append(unsettled(settling))),
@@ -389,8 +389,8 @@ def test_what_is_lost_at_a_step_between_calls_is_the_same_where_it_was_put_aside
         put_aside(self, wires)
         sides.extend(wire.sides for wire in wires if not wire.shown)
 
-    monkeypatch.setattr("tracer.settling._BATCH", 0)
-    monkeypatch.setattr("tracer.live._LARGE", 0)
+    monkeypatch.setattr("tracer.ledger.settling._BATCH", 0)
+    monkeypatch.setattr("tracer.recording.live_wires._LARGE", 0)
     monkeypatch.setattr(Settling, "_put_aside", noted)
     aside = tracer.record(Turned(), x, target=0)
     assert sides
@@ -443,8 +443,8 @@ def test_a_step_that_unseen_code_takes_up_has_its_flow_where_it_was_put_aside(mo
     torch.manual_seed(0)
     x = torch.randn(2, 6, 4)
     kept = tracer.record(Halving(), x, target=0)
-    monkeypatch.setattr("tracer.settling._BATCH", 0)
-    monkeypatch.setattr("tracer.live._LARGE", 0)
+    monkeypatch.setattr("tracer.ledger.settling._BATCH", 0)
+    monkeypatch.setattr("tracer.recording.live_wires._LARGE", 0)
     aside = tracer.record(Halving(), x, target=0)
     unseen = [next(n for n in trace.nodes if n.kind == "unobserved") for trace in (kept, aside)]
     np.testing.assert_array_equal(unseen[0].self_leak, unseen[1].self_leak)
@@ -458,8 +458,8 @@ def test_a_step_that_unseen_code_takes_up_has_its_flow_where_it_was_put_aside(mo
 @pytest.mark.parametrize("batch", [0, 2**26])
 def test_figures_are_those_of_the_tensors(monkeypatch: pytest.MonkeyPatch, architecture: str, batch: int) -> None:
     """Views, which share memory with their bases, included; and gradients whose memory is used again."""
-    monkeypatch.setattr("tracer.settling._BATCH", batch)
-    monkeypatch.setattr("tracer.live._LARGE", 0)
+    monkeypatch.setattr("tracer.ledger.settling._BATCH", batch)
+    monkeypatch.setattr("tracer.recording.live_wires._LARGE", 0)
     model = make_tiny(architecture)
     torch.manual_seed(1)
     x = torch.randn(2, 6, 16)

@@ -11,16 +11,16 @@ from tests.diagnose.minimal import CASES
 from tests.synthetic import synthetic_run
 from tests.test_report import memory_trace, with_delta
 from tests.test_store import node
-from tracer import diagnose
-from tracer.ladder import headline, ladder_lines, stored_repair
-from tracer.markdown import report_markdown
-from tracer.page import report_html
-from tracer.plain import figure
+from tracer.analysis.ladder import headline, ladder_lines, stored_repair
+from tracer.diagnosis import faults as diagnose
 from tracer.records import Counterfactual
-from tracer.report import report_data
-from tracer.report_text import report_text
-from tracer.store import amend
-from tracer.trace import Trace
+from tracer.report.data import report_data
+from tracer.report.html import report_html
+from tracer.report.markdown import report_markdown
+from tracer.report.text import report_text
+from tracer.text import figure
+from tracer.tracefile.trace import Trace
+from tracer.tracefile.writer import amend
 
 
 def change(pattern: str, *delta: float, step: int = 0) -> Counterfactual:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tracer.spill import Spill, Spilled
+from tracer.ledger.spill import Spill, Spilled
 
 RANDOM = np.random.default_rng(0)
 
@@ -52,7 +52,7 @@ def test_a_full_disk_keeps_arrays_in_memory(tmp_path: Path, monkeypatch: pytest.
     def full(*_arguments: object, **_options: object) -> object:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("tracer.spill.tempfile.TemporaryFile", full)
+    monkeypatch.setattr("tracer.ledger.spill.tempfile.TemporaryFile", full)
     spill = Spill(tmp_path, allowance=0)
     array = RANDOM.normal(size=50_000)
     assert spill.take(spill.put(array)) is array

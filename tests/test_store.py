@@ -17,11 +17,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.synthetic import synthetic_run, write_synthetic
-from tracer import schema
 from tracer.errors import TraceFileError
 from tracer.records import Edge, HookReport, Node, Panel, Ranking, Run, Statistics, TensorRef
-from tracer.store import TraceWriter, _empty
-from tracer.trace import open_trace
+from tracer.tracefile import layout as schema
+from tracer.tracefile.trace import open_trace
+from tracer.tracefile.writer import TraceWriter, _empty
 
 numbers = st.floats(allow_nan=True, allow_infinity=True, width=64)
 names = st.text(st.characters(codec=None, exclude_categories=()), max_size=12)
@@ -250,7 +250,7 @@ def test_a_trace_can_be_read_while_it_is_written(tmp_path: Path) -> None:
 def test_many_tensors_are_committed_on_the_way_and_the_log_stays_small(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tracer.store._COMMIT_SECONDS", math.inf)
+    monkeypatch.setattr("tracer.tracefile.writer._COMMIT_SECONDS", math.inf)
     path, size = tmp_path / "run.dltrace", 2**22
     writer = TraceWriter(path)
     writer.begin(synthetic_run())

@@ -13,8 +13,8 @@ from torch import nn
 import tracer
 from tests.models import MODELS, Keywords
 from tracer.errors import TracerError
-from tracer.plain import figure
 from tracer.testing import assert_complete
+from tracer.text import figure
 
 ROOT = Path(__file__).parent.parent
 

@@ -14,9 +14,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.synthetic import write_synthetic
-from tracer.columns import _is_preorder, worst_first
 from tracer.errors import InputError, TraceFileError
-from tracer.trace import Trace, open_trace
+from tracer.tracefile.columns import _is_preorder, worst_first
+from tracer.tracefile.trace import Trace, open_trace
 
 Change = tuple[str, ...]
 
@@ -312,7 +312,7 @@ def test_a_closed_trace_says_so(tmp_path: Path) -> None:
 
 def test_a_file_is_read_from_several_threads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """SQLite asks Python now and then whether a query takes too long, which must not stop both."""
-    monkeypatch.setattr("tracer.bounded._STEPS", 10)
+    monkeypatch.setattr("tracer.tracefile.bounds._STEPS", 10)
     write_synthetic(tmp_path / "run.dltrace", layers=20).close()
     done: list[int] = []
     with open_trace(tmp_path / "run.dltrace") as trace:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 import tracer
 from tests.models import Plain
-from tracer.trace import Trace
+from tracer.tracefile.trace import Trace
 
 INF, NAN = float("inf"), float("nan")
 Method = Literal["watch", "captum", "exact", "gradient"]

@@ -11,26 +11,26 @@ from typing import TYPE_CHECKING, Any
 from tracer import errors
 
 if TYPE_CHECKING:
-    from tracer.counterfactual import repair
-    from tracer.deeplift import DeepLift
-    from tracer.diagnose import diagnose
-    from tracer.methods import record
-    from tracer.recording import Details
-    from tracer.trace import Trace, open_trace
-    from tracer.watching import watch
+    from tracer.counterfactuals.search import repair
+    from tracer.diagnosis.faults import diagnose
+    from tracer.exact.deeplift import DeepLift
+    from tracer.recording.record import record
+    from tracer.recording.run import Details
+    from tracer.recording.watch import watch
+    from tracer.tracefile.trace import Trace, open_trace
 
 __version__ = "0.1.0"
 __all__ = ["DeepLift", "Details", "Trace", "diagnose", "errors", "open_trace", "record", "repair", "watch"]
 
 _HOMES = {
-    "DeepLift": "tracer.deeplift",
-    "Trace": "tracer.trace",
-    "diagnose": "tracer.diagnose",
-    "open_trace": "tracer.trace",
-    "record": "tracer.methods",
-    "repair": "tracer.counterfactual",
-    "watch": "tracer.watching",
-    "Details": "tracer.recording",
+    "DeepLift": "tracer.exact.deeplift",
+    "Trace": "tracer.tracefile.trace",
+    "diagnose": "tracer.diagnosis.faults",
+    "open_trace": "tracer.tracefile.trace",
+    "record": "tracer.recording.record",
+    "repair": "tracer.counterfactuals.search",
+    "watch": "tracer.recording.watch",
+    "Details": "tracer.recording.run",
 }
 
 

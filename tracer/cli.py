@@ -17,9 +17,9 @@ from contextlib import suppress
 from typing import NoReturn
 
 import tracer
+from tracer.commands.out_of_memory import is_out_of_memory
 from tracer.errors import TracerError
-from tracer.exhausted import is_out_of_memory
-from tracer.plain import clean
+from tracer.text import clean
 
 PROGRAM = "deeplift-tracer"
 _LESS = "give fewer examples or a shorter text, bound the trace with --max-bytes, or close other programs"

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tracer.columns import worst_first
-from tracer.plain import clean, figure
-from tracer.trace import Trace
-from tracer.verdict import HOLDS, call_name, relative_deltas, verdict, worst_example
+from tracer.analysis.verdict import HOLDS, call_name, relative_deltas, verdict, worst_example
+from tracer.text import clean, figure
+from tracer.tracefile.columns import worst_first
+from tracer.tracefile.trace import Trace
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from tracer.methods import Method
+    from tracer.recording.record import Method
 
 _CALLS = 5
 _SHARE = 1e-3
@@ -41,7 +41,7 @@ def assert_complete(
     the exact rules. Raises `tracer.errors.TracerError` where the attribution itself fails.
     """
     __tracebackhide__ = True
-    from tracer.methods import record
+    from tracer.recording.record import record
 
     with record(
         model, inputs, baselines, target=target, additional_forward_args=additional_forward_args, method=method,

@@ -14,8 +14,8 @@ from textual.filter import LineFilter, NoColor
 from textual.screen import Screen
 
 from tracer.errors import TracerError
-from tracer.plain import clean, shorten
-from tracer.trace import TensorName, Trace, open_trace
+from tracer.text import clean, shorten
+from tracer.tracefile.trace import TensorName, Trace, open_trace
 from tui import actions
 from tui.following import follow
 from tui.palettes import LOOKS, PLAIN, Look

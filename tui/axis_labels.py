@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tracer.plain import clean
 from tracer.records import Run
+from tracer.text import clean
 
 
 def axis_labels(run: Run, shape: Sequence[int], axis: int, index: Sequence[int], reference: bool = False) -> list[str]:

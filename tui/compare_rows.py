@@ -10,12 +10,12 @@ import numpy as np
 import numpy.typing as npt
 from rich.cells import cell_len
 
-from tracer.compare import Comparison, difference
-from tracer.compare_report import outcome
-from tracer.plain import clean, figure, multiple
+from tracer.analysis.compare import Comparison, difference
+from tracer.analysis.verdict import HOLDS, OFF, changes
 from tracer.records import Node, Run
-from tracer.trace import Trace
-from tracer.verdict import HOLDS, OFF, changes
+from tracer.report.comparison import outcome
+from tracer.text import clean, figure, multiple
+from tracer.tracefile.trace import Trace
 from tui import rows
 from tui.figures import LARGE_SHARE, Figures, Floats, Ints, Severity, derive, subtree_maximum
 from tui.format import fit, narrow, number, plural, seconds, shorten, signed_bar, wrap

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from tracer.plain import clean, percentage
 from tracer.records import Edge, Floats, Node, Statistics
-from tracer.trace import TensorName
+from tracer.text import clean, percentage
+from tracer.tracefile.trace import TensorName
 from tui.figures import Figures, Severity, is_unknown
 from tui.format import fit, number, seconds, shorten, wrap
 from tui.theme import GLYPHS, SEVERITY_ROLES, Cell, Line, Role

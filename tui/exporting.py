@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from tracer.errors import TracerError
-from tracer.trace import Trace
+from tracer.tracefile.trace import Trace
 
 
 def write_new(folder: Path, stem: str, suffix: str, text: str) -> str:
@@ -27,7 +27,7 @@ def write_new(folder: Path, stem: str, suffix: str, text: str) -> str:
 
 def write_report(folder: Path, trace: Trace, example: int | None) -> str:
     """Write the report on a trace; what is given back says where, or why not."""
-    from tracer.markdown import report_markdown
+    from tracer.report.markdown import report_markdown
 
     try:
         text = report_markdown(trace, example=example)

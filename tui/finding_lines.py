@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 from rich.cells import cell_len
 
-from tracer.plain import clean, percentage
+from tracer.analysis.verdict import HOLDS, Verdict
 from tracer.records import Finding, Run
-from tracer.verdict import HOLDS, Verdict
+from tracer.text import clean, percentage
 from tui.figures import LARGE_SHARE, Figures, Severity
 from tui.format import bar, fit, number, plural, shorten, wrap
 from tui.theme import GLYPHS, SEVERITY_ROLES, Cell, Line, Role

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from rich.cells import cell_len, chop_cells, set_cell_size
 
-from tracer.flow_map import FlowMap
-from tracer.plain import clean, percentage
+from tracer.analysis.flow_map import FlowMap
+from tracer.text import clean, percentage
 from tui import heat
 from tui.figures import Bools, Floats
 from tui.format import fit, narrow, number, number_with_exponent, plural, shorten, wrap

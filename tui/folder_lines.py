@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
-from tracer.folder import Entry, method_words
-from tracer.plain import clean, figure, multiple
+from tracer.analysis.folder import Entry, method_words
+from tracer.text import clean, figure, multiple
 from tui.format import fit, plural, shorten, wrap
 from tui.menus import Item
 from tui.theme import Cell, Line, Role

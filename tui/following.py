@@ -10,7 +10,7 @@ from tracer.errors import TraceFileError
 from tui.watch import Watch
 
 if TYPE_CHECKING:
-    from tracer.trace import Trace
+    from tracer.tracefile.trace import Trace
     from tui.app import TracerApp
     from tui.recording import Recording
 

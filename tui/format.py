@@ -1,6 +1,6 @@
 """Numbers, bars and names as text of a given width in cells. Pure: text in, text out.
 
-What comes from a file goes through `tracer.plain.clean` first, which takes out all that a terminal would obey.
+What comes from a file goes through `tracer.text.clean` first, which takes out all that a terminal would obey.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from rich.cells import cell_len
 
-from tracer.plain import clean, percentage
+from tracer.text import clean, percentage
 from tui import heat
 from tui.figures import Floats
 from tui.format import fit, narrow, number, shorten, wrap

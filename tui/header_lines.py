@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 from rich.cells import cell_len
 
-from tracer.plain import clean, figure, multiple
+from tracer.analysis.verdict import Level, Verdict, changes, relative_deltas
 from tracer.records import Run
-from tracer.verdict import Level, Verdict, changes, relative_deltas
+from tracer.text import clean, figure, multiple
 from tui.format import fit, number, shorten, wrap
 from tui.theme import Cell, Line, Role
 

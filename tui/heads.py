@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 
 from tracer.records import Edge, Floats
-from tracer.trace import TensorName, Trace
+from tracer.tracefile.trace import TensorName, Trace
 from tui.tensor_source import BLOCK_BYTES, difference
 
 Kind = Literal["softmax", "fused"]

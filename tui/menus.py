@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tracer.plain import clean, figure, multiple
+from tracer.analysis.verdict import relative_deltas
 from tracer.records import Run
-from tracer.verdict import relative_deltas
+from tracer.text import clean, figure, multiple
 from tui import filters
 from tui.figures import Figures
 from tui.filters import FAMILIES, Filter

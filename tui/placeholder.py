@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from tracer.records import Panel, Run
-from tracer.store import TraceWriter
-from tracer.trace import Trace
+from tracer.tracefile.trace import Trace
+from tracer.tracefile.writer import TraceWriter
 
 
 def empty_trace(model: str = "", message: str = "") -> Trace:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from tracer.verdict import HOLDS
+from tracer.analysis.verdict import HOLDS
 from tui.actions import Scope
 from tui.compare_rows import ONLY_A, ONLY_B
 from tui.flow_rows import FLIP, OFF_SHARE

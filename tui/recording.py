@@ -13,7 +13,7 @@ from pathlib import Path
 from threading import Thread
 from typing import IO
 
-from tracer.plain import clean
+from tracer.text import clean
 from tui.watch import Stamp, stamp_of
 
 _PREFIX = "deeplift-tracer: "

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 from rich.cells import cell_len
 
-from tracer.plain import clean, multiple
+from tracer.analysis.verdict import HOLDS
 from tracer.records import Counterfactual, Floats, Run
-from tracer.verdict import HOLDS
+from tracer.text import clean, multiple
 from tui.figures import Figures
 from tui.format import bar, fit, log_length, number, plural, seconds, shorten, wrap
 from tui.theme import Cell, Line, Role

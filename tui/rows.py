@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from rich.cells import cell_len
 
-from tracer.plain import clean, percentage
+from tracer.text import clean, percentage
 from tui.figures import Figures, Severity, is_unknown
 from tui.format import fit, narrow, number, seconds, shorten, signed_bar
 from tui.outline import Sort

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from tracer.trace import Trace
+from tracer.tracefile.trace import Trace
 from tui.figures import Figures
 from tui.search import Index
 

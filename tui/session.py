@@ -7,10 +7,10 @@ from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from tracer.analysis.verdict import Verdict, changes, verdict
 from tracer.errors import TracerError
-from tracer.plain import clean
-from tracer.trace import Trace
-from tracer.verdict import Verdict, changes, verdict
+from tracer.text import clean
+from tracer.tracefile.trace import Trace
 from tui.figures import DIVERGING_SHARE, Figures, derive
 from tui.history import History
 from tui.settings import Settings
@@ -50,7 +50,7 @@ class Session:
         """The diagnosis of the example, worked out when it is first asked for; empty where it fails, for the reason in
         `findings_problem`."""
         try:
-            from tracer.diagnose import diagnose
+            from tracer.diagnosis.faults import diagnose
         except ImportError:
             self.findings_problem = "This version has no diagnosis."
             return ()

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from tracer.plain import clean
+from tracer.text import clean
 
 FOLDER = "deeplift-tracer"
 

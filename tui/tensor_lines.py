@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from rich.cells import cell_len
 
-from tracer.plain import clean
 from tracer.records import Edge
+from tracer.text import clean
 from tui.format import fit, number, shorten, wrap
 from tui.tensor_figures import Counts, Summary
 from tui.tensor_source import QUANTITIES, Quantity, TensorSource, shape_text, title_of

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tracer.records import Direction, Edge, TensorRef
-from tracer.trace import TensorName, Trace
+from tracer.tracefile.trace import TensorName, Trace
 
 Array = npt.NDArray[Any]
 Quantity = Literal["value", "reference", "difference", "multiplier", "product"]

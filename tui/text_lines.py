@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 from rich.cells import cell_len, chop_cells
 
-from tracer.agreement import cosine, spearman
-from tracer.plain import clean
+from tracer.analysis.agreement import cosine, spearman
 from tracer.records import Floats, Ranking
-from tracer.trace import Array
+from tracer.text import clean
+from tracer.tracefile.trace import Array
 from tui import heat
 from tui.format import fit, number, shorten, wrap
 from tui.theme import Cell, Line, Role

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 from rich.cells import cell_len
 
-from tracer.plain import clean, multiple
+from tracer.analysis.verdict import ranking_warning
 from tracer.records import Panel, Ranking, Run
-from tracer.verdict import ranking_warning
+from tracer.text import clean, multiple
 from tui.format import bar, fit, number, shorten, wrap
 from tui.theme import Cell, Line, Role
 

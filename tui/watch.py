@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from tracer.errors import TraceFileError
-from tracer.trace import Trace, open_trace
+from tracer.tracefile.trace import Trace, open_trace
 
 Stamp = tuple[int, int, int]
 """Which file lies at a path: device, number, time of the last change."""

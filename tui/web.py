@@ -12,7 +12,7 @@ import sys
 from collections.abc import Awaitable, Callable, Sequence
 
 from tracer.errors import TracerError
-from tracer.plain import clean
+from tracer.text import clean
 
 HOST = "127.0.0.1"
 PORT = 8000

@@ -12,9 +12,9 @@ import warnings
 import torch
 
 from tests.architectures import ARCHITECTURES, Architecture, Named, casts, pair_for, target_for
-from tracer.deeplift import DeepLift
 from tracer.errors import TracerError
-from tracer.logits import logits_of
+from tracer.exact.deeplift import DeepLift
+from tracer.model.output import logits_of
 
 
 def relative_delta(architecture: Architecture, attention: str, dtype: torch.dtype) -> tuple[float, set[str], bool]:

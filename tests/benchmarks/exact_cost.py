@@ -24,7 +24,7 @@ from torch import Tensor
 from transformers import BertConfig, BertForSequenceClassification
 
 from tests.process_memory import peak_memory
-from tracer.deeplift import DeepLift
+from tracer.exact.deeplift import DeepLift
 from tracer.subject.classifier import EmbeddingClassifier
 
 TOKENS, TARGET, STEPS = 128, 1, 50

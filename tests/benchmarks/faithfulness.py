@@ -29,9 +29,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from tracer.deeplift import DeepLift
 from tracer.demo.model import TARGET, TEXT, demo_model
 from tracer.demo.train import download_reviews, split_reviews
+from tracer.exact.deeplift import DeepLift
 from tracer.subject import Subject, make_subject
 
 ERASER_SHARES = (0.01, 0.05, 0.1, 0.2, 0.5)

@@ -30,7 +30,7 @@ def measured(way: str, attention: str, layers: int, tokens: int, folder: str) ->
 
     import tracer
     from tests.benchmarks.observing import subject
-    from tracer.explicit import explicit
+    from tracer.model.explicit import explicit
 
     warnings.simplefilter("ignore")
     capture: Literal["summary", "tensors"] = "summary" if way == "summary" else "tensors"

@@ -17,8 +17,8 @@ from transformers import BertConfig
 
 import tracer
 from tests.benchmarks.observing import subject
-from tracer.hooks import tensors_in
-from tracer.trace import Trace
+from tracer.model.hooks import tensors_in
+from tracer.tracefile.trace import Trace
 
 LIBRARIES = ("torchlens", "nnsight")
 CLASS = 1

@@ -21,7 +21,7 @@ from captum.attr import DeepLift
 from transformers import BertConfig, BertForSequenceClassification
 
 import tracer
-from tracer.explicit import explicit
+from tracer.model.explicit import explicit
 from tracer.subject.classifier import EmbeddingClassifier
 
 SHAPES = {

@@ -20,8 +20,8 @@ import numpy as np
 from tests.synthetic import synthetic_run
 from tests.tui.builders import node
 from tracer.records import Edge
-from tracer.store import TraceWriter
-from tracer.trace import Trace, open_trace
+from tracer.tracefile.trace import Trace, open_trace
+from tracer.tracefile.writer import TraceWriter
 from tui.app import TracerApp
 from tui.heatmap import fit, reduce
 from tui.screens.tensor import TensorScreen

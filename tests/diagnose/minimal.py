@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 import tracer
 from tests.models import Cube
-from tracer.trace import Trace
+from tracer.tracefile.trace import Trace
 
 
 class Between(nn.Module):

@@ -12,10 +12,10 @@ from torch import nn
 
 import tracer
 from tests.diagnose.minimal import CASES, Case, Explosion
-from tracer.plain import figure, times
 from tracer.records import Counterfactual, Finding, Floats
-from tracer.store import amend
-from tracer.trace import Trace
+from tracer.text import figure, times
+from tracer.tracefile.trace import Trace
+from tracer.tracefile.writer import amend
 
 
 class Square(nn.Module):

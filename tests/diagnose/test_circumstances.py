@@ -16,7 +16,7 @@ import tracer
 from tests.diagnose.circumstances import Functional, Masked, MyReLU, Net, ReadAgain, ReadView, made, pair
 from tests.models import Residual
 from tracer.records import Finding, Note
-from tracer.trace import Trace
+from tracer.tracefile.trace import Trace
 
 
 @pytest.fixture(autouse=True)

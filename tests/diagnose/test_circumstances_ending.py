@@ -28,7 +28,7 @@ from tests.diagnose.circumstances import (
 )
 from tracer.errors import InputError, ModelError, ObservationError
 from tracer.records import Finding
-from tracer.trace import Trace
+from tracer.tracefile.trace import Trace
 
 HERE = "tests/diagnose/circumstances.py"
 ENDING: dict[str, tuple[nn.Module, str, str, str]] = {

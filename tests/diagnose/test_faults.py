@@ -21,13 +21,13 @@ import tracer
 from tests.diagnose.minimal import CASES, MORE, Between, Case, Classifier, Pooled, normal
 from tests.models import MODELS
 from tests.synthetic import write_synthetic
-from tracer.diagnose.evidence import gather
-from tracer.diagnose.outcome import discrete_choice
-from tracer.diagnose.remainder import remainder
-from tracer.diagnose.types import norm_of
+from tracer.diagnosis.evidence import gather
+from tracer.diagnosis.leftover import remainder
+from tracer.diagnosis.outcome import discrete_choice
+from tracer.diagnosis.types import norm_of
 from tracer.errors import InputError
 from tracer.records import Finding, Status
-from tracer.trace import Trace
+from tracer.tracefile.trace import Trace
 
 
 @cache
@@ -317,7 +317,7 @@ def test_a_saved_trace_is_diagnosed_without_torch(tmp_path: Path) -> None:
     code = (
         "import sys, tracer\n"
         f"print(*(finding.kind for finding in tracer.diagnose(tracer.open_trace({str(path)!r}))))\n"
-        "from tracer.diagnose import evidence\n"  # the function stays callable once the package is imported by name
+        "from tracer.diagnosis import evidence\n"  # the function stays callable once the package is imported by name
         f"print(len(tracer.diagnose(tracer.open_trace({str(path)!r}))), 'torch' in sys.modules)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -325,7 +325,7 @@ def test_a_saved_trace_is_diagnosed_without_torch(tmp_path: Path) -> None:
 
 
 def test_the_package_can_be_called_when_it_is_imported_first() -> None:
-    code = "import tracer.diagnose.evidence, tracer\nprint(callable(tracer.diagnose))"
+    code = "import tracer.diagnosis.evidence, tracer\nprint(callable(tracer.diagnose))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["True"]
 

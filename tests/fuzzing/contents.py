@@ -12,7 +12,7 @@ from random import Random
 from typing import Any
 
 from tests.fuzzing.sample import Sample
-from tracer import schema
+from tracer.tracefile import layout as schema
 
 Change = Callable[[Random, sqlite3.Connection], None]
 

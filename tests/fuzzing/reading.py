@@ -19,20 +19,20 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 import numpy as np
 import safetensors.numpy
 
-from tracer.columns import Columns
-from tracer.compare import compare
-from tracer.diagnose import diagnose
+from tracer.analysis.compare import compare
+from tracer.analysis.flow_map import flow_map
+from tracer.analysis.verdict import Verdict, verdict
+from tracer.diagnosis.faults import diagnose
 from tracer.errors import InputError, TraceFileError
-from tracer.export_data import csv_lines, json_lines
-from tracer.export_tensors import write_safetensors
-from tracer.flow_map import flow_map
-from tracer.markdown import report_markdown
-from tracer.page import fragment, report_html
 from tracer.records import Counterfactual, Edge, Finding, Node, Note, Run
-from tracer.report import report_data, report_json
-from tracer.report_text import report_text
-from tracer.trace import Trace, open_trace
-from tracer.verdict import Verdict, verdict
+from tracer.report.csv_json import csv_lines, json_lines
+from tracer.report.data import report_data, report_json
+from tracer.report.html import fragment, report_html
+from tracer.report.markdown import report_markdown
+from tracer.report.safetensors import write_safetensors
+from tracer.report.text import report_text
+from tracer.tracefile.columns import Columns
+from tracer.tracefile.trace import Trace, open_trace
 
 _NODES = 8  # whose edges and tensors are read, of a trace of more
 _NAMES = ("input", "reference", "multiplier_in", "output", "output_reference", "multiplier_out")

@@ -13,8 +13,8 @@ import numpy as np
 from tests.fuzzing.sample import Sample
 from tests.synthetic import write_synthetic
 from tracer.records import Counterfactual, Finding, Note
-from tracer.store import amend
-from tracer.trace import open_trace
+from tracer.tracefile.trace import open_trace
+from tracer.tracefile.writer import amend
 
 _COMMAND = '{"model": "owner/classifier", "text": "a film", "rules": ["softmax=exact"], "explicit": ["gelu"]}'
 _GOLDEN = Path(__file__).parent.parent / "golden"

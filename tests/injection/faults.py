@@ -12,7 +12,7 @@ from torch import nn
 
 from tests.injection import tampering
 from tests.injection.subject import CHAINED, SOFTMAX, Ruled, Subject
-from tracer.trace import Trace
+from tracer.tracefile.trace import Trace
 
 _GELU = ("gelu", "GELU")
 

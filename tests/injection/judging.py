@@ -12,7 +12,7 @@ import tracer
 from tests.injection.faults import FAULTS, Injection
 from tests.injection.subject import Subject
 from tracer.records import Finding
-from tracer.trace import Trace
+from tracer.tracefile.trace import Trace
 
 LEAST = 1e-3
 """A fault is one where it adds at least this share of Σ |f(x) − f(x')| to the delta."""

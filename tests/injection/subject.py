@@ -14,10 +14,10 @@ from torch import Tensor, nn
 import tracer
 from tests.architectures import ARCHITECTURES, Named, pair_for, target_for
 from tests.injection import tampering
-from tracer.explicit import explicit
-from tracer.logits import logits_of
+from tracer.model.explicit import explicit
+from tracer.model.output import logits_of
 from tracer.records import Node
-from tracer.trace import Trace
+from tracer.tracefile.trace import Trace
 
 # Modules that captum has a rule for, element by element.
 CHAINED = (nn.ReLU, nn.ELU, nn.LeakyReLU, nn.Sigmoid, nn.Tanh, nn.Softplus)

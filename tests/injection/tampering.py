@@ -13,9 +13,9 @@ from unittest.mock import patch
 import torch
 from torch import Tensor, nn
 
-from tracer import paired
-from tracer.paired import PairedEvaluation
-from tracer.replaced import Replacement
+from tracer.exact import paired
+from tracer.exact.paired import PairedEvaluation
+from tracer.exact.replacement import Replacement
 
 Multipliers = list[Tensor | None]
 Rewrite = Callable[[Multipliers], Multipliers]

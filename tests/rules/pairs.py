@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tracer.paired import Note, PairedEvaluation
-from tracer.rulebook import EXACT, Rulebook
+from tracer.exact.paired import Note, PairedEvaluation
+from tracer.rules.rulebook import EXACT, Rulebook
 
 
 class Model(nn.Module):

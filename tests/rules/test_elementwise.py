@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tests.rules.pairs import pair
-from tracer.rules import activation, elementwise
-from tracer.rules.quadrature import nodes
+from tracer.rules.formulas import activation, elementwise
+from tracer.rules.formulas.quadrature import nodes
 
 SMOOTH: dict[str, tuple[Callable[..., Tensor], Callable[..., Tensor], float, float]] = {
     "exp": (elementwise.exp, torch.exp, -30, 30),

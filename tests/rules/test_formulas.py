@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tests.rules.pairs import pair
-from tracer.rules import attention, bilinear, norm, pooling, quadrature
-from tracer.rules.softmax import softmax
+from tracer.rules.formulas import attention, bilinear, norm, pooling, quadrature
+from tracer.rules.formulas.softmax import softmax
 
 
 def drawn(*shape: int, seed: int = 0) -> tuple[Tensor, Tensor]:

@@ -19,7 +19,7 @@ import tui.widgets
 from tests.synthetic import write_synthetic
 from tests.tui.builders import EVIL, edge, node, write
 from tracer.records import Panel
-from tracer.trace import Trace, open_trace
+from tracer.tracefile.trace import Trace, open_trace
 from tui import actions
 from tui.app import TracerApp
 from tui.screens.base import TraceScreen

@@ -14,9 +14,9 @@ from rich.cells import cell_len
 
 from tests.tui.builders import EVIL, node, write
 from tests.tui.test_panes import check_within, text_of
-from tracer.compare import compare
+from tracer.analysis.compare import compare
 from tracer.records import Node
-from tracer.trace import Trace
+from tracer.tracefile.trace import Trace
 from tui import compare_rows
 from tui.compare_rows import ONLY_A, ONLY_B, Pair
 from tui.figures import Severity

@@ -13,9 +13,9 @@ import pytest
 from tests.synthetic import write_synthetic
 from tests.tui.test_app import SIZES, run, text_of
 from tests.tui.test_compare_rows import LEAKS_A, LEAKS_B, traced
+from tracer.analysis.compare import compare
 from tracer.cli import main
-from tracer.compare import compare
-from tracer.trace import Trace, open_trace
+from tracer.tracefile.trace import Trace, open_trace
 from tui import compare_rows
 from tui.app import TracerApp
 from tui.screens import compare as screen_module

@@ -16,9 +16,9 @@ from tests.tui.builders import EVIL, figures
 from tests.tui.test_app import SIZES, run, shown, text_of
 from tests.tui.test_panes import check_within
 from tests.tui.test_panes import text_of as words_of
+from tracer.analysis.verdict import Verdict
 from tracer.records import Finding
-from tracer.trace import Trace, open_trace
-from tracer.verdict import Verdict
+from tracer.tracefile.trace import Trace, open_trace
 from tui import finding_lines
 from tui.finding_lines import Entry, entries
 from tui.screens.findings import FindingsScreen

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 
 from tests.tui.builders import EVIL
-from tracer.flow_map import FlowMap
+from tracer.analysis.flow_map import FlowMap
 from tui import flow_rows, heat
 from tui.flow_rows import FLIP, FlowTable
 from tui.theme import Cell, Role

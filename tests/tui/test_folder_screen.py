@@ -15,7 +15,7 @@ from textual.pilot import Pilot
 from tests.synthetic import write_synthetic
 from tests.tui.builders import EVIL, write
 from tests.tui.test_app import SIZES, run, text_of
-from tracer.folder import list_traces
+from tracer.analysis.folder import list_traces
 from tui import folder_lines
 from tui.app import TracerApp
 from tui.folder_lines import SORTS, entry_lines, heading, row, sort_at, sorted_entries

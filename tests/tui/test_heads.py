@@ -17,8 +17,8 @@ from tests.synthetic import synthetic_run, write_synthetic
 from tests.test_trace import changed
 from tests.tui.builders import node
 from tracer.records import Edge, TensorRef
-from tracer.store import TraceWriter
-from tracer.trace import Trace, open_trace
+from tracer.tracefile.trace import Trace, open_trace
+from tracer.tracefile.writer import TraceWriter
 from tui import heads
 from tui.app import TracerApp
 from tui.format import number

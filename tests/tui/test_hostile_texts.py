@@ -11,7 +11,7 @@ from tests.hostile_texts import ACTIVE, obeyed, write_hostile
 from tests.synthetic import write_synthetic
 from tests.tui.test_app import run
 from tests.tui.test_heads import SOFTMAX, written
-from tracer.trace import open_trace
+from tracer.tracefile.trace import open_trace
 from tui.app import TracerApp
 from tui.screens import SCREENS
 

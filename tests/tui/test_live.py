@@ -18,8 +18,8 @@ from tests.synthetic import synthetic_run
 from tests.tui.test_app import run, shown, text_of, tree_of
 from tests.tui.test_watch import NAN, begun, calls
 from tracer.errors import TracerError
-from tracer.store import TraceWriter
-from tracer.trace import open_trace
+from tracer.tracefile.trace import open_trace
+from tracer.tracefile.writer import TraceWriter
 from tui import app as app_module
 from tui import following
 from tui.app import TracerApp

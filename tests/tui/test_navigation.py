@@ -10,7 +10,7 @@ from textual.pilot import Pilot
 from tests.synthetic import write_synthetic
 from tests.tui.builders import EVIL, edge, node, write
 from tests.tui.test_app import run, screen_of, shown, text_of, tree_of, two_divergences
-from tracer.trace import Trace, open_trace
+from tracer.tracefile.trace import Trace, open_trace
 from tui import clipboard
 from tui.screens.menu import MenuScreen
 from tui.settings import Settings, load

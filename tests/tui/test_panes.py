@@ -12,8 +12,8 @@ from rich.cells import cell_len
 
 from tests.synthetic import synthetic_run
 from tests.tui.builders import EVIL, edge, figures, node
+from tracer.analysis.verdict import Level, Verdict
 from tracer.records import Panel, Ranking
-from tracer.verdict import Level, Verdict
 from tui import actions
 from tui.detail_lines import detail_lines
 from tui.header_lines import header_lines

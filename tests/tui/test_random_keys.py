@@ -18,7 +18,7 @@ from textual.pilot import Pilot
 
 from tests.synthetic import write_synthetic
 from tests.tui.test_app import odd_traces
-from tracer.trace import Trace, open_trace
+from tracer.tracefile.trace import Trace, open_trace
 from tui import actions
 from tui.app import TracerApp
 from tui.screens.base import TraceScreen

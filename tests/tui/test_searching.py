@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.synthetic import write_synthetic
-from tracer.trace import Trace
+from tracer.tracefile.trace import Trace
 from tui import searching
 from tui.searching import Searchable, read_sources
 from tui.session import figures_of

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from tests.synthetic import write_synthetic
 from tests.tui.builders import node, write
+from tracer.analysis.verdict import verdict
 from tracer.errors import InputError
-from tracer.trace import Trace
-from tracer.verdict import verdict
+from tracer.tracefile.trace import Trace
 from tui.figures import Severity
 from tui.history import History
 from tui.session import THRESHOLDS, Session
@@ -115,9 +115,9 @@ def test_findings_are_worked_out_once_and_again_for_another_example(
             raise InputError("no diagnosis today")
         return ("found",)
 
-    module = types.ModuleType("tracer.diagnose")
+    module = types.ModuleType("tracer.diagnosis.faults")
     module.diagnose = diagnose  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "tracer.diagnose", module)
+    monkeypatch.setitem(sys.modules, "tracer.diagnosis.faults", module)
     session = Session(three)
     assert not asked
     assert session.findings == ("found",) == session.findings and asked == [None]

@@ -16,7 +16,7 @@ from textual.pilot import Pilot
 from tests.synthetic import write_synthetic
 from tests.tui.test_tensor_source import random, recorded
 from tracer.records import TensorRef
-from tracer.trace import Trace, open_trace
+from tracer.tracefile.trace import Trace, open_trace
 from tui.app import TracerApp
 from tui.screens.layers import LayersScreen
 from tui.screens.tensor import TensorScreen

@@ -13,8 +13,8 @@ import pytest
 from tests.synthetic import synthetic_run
 from tests.tui.builders import EVIL, node, write
 from tracer.records import Edge, TensorRef
-from tracer.store import TraceWriter
-from tracer.trace import Trace, open_trace
+from tracer.tracefile.trace import Trace, open_trace
+from tracer.tracefile.writer import TraceWriter
 from tui.axis_labels import axis_labels, row_and_column_labels
 from tui.tensor_export import export
 from tui.tensor_figures import Summary

@@ -19,7 +19,7 @@ import pytest
 from tests.synthetic import write_synthetic
 from tests.tui.builders import EVIL, node, write
 from tests.tui.test_app import SIZES, run, text_of
-from tracer.trace import Trace, open_trace
+from tracer.tracefile.trace import Trace, open_trace
 from tui.app import TracerApp
 from tui.screens import SCREENS
 

@@ -16,9 +16,9 @@ from tests.tui.builders import EVIL, node, write
 from tests.tui.test_app import SIZES, run, shown
 from tests.tui.test_app import text_of as screen_text
 from tests.tui.test_panes import check_within, text_of
-from tracer.agreement import cosine, spearman
+from tracer.analysis.agreement import cosine, spearman
 from tracer.records import Panel, Ranking
-from tracer.trace import Trace, open_trace
+from tracer.tracefile.trace import Trace, open_trace
 from tui import text_lines
 from tui.screens.tokens import TokensScreen
 from tui.text_lines import Scored

@@ -13,8 +13,8 @@ import pytest
 from tests.synthetic import synthetic_run, write_synthetic
 from tests.tui.builders import node
 from tracer.records import Node
-from tracer.store import TraceWriter
-from tracer.trace import Trace, open_trace
+from tracer.tracefile.trace import Trace, open_trace
+from tracer.tracefile.writer import TraceWriter
 from tui import watch
 from tui.watch import Watch, stamp_of
 

@@ -7,12 +7,12 @@ import math
 from pathlib import Path
 from typing import Any
 
+from tracer.analysis.verdict import relative_deltas, worst_example
 from tracer.commands.report import count_from_zero
 from tracer.errors import InputError, TraceFileError
-from tracer.plain import clean, figure
-from tracer.report import ending_fault
-from tracer.trace import Trace, open_trace
-from tracer.verdict import relative_deltas, worst_example
+from tracer.report.data import ending_fault
+from tracer.text import clean, figure
+from tracer.tracefile.trace import Trace, open_trace
 
 
 def add(commands: argparse._SubParsersAction[Any]) -> None:

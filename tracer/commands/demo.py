@@ -9,7 +9,7 @@ from typing import Any
 
 from tracer.commands import view
 from tracer.commands.progress import progress
-from tracer.plain import clean
+from tracer.text import clean
 
 
 def add(commands: argparse._SubParsersAction[Any]) -> None:

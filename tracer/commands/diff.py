@@ -7,12 +7,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from tracer.analysis.compare import compare
 from tracer.commands.report import count, count_from_zero
 from tracer.commands.view import terminal_width
-from tracer.compare import compare
-from tracer.compare_report import diff_data, diff_text
-from tracer.report import report_json
-from tracer.trace import open_trace
+from tracer.report.comparison import diff_data, diff_text
+from tracer.report.data import report_json
+from tracer.tracefile.trace import open_trace
 
 _TOP = 10
 _DESCRIPTION = """\

@@ -5,9 +5,9 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from tracer.commands.output_file import check_new, description
 from tracer.errors import InputError
-from tracer.new_file import check_new, description
-from tracer.plain import clean
+from tracer.text import clean
 
 
 def check_out(out: Path, force: bool, source: Path | None = None) -> None:

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from tracer.commands.existing import check_out
+from tracer.commands.output_file import new_file
 from tracer.commands.progress import Report, progress
 from tracer.errors import InputError
-from tracer.export_data import csv_lines, json_lines
-from tracer.export_tensors import write_safetensors
-from tracer.new_file import new_file
-from tracer.page import report_html
-from tracer.trace import Trace, open_trace
+from tracer.report.csv_json import csv_lines, json_lines
+from tracer.report.html import report_html
+from tracer.report.safetensors import write_safetensors
+from tracer.tracefile.trace import Trace, open_trace
 
 FORMATS = ("safetensors", "json", "csv", "html")
 _DESCRIPTION = """\

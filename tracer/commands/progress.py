@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from tracer.plain import clean
+from tracer.text import clean
 
 Report = Callable[[str, int, int], None]
 

@@ -10,17 +10,17 @@ from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
+from tracer.analysis.candidates import By
+from tracer.analysis.ladder import Repair, headline, ladder_lines, stored_repair
+from tracer.analysis.verdict import HOLDS
 from tracer.commands import subject_options, trace, what_if
 from tracer.commands.check import bound as bound_from_zero
 from tracer.commands.existing import check_out
 from tracer.commands.progress import Report, progress
 from tracer.commands.view import terminal_width
 from tracer.errors import InputError, TraceFileError
-from tracer.families import By
-from tracer.ladder import Repair, headline, ladder_lines, stored_repair
 from tracer.records import Counterfactual
-from tracer.trace import Trace, open_trace
-from tracer.verdict import HOLDS
+from tracer.tracefile.trace import Trace, open_trace
 
 if TYPE_CHECKING:
     from tracer.subject import Subject, TensorSubject

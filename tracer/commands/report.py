@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from tracer.commands.existing import check_out
+from tracer.commands.output_file import new_file
 from tracer.commands.view import terminal_width
-from tracer.markdown import report_markdown
-from tracer.new_file import new_file
-from tracer.page import report_html
-from tracer.report import report_data, report_json
-from tracer.report_text import report_text
-from tracer.trace import open_trace
+from tracer.report.data import report_data, report_json
+from tracer.report.html import report_html
+from tracer.report.markdown import report_markdown
+from tracer.report.text import report_text
+from tracer.tracefile.trace import open_trace
 
 _TOP = 10
 _TOP_HTML = 25

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tracer.errors import InputError, TraceFileError
-from tracer.rulebook import Rulebook
+from tracer.rules.rulebook import Rulebook
 
 if TYPE_CHECKING:
     from tracer.subject import Subject, TensorSubject

@@ -11,23 +11,23 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tracer.analysis.ladder import headline
+from tracer.analysis.verdict import verdict
 from tracer.commands import subject_options, view, what_if
-from tracer.commands.again import command_line
 from tracer.commands.existing import check_out
+from tracer.commands.output_file import check_new
 from tracer.commands.progress import Report, progress
 from tracer.commands.subject_options import METHODS
-from tracer.diagnose import diagnose
+from tracer.commands.subprocess_line import command_line
+from tracer.diagnosis.faults import diagnose
 from tracer.errors import TracerError
-from tracer.ladder import headline
-from tracer.new_file import check_new
-from tracer.verdict import verdict
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from tracer.records import HookReport, Panel
     from tracer.subject import Subject, TensorSubject
-    from tracer.trace import Trace
+    from tracer.tracefile.trace import Trace
 
 _LIMIT_S = 60.0
 """The counterfactual runs that nobody asked for end after this time."""
@@ -182,11 +182,11 @@ def trace_subject(
     `like` is the sanity panel of another run on this subject: the rankings that do not depend on the run come from it;
     `panel` false leaves it out. `command` is the JSON of the options that name the subject and its run.
     """
-    from tracer.explicit import explicit
-    from tracer.methods import record
-    from tracer.recording import Details
-    from tracer.sanity import sanity_panel, tensor_panel
+    from tracer.model.explicit import explicit
+    from tracer.recording.record import record
+    from tracer.recording.run import Details
     from tracer.subject import Subject
+    from tracer.subject.sanity_panel import sanity_panel, tensor_panel
 
     name = METHODS[method] if not rules else f"{METHODS[method]}, {len(rules)} own rule{'s' if len(rules) > 1 else ''}"
 

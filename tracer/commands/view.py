@@ -9,10 +9,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from tracer.commands.again import command_line
+from tracer.analysis.folder import folder_text, list_traces
+from tracer.commands.subprocess_line import command_line
 from tracer.errors import InputError
-from tracer.folder import folder_text, list_traces
-from tracer.trace import open_trace
+from tracer.tracefile.trace import open_trace
 
 
 def add(commands: argparse._SubParsersAction[Any]) -> None:
@@ -67,9 +67,9 @@ def show(path: Path, other: Path | None = None, served: bool = False) -> None:
             app.run(path, other, served)
         return
     # What the UI does not need is loaded here: it is there half a second sooner.
-    from tracer.compare import compare
-    from tracer.compare_report import diff_text
-    from tracer.report_text import report_text
+    from tracer.analysis.compare import compare
+    from tracer.report.comparison import diff_text
+    from tracer.report.text import report_text
 
     if path.is_dir():
         sys.stdout.write(folder_text(path, list_traces(path), terminal_width()))

@@ -5,14 +5,14 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from tracer.families import By
-from tracer.verdict import HOLDS
+from tracer.analysis.candidates import By
+from tracer.analysis.verdict import HOLDS
 
 if TYPE_CHECKING:
+    from tracer.analysis.ladder import Repair
     from tracer.commands.progress import Report
-    from tracer.ladder import Repair
     from tracer.subject import Subject, TensorSubject
-    from tracer.trace import Trace
+    from tracer.tracefile.trace import Trace
 
 
 def measure(
@@ -30,9 +30,9 @@ def measure(
 
     With `save` what was measured is written into the trace; single changes measured earlier stay there.
     """
-    from tracer.counterfactual import repair
-    from tracer.recording import Details
-    from tracer.store import amend
+    from tracer.counterfactuals.search import repair
+    from tracer.recording.run import Details
+    from tracer.tracefile.writer import amend
 
     found = repair(
         subject.model,

@@ -8,21 +8,21 @@ from argparse import Namespace
 from dataclasses import dataclass
 from pathlib import Path
 
-from tracer.agreement import cosine, spearman
+from tracer.analysis.agreement import cosine, spearman
+from tracer.analysis.ladder import Repair, ladder_lines
+from tracer.analysis.verdict import call_name, ranking_warning, verdict
 from tracer.commands import subject_options, what_if
+from tracer.commands.output_file import check_new
 from tracer.commands.progress import Report
 from tracer.commands.trace import trace_subject
 from tracer.demo.model import TARGET, TEXT, demo_model
 from tracer.errors import TraceFileError
-from tracer.ladder import Repair, ladder_lines
-from tracer.new_file import check_new
-from tracer.opening import says_trace
-from tracer.plain import clean, figure, multiple, shorten
 from tracer.records import Panel
-from tracer.report import ranked
+from tracer.report.data import ranked
 from tracer.subject import Subject, make_subject
-from tracer.trace import Trace, open_trace
-from tracer.verdict import call_name, ranking_warning, verdict
+from tracer.text import clean, figure, multiple, shorten
+from tracer.tracefile.opening import says_trace
+from tracer.tracefile.trace import Trace, open_trace
 
 # File name, method, and which functional ops are made modules.
 RUNS = (

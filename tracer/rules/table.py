@@ -8,12 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tracer.rules.binding_choice import CHOOSING
-from tracer.rules.binding_elementwise import ELEMENTWISE
-from tracer.rules.binding_product import PRODUCTS
-from tracer.rules.binding_reduction import REDUCTIONS
+from tracer.rules.bindings.choice import CHOOSING
+from tracer.rules.bindings.elementwise import ELEMENTWISE
+from tracer.rules.bindings.product import PRODUCTS
+from tracer.rules.bindings.reduction import REDUCTIONS
 from tracer.rules.call import Binder, Call, Gs
-from tracer.rules.quadrature import average_jacobian
+from tracer.rules.formulas.quadrature import average_jacobian
 
 RULES: dict[str, Binder] = {**ELEMENTWISE, **PRODUCTS, **REDUCTIONS, **CHOOSING}
 

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from tracer.errors import ModelError
-from tracer.logits import logits_of
+from tracer.model.output import logits_of
 
 
 def embedding_module(model: nn.Module) -> nn.Module | None:

@@ -11,8 +11,8 @@ from typing import Any
 
 from torch import nn
 
-from tracer.admission import check_model
 from tracer.errors import ModelError
+from tracer.model.unsupported import check_model
 
 _FACTORY = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
 

@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from tracer.errors import InputError, ModelError
-from tracer.hooks import module_paths
-from tracer.logits import logits_of
+from tracer.model.hooks import module_paths
+from tracer.model.output import logits_of
 from tracer.subject.inputs_file import GivenTensors
 from tracer.subject.outputs import shown_outputs
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from textual.pilot import Pilot
 
-from tracer.trace import open_trace
+from tracer.tracefile.trace import open_trace
 from tui.app import TracerApp
 
 

@@ -11,11 +11,11 @@ from textual.events import Resize
 from textual.timer import Timer
 from textual.worker import get_current_worker
 
-from tracer.compare import compare
+from tracer.analysis.compare import compare
 from tracer.errors import TracerError
-from tracer.plain import clean
 from tracer.records import Node
-from tracer.trace import Trace
+from tracer.text import clean
+from tracer.tracefile.trace import Trace
 from tui import actions, compare_rows
 from tui.compare_rows import Pair
 from tui.format import wrap

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from textual.binding import BindingType
 
-from tracer.plain import clean
+from tracer.text import clean
 from tui import actions, finding_lines
 from tui.finding_lines import Entry
 from tui.format import plural

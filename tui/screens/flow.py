@@ -8,10 +8,10 @@ from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.events import Resize
 
+from tracer.analysis.flow_map import FlowMap, flow_map
 from tracer.errors import TracerError
-from tracer.flow_map import FlowMap, flow_map
-from tracer.plain import clean
-from tracer.trace import Trace
+from tracer.text import clean
+from tracer.tracefile.trace import Trace
 from tui import actions, flow_rows
 from tui.format import wrap
 from tui.screens.base import TraceScreen

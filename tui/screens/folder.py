@@ -13,9 +13,9 @@ from textual.events import Click, Resize, ScreenResume
 from textual.message import Message
 from textual.screen import Screen
 
+from tracer.analysis.folder import Entry, list_traces
 from tracer.errors import TracerError
-from tracer.folder import Entry, list_traces
-from tracer.trace import Trace, open_trace
+from tracer.tracefile.trace import Trace, open_trace
 from tui import actions, folder_lines
 from tui.folder_lines import SORTS, Sort
 from tui.format import wrap

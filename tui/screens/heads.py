@@ -11,9 +11,9 @@ from textual.events import Resize
 from textual.widget import Widget
 from textual.worker import get_current_worker
 
+from tracer.analysis.verdict import changes
 from tracer.errors import TraceFileError
-from tracer.trace import Trace
-from tracer.verdict import changes
+from tracer.tracefile.trace import Trace
 from tui import actions, head_lines
 from tui.axis_labels import row_and_column_labels
 from tui.figures import NEGLIGIBLE

@@ -8,7 +8,7 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.screen import ModalScreen
 
-from tracer.plain import clean
+from tracer.text import clean
 from tui import actions
 from tui.figures import DIVERGING_SHARE, LARGE_SHARE, NEGLIGIBLE, Severity
 from tui.format import fit, wrap

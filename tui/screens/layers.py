@@ -12,7 +12,7 @@ from textual.events import Resize
 from textual.timer import Timer
 from textual.widget import Widget
 
-from tracer.plain import clean, percentage
+from tracer.text import clean, percentage
 from tui import actions
 from tui.format import plural
 from tui.screens.tree_screen import TreeScreen

@@ -7,7 +7,7 @@ from typing import ClassVar
 from textual.binding import BindingType
 
 from tracer.errors import TracerError
-from tracer.plain import clean
+from tracer.text import clean
 from tui import actions, repair_lines
 from tui.format import plural, wrap
 from tui.repair_lines import Ladder

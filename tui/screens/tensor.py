@@ -13,7 +13,7 @@ from textual.worker import get_current_worker
 
 from tracer.errors import TraceFileError
 from tracer.records import Edge
-from tracer.trace import TensorName
+from tracer.tracefile.trace import TensorName
 from tui import actions
 from tui.axis_labels import row_and_column_labels
 from tui.format import number

@@ -8,10 +8,10 @@ import numpy as np
 from textual.app import ComposeResult
 from textual.binding import BindingType
 
+from tracer.analysis.verdict import HOLDS, ranking_warning, relative_deltas
 from tracer.errors import TracerError
-from tracer.plain import clean
 from tracer.records import Floats
-from tracer.verdict import HOLDS, ranking_warning, relative_deltas
+from tracer.text import clean
 from tui import actions, text_lines
 from tui.format import number, wrap
 from tui.screens.base import TraceScreen

@@ -8,7 +8,7 @@ from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.screen import Screen
 
-from tracer.plain import clean
+from tracer.text import clean
 from tui import actions
 from tui.format import wrap
 from tui.theme import Line, Role

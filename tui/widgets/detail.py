@@ -8,8 +8,8 @@ from textual.events import Click
 from textual.message import Message
 
 from tracer.errors import TraceFileError
-from tracer.plain import clean
-from tracer.trace import TensorName
+from tracer.text import clean
+from tracer.tracefile.trace import TensorName
 from tui.detail_lines import detail_lines, figure_of, tensor_at
 from tui.format import wrap
 from tui.session import Session

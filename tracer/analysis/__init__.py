@@ -1,0 +1,1 @@
+"""Pure folds of a trace that several views share. May import tracefile; no torch."""

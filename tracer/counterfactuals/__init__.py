@@ -1,0 +1,1 @@
+"""Runs an attribution again with other rules. May import recording and what is below it."""

@@ -1,0 +1,82 @@
+"""Faults 16 and 17: pooling windows that overlap, and rules that let one example of a batch reach into another."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from tracer.diagnosis.evidence import Evidence
+from tracer.diagnosis.gradient_path import stale_calls
+from tracer.diagnosis.types import MAX_POOLS
+from tracer.diagnosis.wording import calls, weight
+from tracer.records import Finding
+from tracer.text import clean, percentage
+
+_COUPLED = 1e-3
+"""Up to this relative difference an example's attributions are the same in any company: kernels round differently."""
+
+
+def pool_overlap(evidence: Evidence) -> Iterator[Finding]:
+    """Max pools whose windows overlap: captum's rule unpools by assignment, so one share of each winner is kept."""
+    settings = evidence.at(evidence.noted.get("pool settings", ()))
+    stale = stale_calls(evidence)
+    nodes = [
+        node
+        for node in evidence.suspects(("captum",))
+        if evidence.columns.types[node] in MAX_POOLS
+        and (settings[node].amount if node in settings else node not in stale)
+    ]
+    for name, group in evidence.by_type(nodes).items():
+        worst = evidence.worst_first(group)[0]
+        detail = ", ".join(settings[worst].detail.split(", ")[:2]) if worst in settings else ""
+        shown = f"{name}({clean(detail, 80)})" if detail else name
+        message = (
+            f"the windows of {shown} overlap: where several choose the same element, captum's rule keeps the share of "
+            f"one and drops those of the others; {weight(evidence, group)}"
+        )
+        yield evidence.finding(
+            "pool-overlap",
+            group,
+            message,
+            f"use windows that do not overlap (stride = kernel_size), or make it exact with --rule '{name}=exact', "
+            "or everything with --method exact",
+        )
+
+
+def batch_coupled(evidence: Evidence) -> Iterator[Finding]:
+    """Attributions of an example that are others in company than alone: measured by a probe of the last example."""
+    for note in evidence.noted.get("batch coupled", ()):
+        if not note.amount > _COUPLED:
+            continue
+        nodes = _couplers(evidence)
+        names = list(dict.fromkeys(evidence.columns.types[node] for node in nodes))
+        if not names:
+            reason = "something in the model computes over the whole batch"
+        elif "Softmax" in names:
+            reason = "captum's rule for nn.Softmax takes a mean over the whole batch"
+        else:
+            shown = clean(names[0], 60)
+            reason = f"captum's rule for {shown} takes the first example's gradient wherever input and reference agree"
+        message = (
+            f"the attributions of the last example change by {percentage(note.amount)} when it is attributed alone: "
+            f"{reason}{f' ({calls(len(nodes))})' if len(nodes) > 1 else ''}"
+        )
+        yield evidence.finding(
+            "batch-coupled",
+            nodes,
+            message,
+            "attribute one example at a time, or use exact rules, which know no batch: --method exact",
+            issues=(1276, 519),
+            evidence=(("relative difference", note.amount),),
+            leaks=bool(evidence.leaking[nodes].any()) if nodes else False,
+        )
+        return
+
+
+def _couplers(evidence: Evidence) -> list[int]:
+    """The calls whose rule reaches over the examples: captum's softmax, or else its max pools."""
+    rules, types = evidence.rules, evidence.columns.types
+    ruled = [node for node in np.arange(len(rules)).tolist() if rules[node] == "captum"]
+    softmax = [node for node in ruled if types[node] == "Softmax"]
+    return softmax or [node for node in ruled if types[node] in MAX_POOLS]

@@ -1,0 +1,141 @@
+"""Faults 9 and 10: rules that read a gradient too early, and rules that overwrite what others sent back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from tracer.diagnosis.evidence import Evidence
+from tracer.diagnosis.types import MAX_POOLS
+from tracer.diagnosis.wording import calls, weight
+from tracer.records import Edge, Finding
+from tracer.text import clean
+
+_OTHER = 1e-3
+"""A gradient is another one where it differs by more than this share."""
+
+
+def stale_gradient(evidence: Evidence) -> Iterator[Finding]:
+    """Modules under captum's rule whose very output tensor enters another one: the gradient is read before it is ruled.
+
+    captum's hook on the output of the first module stands before its hook on the input of the second, which is the same
+    tensor.
+    """
+    for name, pairs in _by_type(evidence, stale_calls(evidence)).items():
+        nodes = list(evidence.worst_first(pairs))
+        first, second = nodes[0], pairs[nodes[0]]
+        reader = clean(evidence.columns.paths[first], 80) or name
+        writer = f"{clean(evidence.columns.paths[second], 80)} ({clean(evidence.columns.types[second], 60)})"
+        several = f" (and {calls(len(nodes) - 1)} alike)" if len(nodes) > 1 else ""
+        replaced = _part_replaced(evidence, first)
+        message = (
+            f"{reader} ({clean(name, 60)}) hands its output straight to {writer}, and captum's rule for the first "
+            f"reads the gradient there before the rule for the second has replaced it{several}; "
+            f"{weight(evidence, nodes)}"
+        )
+        yield evidence.finding(
+            "stale-gradient",
+            nodes,
+            message,
+            "put something between the two modules that makes a new tensor, such as x.clone(), "
+            "or use exact rules: --method exact",
+            issues=(1104,),
+            evidence=() if replaced is None else (("elements with another gradient", replaced),),
+        )
+
+
+def lost_path(evidence: Evidence) -> Iterator[Finding]:
+    """Tensors that several calls take, one of them under captum's rule, which overwrites what the others sent back."""
+    yield from _lost_rules(evidence)
+    kinds = evidence.columns.kinds
+    nodes = list(evidence.worst_first(n for n in evidence.leaks if kinds[n] == "lost"))
+    if not nodes:
+        return
+    first = nodes[0]
+    ruled = evidence.handed_to.get(first)
+    maker = clean(evidence.columns.paths[first].rpartition("/")[0], 80)
+    tensor = f"the output of {maker}" if maker else "a tensor of the model's own"
+    count = clean(evidence.columns.types[first].split()[0], 12)
+    consumers = count if count not in ("0", "1") else "several"  # those that take a view or a copy are not counted
+    rule = "the rule of a module" if ruled is None else f"captum's rule for {clean(evidence.columns.paths[ruled], 80)}"
+    several = f" ({calls(len(nodes))} like this)" if len(nodes) > 1 else ""
+    message = (
+        f"{consumers} calls take {tensor}, and {rule} overwrites the gradient that the others sent back to "
+        f"it{several}: their paths are lost; {weight(evidence, nodes).replace('call', 'tensor')}"
+    )
+    yield evidence.finding(
+        "lost-path",
+        nodes,
+        message,
+        "give the ruled module a tensor of its own, as relu(h.clone()) for relu(h), or use exact rules: --method exact",
+    )
+
+
+def _lost_rules(evidence: Evidence) -> Iterator[Finding]:
+    """Modules under captum's rule that take the tensor of another one: of their multipliers the last one's stay."""
+    winners = {}
+    for node in evidence.suspects(("captum",)):
+        if evidence.columns.gain[node] > 0:
+            continue
+        taken = _taken(evidence, node)
+        if taken is None or taken.multiplier_statistics is not None:
+            continue
+        for other, rule in enumerate(evidence.rules):
+            one = _taken(evidence, other) if rule == "captum" and other != node else None
+            if one is None or one.multiplier_statistics is None:
+                continue
+            same = (one.value_statistics, one.reference_statistics) == (
+                taken.value_statistics, taken.reference_statistics,
+            )  # fmt: skip
+            if same:
+                winners[node] = other
+    if not winners:
+        return
+    nodes = evidence.worst_first(winners)
+    paths = evidence.columns.paths
+    several = f" ({calls(len(nodes))} like this)" if len(nodes) > 1 else ""
+    message = (
+        f"{clean(paths[nodes[0]], 80)} and {clean(paths[winners[nodes[0]]], 80)} take the same tensor, and captum's "
+        f"rule for the second overwrites the gradient that the rule for the first sent back to it{several}: their "
+        f"paths are lost; {weight(evidence, nodes)}"
+    )
+    yield evidence.finding(
+        "lost-path",
+        nodes,
+        message,
+        "give each ruled module a tensor of its own, as relu(h.clone()) for relu(h), "
+        "or use exact rules: --method exact",
+    )
+
+
+def _taken(evidence: Evidence, node: int) -> Edge | None:
+    """The only tensor that a call takes."""
+    edges = [edge for edge in evidence.trace.edges(node) if edge.direction == "in"]
+    return edges[0] if len(edges) == 1 else None
+
+
+def stale_calls(evidence: Evidence) -> dict[int, int]:
+    """The leaking calls under captum's rule whose output tensor enters another call under captum's rule: id → id."""
+    suspects = list(evidence.suspects(("captum",)))
+    return {node: evidence.handed_to[node] for node in suspects if node in evidence.handed_to}
+
+
+def _by_type(evidence: Evidence, pairs: dict[int, int]) -> dict[str, dict[int, int]]:
+    groups = evidence.by_type(pairs)
+    return {name: {node: pairs[node] for node in nodes} for name, nodes in groups.items()}
+
+
+def _part_replaced(evidence: Evidence, node: int) -> float | None:
+    """The part of an elementwise call's elements whose gradient, m_in·Δin/Δout, is not the one that arrived."""
+    if evidence.columns.types[node] in MAX_POOLS | {"Softmax"}:
+        return None
+    sides = evidence.both_sides(node)
+    if sides is None:
+        return None
+    x, x_ref, m_in, y, y_ref, m_out = sides
+    differing = y != y_ref
+    with np.errstate(all="ignore"):
+        used = m_in * (x - x_ref) / (y - y_ref)
+    other = np.abs(used - m_out) > _OTHER * np.maximum(np.abs(used), np.abs(m_out))
+    return float(other[differing].mean()) if differing.any() else None

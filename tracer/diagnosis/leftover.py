@@ -1,0 +1,130 @@
+"""What leaks and no fault of the list accounts for: rules that ought to conserve, code that was not seen, cut paths."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Collection, Iterator
+
+from tracer.diagnosis.evidence import Evidence
+from tracer.diagnosis.types import LINEAR
+from tracer.diagnosis.wording import exact, weight
+from tracer.records import Finding
+from tracer.text import clean, figure
+
+_FAR_BELOW = -1e3
+"""An element is masked where it lies below all that was there by this many times their size."""
+
+
+def remainder(evidence: Evidence, named: Collection[int]) -> Iterator[Finding]:
+    """Findings on the leaking calls that are not among the `named`."""
+    groups: dict[tuple[str, str], list[int]] = defaultdict(list)
+    differing = evidence.at(evidence.noted.get("differing constant", ()))
+    for node in evidence.leaks:
+        if node not in named and evidence.in_sum(node):
+            kind = _kind(evidence, node, node in differing)
+            if kind:
+                groups[kind, evidence.columns.types[node]].append(node)
+    for (kind, name), nodes in groups.items():
+        yield _WORDED[kind](evidence, clean(name, 60), nodes)
+
+
+def _kind(evidence: Evidence, node: int, differing: bool) -> str:
+    columns, rule = evidence.columns, evidence.rules[node]
+    name = columns.types[node]
+    if columns.kinds[node] == "unobserved" or columns.end[node] > node + 1:
+        return "approximated-rule" if rule == "approximated" else "unobserved-code"
+    if columns.kinds[node] == "lost":
+        return ""
+    if rule == "approximated":
+        return "approximated-rule"
+    if differing or rule == "differing constant":
+        return "differing-constant"
+    if rule in ("autograd", "gradient") and name in LINEAR:
+        if not evidence.precise(node):
+            return ""
+        if name in ("add", "sub") and _masks(evidence, node):
+            return "masked-difference"
+        # In captum's own run autograd is right about linear ops, so the other operand must differ by itself.
+        if evidence.trace.run.method == "captum" and columns.kinds[node] == "op":
+            return "differing-constant"
+    return "unconserving-rule"
+
+
+def _masks(evidence: Evidence, node: int) -> bool:
+    """Whether a call adds a mask so far below its elements that their differences are lost in rounding."""
+    edges = evidence.trace.edges(node)
+    taken = [edge for edge in edges if edge.direction == "in"]
+    made = [edge for edge in edges if edge.direction == "out"]
+    if len(taken) != 1 or len(made) != 1:
+        return False
+    x, y, before, after = (
+        taken[0].value_statistics, made[0].value_statistics,
+        taken[0].difference_statistics, made[0].difference_statistics,
+    )  # fmt: skip
+    if x is None or y is None or before is None or after is None:
+        return False
+    return y.minimum < _FAR_BELOW * max(abs(x.minimum), abs(x.maximum)) and after.norm < before.norm
+
+
+def _unconserving(evidence: Evidence, name: str, nodes: list[int]) -> Finding:
+    worst = evidence.worst_first(nodes)[0]
+    rule, ratio = evidence.rules[worst], evidence.sent_back(worst)
+    who = {"captum": "captum's rule", "exact": "the exact rule", "rescale": "the rescale rule"}.get(
+        rule, "the gradient"
+    )
+    back = (
+        "something, though nothing arrives"
+        if math.isnan(ratio)
+        else f"{figure(float(f'{ratio:.3g}'))} of what it should"
+    )
+    message = f"{who} of {name} does not conserve: it sends back {back}; {weight(evidence, nodes)}"
+    advice = "this is a fault of the rule itself: please report it with this trace" if rule == "exact" else exact(name)
+    return evidence.finding("unconserving-rule", nodes, message, advice, evidence=(("sent back", ratio),))
+
+
+def _unobserved(evidence: Evidence, name: str, nodes: list[int]) -> Finding:
+    whole = nodes == [0]
+    what = "code that the recorder cannot see into" if whole else f"{name} is code that the recorder cannot see into"
+    message = (
+        f"{what}, such as a custom autograd function, and has no rule: the plain gradient is sent back through it; "
+        f"{weight(evidence, nodes)}"
+    )
+    return evidence.finding(
+        "unobserved-code", nodes, message, "use --method exact, which averages its slope along the way"
+    )
+
+
+def _approximated(evidence: Evidence, name: str, nodes: list[int]) -> Finding:
+    message = (
+        f"there is no exact rule for {name}: its slope is averaged along the straight way from reference to input, "
+        f"which is not exact here; {weight(evidence, nodes)}"
+    )
+    advice = "write it with functions that have an exact rule, or choose a reference nearer to the input"
+    return evidence.finding("approximated-rule", nodes, message, advice)
+
+
+def _masked(evidence: Evidence, name: str, nodes: list[int]) -> Finding:
+    message = (
+        f"{name} puts masked elements so far below the others that their differences vanish in rounding, and the rule "
+        f"of a call behind it, such as a softmax, still sends multipliers back to them; {weight(evidence, nodes)}"
+    )
+    return evidence.finding("masked-difference", nodes, message, exact("softmax"))
+
+
+def _differing(evidence: Evidence, name: str, nodes: list[int]) -> Finding:
+    message = (
+        f"{name} takes a tensor that differs between input and reference and that no gradient reaches, such as a mask "
+        f"or a detached value; what it does to the output is attributed to no input; {weight(evidence, nodes)}"
+    )
+    advice = "attribute to that tensor too, let its gradient through, or keep it the same in both runs"
+    return evidence.finding("differing-constant", nodes, message, advice)
+
+
+_WORDED = {
+    "unconserving-rule": _unconserving,
+    "unobserved-code": _unobserved,
+    "approximated-rule": _approximated,
+    "masked-difference": _masked,
+    "differing-constant": _differing,
+}

@@ -1,0 +1,73 @@
+"""Faults 1, 2, 6 and 7: what has no rule is taken for linear, and sends back the gradient at the input.
+
+Fault 1 also bears the ops that a fused function hides, such as the softmax in `scaled_dot_product_attention`.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+
+from tracer.diagnosis.evidence import Evidence
+from tracer.diagnosis.outcome import saturated_call
+from tracer.diagnosis.types import AS_MODULE, norm_of
+from tracer.diagnosis.wording import exact, taker, weight
+from tracer.records import Finding
+from tracer.text import clean
+
+
+def unseen_op(evidence: Evidence) -> Iterator[Finding]:
+    """Non-linear functions that are called as such: no module, so no hook of captum's."""
+    for name, group in evidence.by_type(_linearised(evidence, "unseen-op")).items():
+        shown = clean(name, 60)
+        advice = exact(name)
+        if name in AS_MODULE and evidence.trace.run.method == "captum":
+            advice = f"call an {AS_MODULE[name]} module of its own instead, which captum rules, or {advice}"
+        said = (
+            f"captum has rules for modules only: it does not see the function {shown} and takes it for linear"
+            if evidence.trace.run.method == "captum"
+            else f"the rulebook takes the function {shown} for linear"
+        )
+        yield evidence.finding(
+            "unseen-op", group, f"{said}; {weight(evidence, group)}", advice, issues=(351, 1082, 1085)
+        )
+
+
+def unsupported_module(evidence: Evidence) -> Iterator[Finding]:
+    """Non-linear modules whose type captum has no rule for."""
+    for name, group in evidence.by_type(_linearised(evidence, "unsupported-module")).items():
+        said = "has no rule for the module type" if taker(evidence) == "captum" else "takes the module type"
+        end = " and takes it for linear" if taker(evidence) == "captum" else " for linear"
+        message = f"{taker(evidence)} {said} {clean(name, 60)}{end}; {weight(evidence, group)}"
+        yield evidence.finding("unsupported-module", group, message, exact(name), issues=(1357,))
+
+
+def linearised_product(evidence: Evidence) -> Iterator[Finding]:
+    """Products of two tensors that both vary: the gradient holds each factor fixed at its input."""
+    for name, group in evidence.by_type(_linearised(evidence, "linearised-product")).items():
+        message = (
+            f"{clean(name, 60)} multiplies two tensors that both change with the input, and {taker(evidence)} sends "
+            f"the gradient back as if each of them changed alone; {weight(evidence, group)}"
+        )
+        yield evidence.finding("linearised-product", group, message, exact(name), issues=(1085,))
+
+
+def linearised_norm(evidence: Evidence) -> Iterator[Finding]:
+    """Normalisations whose divisor, the spread of their input, is taken as fixed."""
+    groups: dict[str, list[int]] = defaultdict(list)
+    columns = evidence.columns
+    for node in _linearised(evidence, "linearised-norm"):
+        groups[norm_of(columns.kinds[node], columns.types[node], evidence.module_types[node])].append(node)
+    for name, group in groups.items():
+        message = (
+            f"{clean(name, 60)} divides by the spread of its input, which is another one in the reference, and "
+            f"{taker(evidence)} takes the whole for linear; {weight(evidence, group)}"
+        )
+        yield evidence.finding("linearised-norm", group, message, exact(name))
+
+
+def _linearised(evidence: Evidence, fault: str) -> list[int]:
+    """The leaking calls that show `fault`, other than those that something else accounts for."""
+    nodes = evidence.linearised.get(fault, [])
+    saturated = saturated_call(evidence) if nodes else None
+    return [node for node in nodes if node not in evidence.accounted and node != saturated]

@@ -1,0 +1,123 @@
+"""Where the first number of a run arose that is none: NaN or infinite figures spread to everything after them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from tracer.diagnosis.evidence import Evidence
+from tracer.diagnosis.wording import number
+from tracer.records import Edge, Finding
+from tracer.text import clean
+
+# Differences, not values: a mask puts the same −inf into both runs, and that is no fault.
+_FIGURES = ("difference_nonfinite", "value_nonfinite", "multiplier_nonfinite")
+_SUMS = ", ".join(f"TOTAL(CASE direction WHEN '{way}' THEN {name} END)" for name in _FIGURES for way in ("in", "out"))
+_ANY = " + ".join(f"TOTAL({name})" for name in _FIGURES)
+_QUERY = f"SELECT node, {_SUMS} FROM edge GROUP BY node HAVING {_ANY} > 0 ORDER BY node"
+
+
+def nonfinite(evidence: Evidence) -> Iterator[Finding]:
+    """The model's input or the call that made the first numbers which are NaN or infinite, where the delta is none.
+
+    What a call makes counts before what its rule sends back: the forward pass comes first.
+    """
+    if not _shows(evidence):
+        return
+    columns = evidence.columns
+    rows = [row for row in evidence.trace.query(_QUERY) if 0 <= row[0] < len(evidence.rules)]
+    leaves = [row for row in rows if columns.end[row[0]] == row[0] + 1 and columns.kinds[row[0]] != "lost"]
+    if any(row[1] or row[3] for row in rows if row[0] == 0):
+        yield from _in_inputs(evidence)
+        return
+    made = [(row[0], row[2]) for row in leaves if row[2] and not row[1]]
+    if made:
+        node, count = made[0]
+        yield _finding(
+            evidence,
+            node,
+            f"makes {_numbers(count)} NaN or infinite out of {_taken(evidence, leaves, node)}, in one run or in both",
+            "check its parameters, and what it takes: a logarithm or a root of a negative number, a division by 0, or "
+            f"more than {_largest(evidence, node)} can hold",
+            count,
+        )
+        return
+    sent = [(row[0], row[5]) for row in leaves if row[5] and not row[6]]
+    if sent:
+        node, count = sent[-1]  # the backward pass comes to the last call first
+        if evidence.rules[node] == "captum" and _dtype(evidence, node) == "float16":
+            return  # its eps is 0 there, which has a finding of its own
+        yield _finding(
+            evidence,
+            node,
+            f"sends back {_numbers(count)} NaN or infinite where finite multipliers arrived: its slope is infinite",
+            "use method exact, whose slopes stay finite between two finite values, or keep its inputs off that place",
+            count,
+        )
+
+
+def _taken(evidence: Evidence, leaves: Sequence[tuple[Any, ...]], node: int) -> str:
+    """What kind of numbers a call takes: infinite ones may be the same in both runs, as in masks, until it takes
+    them."""
+    if not next(row[3] for row in leaves if row[0] == node):
+        return "finite ones"
+    first = next((row[0] for row in leaves if row[4] and not row[3]), node)
+    return "infinite ones" + (f", which {clean(evidence.columns.paths[first])} makes first" if first < node else "")
+
+
+def _shows(evidence: Evidence) -> bool:
+    """Whether the delta, the output or a leak of the examples shown is no finite number."""
+    run = evidence.trace.run
+    if run.status != "complete":
+        return False
+    shown = slice(None) if evidence.example is None else slice(evidence.example, evidence.example + 1)
+    figures = (run.delta[shown], run.output[shown], run.output_reference[shown], evidence.self_leak)
+    return not all(bool(np.isfinite(each).all()) for each in figures)
+
+
+def _in_inputs(evidence: Evidence) -> Iterator[Finding]:
+    """What the model was given is NaN or infinite: its input, or the reference."""
+    edges = [edge for edge in evidence.trace.edges(0) if edge.direction == "in"]
+    found = [
+        (what, count)
+        for what, name in (("the input", "value_statistics"), ("the reference", "reference_statistics"))
+        if (count := sum(_count(edge, name) for edge in edges))
+    ]
+    said = " and ".join(f"{_numbers(count)} of {what}" for what, count in found)
+    total = sum(count for _what, count in found)
+    verb = "is" if total == 1 else "are"
+    yield evidence.finding(
+        "non-finite", [0], f"{said} {verb} NaN or infinite, and so is what the model makes of it",
+        "give finite numbers",
+        evidence=[("non-finite numbers", float(total))], leaks=False,
+    )  # fmt: skip
+
+
+def _count(edge: Edge, name: str) -> int:
+    figures = getattr(edge, name)
+    return 0 if figures is None else int(figures.nonfinite)
+
+
+def _finding(evidence: Evidence, node: int, message: str, advice: str, count: float) -> Finding:
+    call = evidence.node(node)
+    return evidence.finding(
+        "non-finite", [node], f"{clean(call.path) or 'the model'} ({clean(call.type, 60)}) {message}", advice,
+        evidence=[("non-finite numbers", count)], leaks=False,
+    )  # fmt: skip
+
+
+def _numbers(count: float) -> str:
+    return f"{number(count)} number{'s' if count != 1 else ''}"
+
+
+def _dtype(evidence: Evidence, node: int) -> str:
+    return next((edge.dtype for edge in evidence.trace.edges(node)), "")
+
+
+def _largest(evidence: Evidence, node: int) -> str:
+    """The dtype of what a call gives, with the largest number that it holds."""
+    known = {"float16": "float16 (65504)", "bfloat16": "bfloat16 (3.4e38)", "float32": "float32 (3.4e38)"}
+    made = [edge.dtype for edge in evidence.trace.edges(node) if edge.direction == "out"]
+    return known.get(made[0] if made else "", "its dtype")

@@ -1,0 +1,118 @@
+"""Faults 22 and 23: an output that is flat where it stands, and choices that jump between input and reference."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from tracer.diagnosis.evidence import Bools, Evidence
+from tracer.diagnosis.types import CHOICES, PROBABILITIES
+from tracer.diagnosis.wording import weight
+from tracer.records import Finding, Floats
+from tracer.text import clean, figure
+
+_FLAT = 1e-3
+"""A probability this close to 0 or 1 hardly changes with its logit: the slope is at most this."""
+
+
+def saturated_call(evidence: Evidence) -> int | None:
+    """The call that makes the probability which the attribution explains, where that is 0 or 1 but for 1e-3."""
+    last = _last_call(evidence)
+    return last if last is not None and bool(np.any(_flat(evidence, last))) else None
+
+
+def all_saturated(evidence: Evidence) -> bool:
+    """Whether no example shown has an output that its input still moves: no other rule gives it an attribution."""
+    last = _last_call(evidence)
+    return last is not None and bool(np.all(_flat(evidence, last)))
+
+
+def _flat(evidence: Evidence, last: int) -> Bools:
+    """Of each example shown, whether the probability that the call `last` makes is flat where the rule works."""
+    if evidence.columns.types[last] not in PROBABILITIES:
+        return np.zeros(1, dtype=np.bool_)
+    run = evidence.trace.run
+    output, reference = (_shown(evidence, values) for values in (run.output, run.output_reference))
+    ends = [(np.abs(values) < _FLAT) - 1 * (np.abs(values - 1) < _FLAT) for values in (output, reference)]
+    stays = (ends[0] != 0) & (ends[0] == ends[1])
+    # The gradient at a flat end explains nothing, wherever the reference stands; an exact rule does.
+    by_gradient = evidence.rules[last] in ("autograd", "gradient")
+    flat: Bools = stays | (by_gradient & (ends[0] != 0))
+    return flat
+
+
+def saturated_output(evidence: Evidence) -> Iterator[Finding]:
+    """A probability at 0 or 1, which no input moves any more."""
+    last = saturated_call(evidence)
+    if last is None:
+        return
+    run = evidence.trace.run
+    output, reference = (_shown(evidence, values) for values in (run.output, run.output_reference))
+    worst = int(np.argmin(np.minimum(np.abs(output), np.abs(output - 1))))
+    name = clean(evidence.columns.types[last], 60)
+    leaks = bool(evidence.leaking[last]) and evidence.matters([last])
+    message = (
+        f"the attribution explains a probability of {_probability(float(output[worst]))} "
+        f"({_probability(float(reference[worst]))} at the reference), where {name} is flat and the attributions vanish"
+    )
+    yield evidence.finding(
+        "saturated-output",
+        [last],
+        f"{message}; {weight(evidence, [last])}" if leaks else message,
+        f"explain the logit instead: attribute to the model without its last {name}",
+        evidence=(("output", float(output[worst])), ("output at the reference", float(reference[worst]))),
+        leaks=leaks,
+    )
+
+
+def discrete_choice(evidence: Evidence) -> Iterator[Finding]:
+    """Calls that pick by a mask, an index or an order which differs between the runs: no continuous path leads over."""
+    chosen = [
+        node
+        for node in evidence.suspects(("autograd", "gradient", "discrete choice"))
+        if evidence.rules[node] == "discrete choice" or evidence.columns.types[node] in CHOICES
+    ]
+    nodes = [node for node in chosen if node not in evidence.accounted and evidence.in_sum(node)]
+    for name, group in evidence.by_type(nodes).items():
+        message = (
+            f"{clean(name, 60)} picks other elements for the input than for the reference, and no rule leads over such "
+            f"a jump; {weight(evidence, group)}"
+        )
+        yield evidence.finding(
+            "discrete-choice",
+            group,
+            message,
+            "choose a reference for which the model makes the same choice, or read this error as what the choice adds",
+        )
+
+
+def _last_call(evidence: Evidence) -> int | None:
+    """The call that makes the model's output: the last one with the figures of the model's own output."""
+    if not evidence.rules:
+        return None
+    results = [edge for edge in evidence.trace.edges(0) if edge.direction == "out"]
+    if len(results) != 1 or results[0].value_statistics is None:
+        return None
+    made = results[0].value_statistics
+    columns = evidence.columns
+    for node in range(len(columns.end) - 1, 0, -1):
+        if columns.end[node] > node + 1 or columns.kinds[node] == "lost":
+            continue
+        out = [edge for edge in evidence.trace.edges(node) if edge.direction == "out"]
+        if any(edge.value_statistics == made for edge in out):
+            return node
+        if columns.types[node] in PROBABILITIES or evidence.traffic[node] > 0:
+            return None
+    return None
+
+
+def _shown(evidence: Evidence, values: Floats) -> Floats:
+    return values if evidence.example is None else values[evidence.example : evidence.example + 1]
+
+
+def _probability(value: float) -> str:
+    """A number near 0 or 1 with its distance from there: "1 − 2e-05", "3.1e-07"."""
+    if abs(value - 1) < _FLAT and value != 1:
+        return f"1 − {figure(float(f'{1 - value:.2g}'))}" if value < 1 else figure(value)
+    return figure(float(f"{value:.2g}"))

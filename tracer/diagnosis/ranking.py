@@ -1,0 +1,198 @@
+"""Cause before symptom: which findings go when the calls of another are made exact, and the order of all."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
+
+import numpy as np
+
+from tracer.analysis.verdict import relative_to, worst_example
+from tracer.diagnosis.evidence import Evidence
+from tracer.diagnosis.explosion import sizes_without
+from tracer.diagnosis.outcome import all_saturated
+from tracer.records import Counterfactual, Finding, Floats
+from tracer.text import clean, figure, times
+
+_GONE = 0.1
+"""A leak is gone where less than this part of it is left."""
+_STRONGER = 0.2
+"""A cause takes at least five times as much of its symptom away as the symptom does of its cause."""
+_COVERED = 0.9
+"""A change is about a finding's calls where it makes calls exact that have this part of the finding's leak."""
+_ESTIMATED = 0.99
+"""No estimate stands before a measurement that takes all of the delta away."""
+_RULE = re.compile(r"--rule '[^']*'")
+TOGETHER = "make it exact together with the other findings, or everything with --method exact"
+# The evidence of a measurement on several examples: which one is the worst then, or is shown, and its delta.
+WORST_AFTER, DELTA_AFTER = "example once exact", "its delta once exact"
+# Faults that a run does not survive: nothing comes before them.
+FATAL = frozenset({
+    "reused-module", "keyword-call", "no-grad-call", "integer-input", "non-tensor-output", "in-place-target",
+})  # fmt: skip
+
+
+@dataclass(slots=True)
+class _Case:
+    """A finding, the change that was measured for its calls, and its leak had nothing blown up the multipliers."""
+
+    finding: Finding
+    number: int
+    nodes: list[int]
+    members: frozenset[int]
+    size: float
+    without: float
+    change: Counterfactual | None = None
+
+    @property
+    def explodes(self) -> bool:
+        """Whether this is the fault that makes others look large."""
+        return self.finding.kind == "exploding-secant"
+
+
+def ranked(evidence: Evidence, findings: Sequence[Finding]) -> tuple[Finding, ...]:
+    """The findings, worst first, each symptom under its cause; `caused_by` and `delta_after` are filled in.
+
+    With counterfactuals a finding is the symptom of another one where making that exact takes nine tenths of its leak
+    away, and not the other way round. Without, what leaks in calls whose multipliers a later call has blown up is the
+    symptom of the explosion. Causes stand by how much of the delta goes with them, or by their share of the leaks.
+    """
+    sizes = sizes_without(evidence, [node for f in findings if f.kind == "exploding-secant" for node in f.nodes])
+    cases = [_case(evidence, number, finding, sizes) for number, finding in enumerate(findings)]
+    for case in cases:
+        case.change = _measured(evidence, case, cases)
+    total = float(sizes[np.isfinite(sizes)].sum())
+    cases.sort(key=lambda case: _place(evidence, case, total))
+    causes: list[_Case] = []
+    symptoms: dict[int, list[_Case]] = {}
+    for case in cases:
+        cause = next((other for other in causes if _explains(evidence, other, case)), None)
+        if cause is None:
+            causes.append(case)
+        else:
+            symptoms.setdefault(cause.number, []).append(case)
+    return tuple(
+        finding
+        for cause in causes
+        for finding in (
+            _finished(evidence, cause, ""),
+            *(
+                _finished(evidence, case, cause.finding.kind)
+                for case in sorted(symptoms.get(cause.number, []), key=_size)
+            ),
+        )
+    )
+
+
+def _case(evidence: Evidence, number: int, finding: Finding, sizes: Floats) -> _Case:
+    nodes = [] if math.isnan(finding.share) else list(finding.nodes)
+    return _Case(finding, number, nodes, frozenset(nodes), float(evidence.size[nodes].sum()), float(sizes[nodes].sum()))
+
+
+def _size(case: _Case) -> float:
+    return -case.size
+
+
+def _finished(evidence: Evidence, case: _Case, caused_by: str) -> Finding:
+    finding = case.finding
+    if case.change is None:
+        return replace(finding, caused_by=caused_by)
+    after = float(case.change.delta.sum())
+    # The figure is that of the rules that were measured together; they are what the reader must be told.
+    measured = " ".join(f"--rule '{clean(pattern)}=exact'" for pattern in case.change.pattern.split())
+    advice = _RULE.sub(lambda _old: measured, finding.advice)
+    run = evidence.trace.run
+    numbers, told = finding.evidence, figure(after, signed=True)
+    worse = _delta(evidence, case.change.delta) > _delta(evidence, run.delta)
+    if run.examples > 1:  # a sum of deltas may cancel
+        ratios = [relative_to(delta, run.output - run.output_reference) for delta in (run.delta, case.change.delta)]
+        before, worst = (worst_example(each) if evidence.example is None else evidence.example for each in ratios)
+        value, ratio = float(case.change.delta[worst]), float(ratios[1][worst])
+        numbers = (*numbers, (WORST_AFTER, float(worst)), (DELTA_AFTER, value))
+        told = f"{figure(value, signed=True)} in example {worst}, {times(ratio)} the output's change there"
+        worse = ratio > float(ratios[0][before])
+    if worse:
+        advice = f"on its own an exact rule for it makes the delta {told}; {TOGETHER}"
+    return replace(finding, advice=advice, caused_by=caused_by, delta_after=after, evidence=numbers)
+
+
+def _place(evidence: Evidence, case: _Case, total: float) -> tuple[float, ...]:
+    """What the findings are sorted by, smallest first."""
+    numbers = dict(case.finding.evidence)
+    if case.change is not None:
+        before = _delta(evidence, evidence.trace.run.delta)
+        weight = 1 - _delta(evidence, case.change.delta) / before if before else 0.0
+    else:
+        weight = case.without / total if total else 0.0
+        if case.explodes:
+            weight += numbers["blown up"]
+        weight = min(weight, _ESTIMATED)
+    if case.finding.kind == "masked-difference":  # never by itself: the cause is the rule behind it
+        weight = 0.0
+    # Of two findings on the same calls the one that moves more; what is dropped there comes first where it is unknown.
+    flow = abs(numbers.get("flow", math.inf if "dropped elements" in numbers else 0.0))
+    return (
+        0.0 if case.finding.kind in FATAL else 1.0,
+        0.0 if case.finding.kind == "saturated-output" and all_saturated(evidence) else 1.0,
+        -round(weight, 6),
+        0.0 if case.explodes else 1.0,
+        -flow,
+        case.number,
+    )
+
+
+def _delta(evidence: Evidence, delta: Floats) -> float:
+    """Σ |delta| over the examples shown."""
+    return float(np.abs(delta if evidence.example is None else delta[evidence.example]).sum())
+
+
+def _explains(evidence: Evidence, cause: _Case, case: _Case) -> bool:
+    """Whether `case` is a symptom of `cause`."""
+    if not case.nodes or not cause.nodes or not cause.members.isdisjoint(case.members):
+        return False
+    if cause.change is None or not len(cause.change.self_leak):
+        return cause.explodes and case.without <= _GONE * case.size
+    left = _left(evidence, cause.change, case)
+    back = 1.0 if case.change is None else _left(evidence, case.change, cause)
+    # Any call made exact calms the multipliers before it; of two that do so to one another the stronger is the cause.
+    return left <= _GONE and left <= _STRONGER * back
+
+
+def _left(evidence: Evidence, change: Counterfactual, case: _Case) -> float:
+    """The part of a finding's leak that is left after a change; 1 where that was not measured."""
+    nodes = [node for node in case.nodes if len(change.self_leak) and not math.isnan(change.self_leak[node])]
+    before = float(np.abs(evidence.columns.self_leak[nodes]).sum())
+    return float(np.abs(change.self_leak[nodes]).sum()) / before if before else 1.0
+
+
+def _measured(evidence: Evidence, case: _Case, cases: Sequence[_Case]) -> Counterfactual | None:
+    """The single change that makes a finding's calls exact; of several the one that makes the fewest calls exact."""
+    best: tuple[int, Counterfactual] | None = None
+    everything = sorted({node for other in cases for node in other.nodes})
+    for change in evidence.trace.counterfactuals:
+        if change.step or not case.nodes or len(change.self_leak) not in (0, len(evidence.size)):
+            continue
+        if case.finding.kind == "lost-path":  # the rule to be made exact is that of the call which takes the tensor
+            covers = _left(evidence, change, case) <= _GONE
+        else:
+            exact = [node for node in case.nodes if _made_exact(evidence, node, change)]
+            covers = float(evidence.size[exact].sum()) >= _COVERED * case.size
+        if covers:
+            count = sum(_made_exact(evidence, node, change) for node in everything)
+            if best is None or count < best[0]:
+                best = (count, change)
+    return None if best is None else best[1]
+
+
+def _made_exact(evidence: Evidence, node: int, change: Counterfactual) -> bool:
+    """Whether one of a change's patterns fits a call, as `tracer.rules.rulebook.Rulebook.override` holds it."""
+    columns = evidence.columns
+    path, name, module = columns.paths[node], columns.types[node], evidence.module_paths[node]
+    names = {path, module, name, evidence.module_types[node]}
+    if columns.kinds[node] == "module":
+        snake = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower()
+        names |= {name.lower(), snake, f"{path}/{name.lower()}", f"{path}/{snake}"}
+    return any(fnmatchcase(name, pattern) for pattern in change.pattern.split() for name in names)

@@ -1,0 +1,45 @@
+"""Words that several findings have in common. Pure: figures in, text out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from tracer.diagnosis.evidence import Evidence
+from tracer.text import clean, figure, percentage
+
+_ONE_SIGN = 0.99
+
+
+def calls(count: int) -> str:
+    """ "1 call", "6 calls"."""
+    return f"{count} call{'s' if count != 1 else ''}"
+
+
+def number(value: float) -> str:
+    """A count or a size in two significant digits: "12", "0.71", "10 000"."""
+    return figure(float(f"{value:.2g}"))
+
+
+def weight(evidence: Evidence, nodes: Sequence[int]) -> str:
+    """What the calls add to the delta: "47 % of the error arises in these 6 calls (+31.7 in sum)".
+
+    Where their self leaks cancel one another, over calls or examples, the sum of sizes: their sum says nothing then.
+    """
+    share = evidence.share(nodes)
+    part = "the error arises" if math.isnan(share) else f"{percentage(share)} of the error arises"
+    where, how = ("this call", "") if len(nodes) == 1 else (f"these {len(nodes)} calls", " in sum")
+    total, size = (float(values[list(nodes)].sum()) for values in (evidence.self_leak, evidence.size))
+    if abs(total) < _ONE_SIGN * size:
+        return f"{part} in {where} (Σ|self leak| = {figure(float(f'{size:.3g}'))})"
+    return f"{part} in {where} ({figure(float(f'{total:.3g}'), signed=True)}{how})"
+
+
+def taker(evidence: Evidence) -> str:
+    """Who takes an op for linear: captum, or the rulebook that the run was given."""
+    return "captum" if evidence.trace.run.method == "captum" else "the rulebook"
+
+
+def exact(pattern: str) -> str:
+    """The advice to rule some calls exactly, or all: as options of the command line."""
+    return f"make it exact with --rule '{clean(pattern)}=exact', or everything with --method exact"

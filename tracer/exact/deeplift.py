@@ -1,0 +1,364 @@
+"""DeepLIFT with exact rules on unmodified models, behind captum's signature."""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from tracer.errors import InputError
+from tracer.exact.paired import Note, PairedEvaluation
+from tracer.model.exclusive import in_use
+from tracer.model.hooks import listening, module_paths, tensors_in
+from tracer.model.output import logits_of
+from tracer.model.restore import buffers_kept, copied, same_random_numbers
+from tracer.model.target import Target, select
+from tracer.model.undo import undoing_all
+from tracer.model.unsupported import check_inputs, check_model
+from tracer.rules.rulebook import EXACT, Rulebook
+
+Tensors = tuple[Tensor, ...]
+Baseline = Tensor | int | float
+Baselines = Baseline | tuple[Baseline, ...] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """Both runs and the multipliers between them: everything per input tensor in a tuple.
+
+    `output` and `output_reference` are the selected numbers, (E,) or a single number without an axis. `layers` maps a
+    module's path to Σ m·Δ of its output for each call, float64 (E,); `mixed` has the shapes of outputs in which several
+    examples cannot be told apart.
+    """
+
+    multipliers: Tensors
+    output: Tensor
+    output_reference: Tensor
+    notes: tuple[Note, ...]
+    layers: dict[str, list[Tensor]]
+    mixed: dict[str, tuple[int, ...]] = field(default_factory=dict)
+
+
+class Observer(Protocol):
+    """What may look on while the runs take place: `tracer.recording.record` records traces this way."""
+
+    names: Mapping[nn.Module, str] | None
+    """The modules' paths, for patterns of the rulebook; None: as in `named_modules()`."""
+
+    def reference_run(self, references: Tensors) -> AbstractContextManager[None]:
+        """Around the reference's own run; not entered where both runs share a batch."""
+
+    def input_run(self, engine: PairedEvaluation, inputs: int) -> AbstractContextManager[None]:
+        """Around the input's run, or that of the doubled batch; the model's first `inputs` arguments are attributed
+        to."""
+
+
+class _Unobserved:
+    names: Mapping[nn.Module, str] | None = None
+
+    def reference_run(self, references: Tensors) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    def input_run(self, engine: PairedEvaluation, inputs: int) -> AbstractContextManager[None]:
+        return nullcontext()
+
+
+class DeepLift:
+    """Attributions that sum to f(x) − f(x'), for any PyTorch model as it is.
+
+    `attribute` takes what `captum.attr.DeepLift.attribute` takes and gives back what it gives. captum's `eps` is
+    absent: no exact rule divides by a small number. `rulebook` chooses other rules; `notes` holds what the last call
+    could not do exactly, `outputs` its f(x) and f(x'), float64 (E,).
+    """
+
+    def __init__(self, model: nn.Module, multiply_by_inputs: bool = True, rulebook: Rulebook = EXACT) -> None:
+        check_model(model, seen_through=True)
+        self.model = model
+        self.multiplies_by_inputs = multiply_by_inputs
+        self.rulebook = rulebook
+        self.notes: tuple[Note, ...] = ()
+        self.outputs: tuple[Tensor, Tensor] | None = None
+
+    def has_convergence_delta(self) -> bool:
+        """True: the attributions can be held against f(x) − f(x')."""
+        return True
+
+    def attribute(
+        self,
+        inputs: Tensor | Tensors,
+        baselines: Baselines = None,
+        target: Target = None,
+        additional_forward_args: Any = None,
+        return_convergence_delta: bool = False,
+        custom_attribution_func: Callable[..., Tensors] | None = None,
+        *,
+        baseline_forward_args: Any = None,
+        observer: Observer | None = None,
+    ) -> Any:
+        """Attributions of the shape of `inputs` (tensor or tuple), with `return_convergence_delta` a pair with (E,)
+        deltas.
+
+        `baselines`: tensor, number or tuple of these; None is zero; one example serves all. `target` selects one number
+        an example (`tracer.model.target.select`). `additional_forward_args` follow the inputs in the call and are not
+        attributed to; `baseline_forward_args` stand in for them in the reference's run (its own mask and positions).
+        `custom_attribution_func` takes (multipliers[, inputs[, baselines]]) and replaces multipliers·(inputs −
+        baselines). Law: Σ attributions = f(x) − f(x') per example.
+        """
+        xs, refs = formatted(inputs, baselines)
+        found = self.evaluate(xs, refs, target, additional_forward_args, baseline_forward_args, observer=observer)
+        attributions: Tensors
+        if custom_attribution_func is not None:
+            count = len(inspect.signature(custom_attribution_func).parameters)
+            attributions = custom_attribution_func(*(found.multipliers, xs, refs)[:count])
+        elif self.multiplies_by_inputs:
+            attributions = tuple(m * (x - ref) for m, x, ref in zip(found.multipliers, xs, refs, strict=True))
+        else:
+            attributions = found.multipliers
+        shown: Any = attributions if isinstance(inputs, tuple) else attributions[0]
+        if not return_convergence_delta:
+            return shown
+        total = torch.stack([_rows(a) for a in attributions]).sum(0)
+        delta = total - (_rows(found.output) - _rows(found.output_reference))
+        return shown, delta.to(found.output.dtype)
+
+    def layer_contributions(
+        self,
+        inputs: Tensor | Tensors,
+        baselines: Baselines = None,
+        target: Target = None,
+        additional_forward_args: Any = None,
+        *,
+        layers: Sequence[str] | None = None,
+        baseline_forward_args: Any = None,
+    ) -> dict[str, list[Tensor]]:
+        """Σ m·Δ over the output of every call of each module, float64 (E,), by module path, from one pass.
+
+        `layers` are paths as in `named_modules()`; None takes all. A layer that everything passes through has f(x) −
+        f(x'). With several examples their axis must be the first of the layer's output: others are left out of all,
+        and InputError where `layers` names one.
+        """
+        xs, refs = formatted(inputs, baselines)
+        paths = module_paths(self.model)
+        unknown = set(layers or ()) - set(paths.values())
+        if unknown:
+            raise InputError(f"the model has no module at {', '.join(sorted(unknown))}")
+        chosen = {module: path for module, path in paths.items() if layers is None or path in layers}
+        found = self.evaluate(xs, refs, target, additional_forward_args, baseline_forward_args, chosen)
+        for path in layers or ():
+            if path in found.mixed:
+                raise InputError(
+                    f"layer {path or 'of the whole model'!r} has an output of shape {found.mixed[path]}, in which "
+                    f"{xs[0].shape[0]} examples cannot be told apart; leave it out of `layers` or pass one example"
+                )
+        return found.layers
+
+    @undoing_all
+    def evaluate(
+        self,
+        xs: Tensors,
+        refs: Tensors,
+        target: Target = None,
+        args: Any = None,
+        baseline_args: Any = None,
+        layers: Mapping[nn.Module, str] | None = None,
+        observer: Observer | None = None,
+    ) -> Evaluation:
+        """Multipliers, both outputs and notes of one pair of runs. Model, inputs and random state stay as they were.
+
+        `layers` asks for the contributions of these modules, `observer` is let into both runs.
+        """
+        args = _as_tuple(args)
+        baseline_args = args if baseline_args is None else _as_tuple(baseline_args)
+        _warn_of_training_mode(self.model)
+        with (
+            in_use(self.model),
+            torch.inference_mode(False),
+            torch.enable_grad(),
+            buffers_kept(self.model),
+            same_random_numbers(self.model) as again,
+        ):
+            leaves = tuple(_ordinary(x).detach().requires_grad_() for x in xs)
+            refs = tuple(_ordinary(ref) for ref in refs)
+            args, baseline_args = tuple(map(_ordinary, args)), tuple(map(_ordinary, baseline_args))
+            if self.rulebook.doubled:
+                if layers is not None:
+                    raise InputError("layer contributions need a rulebook without captum's rules")
+                found = self._doubled(leaves, refs, target, args, again, observer or _Unobserved())
+            else:
+                found = self._paired(
+                    leaves, refs, target, args, baseline_args, again, layers or {}, observer or _Unobserved()
+                )
+        self.notes = found.notes
+        self.outputs = (_rows(found.output), _rows(found.output_reference))
+        return found
+
+    def _paired(
+        self,
+        leaves: Tensors,
+        refs: Tensors,
+        target: Target,
+        args: Any,
+        baseline_args: Any,
+        again: Callable[[], None],
+        layers: Mapping[nn.Module, str],
+        observer: Observer,
+    ) -> Evaluation:
+        engine = PairedEvaluation(self.model, self.rulebook, observer.names)
+        seen = _Layers(leaves[0].shape[0])
+        with engine.reference_pass(), listening(layers, seen), observer.reference_run(refs):
+            starts = tuple(ref.detach().requires_grad_() for ref in refs)
+            reference = select(
+                logits_of(self.model(*(t.clone() for t in starts), *copied(baseline_args))), target
+            ).detach()
+        # The same random numbers for both runs: with active dropout the runs then differ by their inputs alone.
+        again()
+        seen.second_run()
+        with engine.input_pass(), listening(layers, seen), observer.input_run(engine, len(leaves)):
+            output = select(logits_of(self.model(*(t.clone() for t in leaves), *copied(args))), target)
+        _refuse_unused(engine)
+        engine.note_unseen(output, leaves)
+        multipliers = _gradients(output, leaves, leaves[0].shape[0])
+        contributions = {path: calls for path, calls in seen.contributions.items() if path not in seen.mixed}
+        return Evaluation(multipliers, output.detach(), reference, tuple(engine.notes), contributions, seen.mixed)
+
+    def _doubled(
+        self, leaves: Tensors, refs: Tensors, target: Target, args: Any, again: Callable[[], None], observer: Observer
+    ) -> Evaluation:
+        from tracer.exact.doubled import DoubledEvaluation  # loads captum, which no exact attribution needs
+
+        engine = DoubledEvaluation(self.model, self.rulebook, observer.names)
+        rows = 2 * leaves[0].shape[0]
+        pairs = list(zip(leaves, refs, strict=True))
+        both = tuple(torch.cat([x.detach(), ref.detach()]).requires_grad_() for x, ref in pairs)
+        repeated = tuple(torch.cat([a, a]) if isinstance(a, Tensor) and a.dim() else a for a in args)
+
+        def run(tensors: Tensors) -> list[Tensor]:
+            halves = logits_of(self.model(*(t.clone() for t in tensors), *copied(repeated))).chunk(2)
+            return [select(half, target) for half in halves]
+
+        if engine.needs_exchange:
+            with engine.reference_pass():
+                run(tuple(torch.cat([ref.detach(), x.detach()]).requires_grad_() for x, ref in pairs))
+            again()
+        with engine.doubled_pass(), observer.input_run(engine, len(leaves)):
+            output, reference = run(both)
+        _refuse_unused(engine)
+        gradients = _gradients(torch.stack([output, reference]), both, rows)
+        multipliers = tuple(g.chunk(2)[0] for g in gradients)
+        return Evaluation(multipliers, output.detach(), reference.detach(), tuple(engine.notes), {})
+
+
+class _Layers:
+    """Σ m·Δ at the output of each call of the modules listened to: values in the first run, multipliers in the
+    second."""
+
+    def __init__(self, examples: int) -> None:
+        self.contributions: dict[str, list[Tensor]] = {}
+        self.mixed: dict[str, tuple[int, ...]] = {}
+        """Layers in whose output several examples cannot be told apart, with its shape."""
+        self._examples = examples
+        self._references: dict[str, list[Tensor]] = {}
+        self._second = False
+
+    def second_run(self) -> None:
+        self._second = True
+
+    def enter(self, path: str, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Nothing is noted before a call."""
+
+    def leave(self, path: str, module: nn.Module, output: Any) -> None:
+        """Keep the reference's output, or wait for the multiplier of the input's."""
+        with torch._C.DisableTorchFunction():  # no op of the model
+            self._leave(path, output)
+
+    def _leave(self, path: str, output: Any) -> None:
+        found = [t for _name, t in tensors_in(output) if t.requires_grad]
+        if not self._second:
+            self._references.setdefault(path, []).extend(t.detach().clone() for t in found)
+            return
+        calls = self.contributions.setdefault(path, [])
+        total = torch.zeros(self._examples, dtype=torch.float64, device=found[0].device if found else None)
+        calls.append(total)
+        for tensor in found:
+            if self._examples > 1 and tensor.shape[:1] != (self._examples,):
+                self.mixed[path] = tuple(tensor.shape)
+                return
+            reference = self._references[path].pop(0)
+            change = (tensor.detach() - reference).double()
+
+            def add(m: Tensor, change: Tensor = change, total: Tensor = total) -> None:
+                total += (m.double() * change).reshape(self._examples, -1).sum(1)
+
+            tensor.register_hook(add)  # type: ignore[no-untyped-call]
+
+
+def _warn_of_training_mode(model: nn.Module) -> None:
+    kinds = (nn.modules.dropout._DropoutNd, nn.modules.batchnorm._BatchNorm)
+    active = sorted({type(m).__name__ for m in model.modules() if m.training and isinstance(m, kinds)})
+    if active:
+        warnings.warn(
+            f"the model is in training mode ({', '.join(active)} active); "
+            "attributions explain that mode. Call model.eval() first",
+            stacklevel=5,
+        )
+
+
+def _ordinary(value: Any) -> Any:
+    """`value`, copied if it is a tensor made in inference mode: autograd cannot keep those."""
+    return value.clone() if isinstance(value, Tensor) and value.is_inference() else value
+
+
+def formatted(inputs: Tensor | Tensors, baselines: Baselines) -> tuple[Tensors, Tensors]:
+    """Inputs and baselines as tuples of tensors of one shape each."""
+    xs = check_inputs(inputs, baselines)
+    for x in xs:
+        if not x.is_floating_point():
+            raise InputError(
+                f"an input has dtype {str(x.dtype).removeprefix('torch.')}, which has no differences to share "
+                "out; attribute to the embedding's output (inputs_embeds) instead of token ids"
+            )
+    given = (0.0,) * len(xs) if baselines is None else baselines if isinstance(baselines, tuple) else (baselines,)
+    if len(given) != len(xs):
+        raise InputError(f"{len(xs)} inputs but {len(given)} baselines")
+    refs = [
+        ref.detach().expand_as(x) if isinstance(ref, Tensor) else torch.full_like(x, ref)
+        for x, ref in zip(xs, given, strict=True)
+    ]
+    return tuple(x.detach() for x in xs), tuple(refs)
+
+
+def _refuse_unused(engine: PairedEvaluation) -> None:
+    """A pattern that fits nothing is a slip of the pen: say so rather than run something else than was asked for."""
+    if engine.unused:
+        patterns = ", ".join(sorted(repr(override.pattern) for override in engine.unused))
+        raise InputError(
+            f"no call that needs a rule matches {patterns}: patterns are held against a call's path (as in "
+            "'encoder.layer.0.attention.self/softmax'), its module's path and type, and the op's name"
+        )
+
+
+def _as_tuple(args: Any) -> tuple[Any, ...]:
+    return () if args is None else args if isinstance(args, tuple) else (args,)
+
+
+def _gradients(output: Tensor, inputs: Tensors, examples: int) -> Tensors:
+    if output.numel() > examples:
+        raise InputError(
+            f"the output has {output.numel() // examples} numbers an example; name one with target (an index for each "
+            "axis after the first)"
+        )
+    if not output.requires_grad:
+        return tuple(torch.zeros_like(x) for x in inputs)
+    found = torch.autograd.grad(output.sum(), inputs, allow_unused=True)
+    return tuple(torch.zeros_like(x) if g is None else g for g, x in zip(found, inputs, strict=True))
+
+
+def _rows(tensor: Tensor) -> Tensor:
+    """Sum of each example, float64 (E,)."""
+    return tensor.detach().double().reshape(tensor.shape[0] if tensor.dim() else 1, -1).sum(1)

@@ -1,0 +1,121 @@
+"""How the paired evaluation treats a torch function: leave it, enter it, or replace it by a rule."""
+
+from __future__ import annotations
+
+import inspect
+import threading
+import types
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache, partial
+from typing import Any, Literal
+
+import torch
+from torch.nn import functional as F
+from torch.nn.modules._functions import BackwardHookFunction
+
+from tracer.model import torch_functions as ops
+from tracer.model.undo import Switch, undoing
+from tracer.rules.table import LINEAR, RULES
+
+Runner = Callable[[str, Callable[..., Any], tuple[Any, ...]], Any]
+Kind = Literal["plain", "linear", "enter", "rule", "unknown", "cut"]
+
+
+@dataclass(frozen=True, slots=True)
+class Treatment:
+    """What to do with every call of one function.
+
+    "plain": nothing to attribute (views, bookkeeping, comparisons). "linear": run as it is, note the order. "enter":
+    Python code around other ops. "rule": bound by the table of exact rules. "unknown": no rule. "cut": the value goes
+    on without a gradient. `outside` is the function that does the same without writing to its argument.
+    """
+
+    name: str
+    kind: Kind
+    in_place: bool
+    inplace_position: int | None
+    outside: Callable[..., Any]
+
+
+@cache
+def treatment(function: Callable[..., Any]) -> Treatment:
+    """The treatment of `function`, as a `TorchFunctionMode` receives it."""
+    op = ops.describe(function)
+    name = op.name
+    overload = isinstance(function, (torch._ops.OpOverload, torch._ops.OpOverloadPacket))
+    if overload:
+        name = name.split(".")[0].removeprefix("_")
+    position = None
+    if isinstance(function, types.FunctionType):
+        names = list(inspect.signature(function, follow_wrapped=False).parameters)
+        position = names.index("inplace") if "inplace" in names else None
+    return Treatment(name, _kind(function, name, op), op.in_place, position, _outside(function, name, op))
+
+
+def _kind(function: Callable[..., Any], name: str, op: ops.Op) -> Kind:
+    if name in ("detach", "data"):
+        return "cut"
+    if op.role == "ignore" or getattr(function, "__module__", "") == "torch.nn.init":  # of a layer made on the way
+        return "plain"
+    if name in RULES:
+        return "rule"
+    if op.role == "composite":
+        return "enter"
+    if name in LINEAR:
+        return "linear"
+    if op.role == "shape" or isinstance(function, types.MethodWrapperType):
+        return "plain"
+    if isinstance(function, types.FunctionType):
+        return "enter"
+    return "unknown"
+
+
+def _outside(function: Callable[..., Any], name: str, op: ops.Op) -> Callable[..., Any]:
+    if not op.in_place or name == "setitem":
+        return function
+    for home in (torch.Tensor, torch, F):
+        found = getattr(home, name, None)
+        if callable(found):
+            return found  # type: ignore[no-any-return]
+    return function
+
+
+class _Runners(threading.local):
+    def __init__(self) -> None:
+        self.stack: list[Runner] = []
+
+
+_runners = _Runners()
+
+
+def _apply(cls: type, *args: Any, **kwargs: Any) -> Any:
+    plain = partial(_apply_replaced.before.__func__, cls, **kwargs)
+    ours = cls.__module__.startswith("tracer.") or cls is BackwardHookFunction  # torch's identity around a module
+    return plain(*args) if ours or not _runners.stack else _runners.stack[-1](cls.__name__, plain, args)
+
+
+_apply_replaced: Switch[Any] = Switch(
+    lambda: torch.autograd.Function.__dict__["apply"],
+    partial(setattr, torch.autograd.Function, "apply"),
+    classmethod(_apply),
+)
+
+
+@contextmanager
+def custom_functions(run: Runner) -> Iterator[None]:
+    """Hand every `apply` of the user's autograd functions to `run(name, apply, args)` while the context lasts.
+
+    No function mode sees such a call, so its class method is replaced for the time, and put back after an error too.
+    Calls in other threads run as they are.
+    """
+    stack = _runners.stack
+    depth = len(stack)
+
+    def undo() -> None:
+        del stack[depth:]
+
+    with undoing(undo), _apply_replaced.on():
+        stack.append(run)
+        yield

@@ -1,0 +1,1 @@
+"""Hands out the convergence delta to the calls that made it. May import model and rules."""

@@ -1,0 +1,186 @@
+"""Figures of recorded tensors: halves of the doubled batch, differences, flows, statistics.
+
+Small tensors in numpy, which starts a computation in a fifth of torch's time; large ones in torch, whose threads are
+sooner done. What numpy says of overflow and NaN is for the caller to silence, once for many tensors.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from tracer.ledger.example_axis import Place, half, per_example
+from tracer.records import Floats, Statistics
+
+_LARGE = 2**16  # numbers from which torch, with more than one thread, is sooner done
+_BITS = {size: np.dtype(f"u{size}") for size in (1, 2, 4, 8)}
+_ONES = {np.dtype(kind): np.ones(_LARGE, kind) for kind in (np.float32, np.float64)}
+
+Numbers: TypeAlias = npt.NDArray[Any]
+"""float32 (which stands for half precisions too) or float64."""
+
+
+class Tensor(NamedTuple):
+    """A recorded tensor as an array: `raw` as it is stored (bfloat16 as its 16 bits), `numbers` to calculate with.
+
+    `numbers` is None for what has no differences to share out: integers, booleans. Of complex tensors it has one more
+    axis, the last, for real and imaginary parts. `address` is where the first element lies, 0 where `numbers` are made
+    anew.
+    """
+
+    raw: Numbers
+    numbers: Numbers | None
+    dtype: str
+    address: int = 0
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape."""
+        return self.raw.shape
+
+    @property
+    def content(self) -> memoryview | bytes:
+        """Its elements' bytes in row-major order."""
+        raw = np.ascontiguousarray(self.raw)
+        return raw.reshape(-1).view(np.uint8).data if raw.size else b""
+
+    def half(self, number: Literal[0, 1], place: Place, rows: int) -> Tensor:
+        """The first or the second half of the examples that lie at `place`."""
+        part = half(self.raw, number, place, rows)
+        if self.numbers is not self.raw:
+            return Tensor(part, None if self.numbers is None else half(self.numbers, number, place, rows), self.dtype)
+        if not self.address or self.raw.shape[place.axis] != rows * place.inner:  # no slice of what lies there
+            return Tensor(part, part, self.dtype)
+        distance = self.raw.strides[place.axis] * part.shape[place.axis]
+        return Tensor(part, part, self.dtype, self.address + number * distance)
+
+
+def dtype_name(tensor: torch.Tensor) -> str:
+    """ "float32", "bfloat16", ...: torch's name of the dtype without "torch."."""
+    return str(tensor.dtype).removeprefix("torch.")
+
+
+def as_array(tensor: torch.Tensor) -> Tensor:
+    """The tensor on the CPU, sharing its memory where it lies there."""
+    if tensor.dtype == torch.float32 and tensor.is_cpu and not tensor.is_neg():  # by far the most, in few steps
+        raw = tensor.numpy() if not tensor.requires_grad else tensor.detach().numpy()
+        return Tensor(raw, raw, "float32", tensor.data_ptr())
+    plain = tensor.detach().cpu().resolve_conj().resolve_neg()
+    if plain.dtype == torch.bfloat16:
+        return Tensor(plain.view(torch.uint16).numpy(), plain.float().numpy(), "bfloat16")
+    if plain.dtype.is_floating_point and plain.dtype.itemsize == 1:  # float8, of which numpy knows nothing
+        return Tensor(plain.view(torch.uint8).numpy(), plain.float().numpy(), dtype_name(tensor))
+    raw = plain.numpy()
+    if plain.is_complex():  # Re(conj(m)·Δ) is the sum over both parts
+        return Tensor(raw, torch.view_as_real(plain).numpy(), dtype_name(tensor))
+    if raw.dtype == np.float16:
+        return Tensor(raw, raw.astype(np.float32), "float16")
+    return Tensor(raw, raw if raw.dtype in (np.float32, np.float64) else None, dtype_name(tensor))
+
+
+def statistics(numbers: Numbers) -> Statistics:
+    """Count, non-finite count, minimum, maximum, mean and 2-norm (over the finite elements)."""
+    array = numbers.ravel("K")
+    count = array.size
+    total = _total(array)
+    if not math.isfinite(total):
+        array = array[np.isfinite(array)]
+        total = float(array.sum(dtype=np.float64))
+    if array.size == 0:
+        return Statistics(count, count, 0.0, 0.0, 0.0, 0.0)
+    square = float(np.dot(array, array))  # not torch's, which is as precise as its matrix products are set to be
+    low, high = extremes(array)
+    norm = square**0.5
+    if not _exact(square) and (low or high):  # nor need float64 hold the square of its own numbers
+        scale = max(-low, high)
+        norm = scale * float(np.linalg.norm(array.astype(np.float64) / scale))
+    return Statistics(count, count - array.size, low, high, total / array.size, norm)
+
+
+def _total(array: Numbers) -> float:
+    """The sum of a flat array, in its own precision; a product is three times as fast as numpy's sum."""
+    if array.size < _LARGE:
+        return float(np.dot(array, _ONES[array.dtype][: array.size]))
+    return float(torch.from_numpy(array).sum())
+
+
+def extremes(array: Numbers) -> tuple[float, float]:
+    """The smallest and the largest element of a flat array that is not empty; NaN where it has any."""
+    if array.size < _LARGE:
+        return float(np.minimum.reduce(array)), float(np.maximum.reduce(array))
+    low, high = torch.aminmax(torch.from_numpy(array))
+    return float(low), float(high)
+
+
+def _exact(square: float) -> bool:
+    """Whether a sum of squares is neither too large nor too small for its own precision."""
+    return 1e-30 < square < math.inf
+
+
+def subtract(value: Numbers, reference: Numbers, finite: bool = False) -> Numbers:
+    """Δ = value − reference, 0 where both are the same infinity: masks put −inf into both runs.
+
+    `finite`: both are known to be.
+    """
+    difference = _pairwise(np.subtract, torch.sub, value, reference)
+    if not finite and not math.isfinite(_total(difference.ravel("K"))):
+        difference[value == reference] = 0
+    return difference
+
+
+def sums(multiplier: Numbers, difference: Numbers, place: Place | None, examples: int) -> tuple[Floats, float]:
+    """(Σ m·Δ per example, float64 (E,); Σ |m·Δ| over everything): products in the tensor's dtype, sums in float64.
+
+    Where m is 0, nothing flows, though Δ be NaN or infinite: as in the branch that a `torch.where` left out.
+    """
+    product = _pairwise(np.multiply, torch.mul, multiplier, difference)
+    flow = _flow(product, place, examples)
+    magnitude = _size(product)
+    if not math.isfinite(magnitude):
+        if not math.isfinite(_total(difference.ravel("K"))):
+            product = _pairwise(np.multiply, torch.mul, multiplier, difference)
+            product[multiplier == 0] = 0
+            flow = _flow(product, place, examples)
+            magnitude = _size(product)
+        if math.isinf(magnitude):
+            magnitude = float(np.add.reduce(product, axis=None, dtype=np.float64))
+    return flow, magnitude
+
+
+def identical(one: Numbers, other: Numbers) -> bool:
+    """Whether two arrays of one shape and dtype hold the same bits."""
+    if one.itemsize not in _BITS:
+        return False
+    return bool((one.view(_BITS[one.itemsize]) == other.view(_BITS[one.itemsize])).all())
+
+
+def ratio(one: Numbers, other: Numbers) -> Numbers:
+    """one / other."""
+    return _pairwise(np.divide, torch.div, one, other)
+
+
+def _flow(product: Numbers, place: Place | None, examples: int) -> Floats:
+    rows = per_example(product, place, examples) if examples > 1 else product.ravel("K")[np.newaxis]  # needs no copy
+    if product.size < _LARGE:
+        return np.asarray(np.add.reduce(rows, 1, dtype=np.float64))
+    return np.asarray(torch.from_numpy(rows).sum(1, dtype=torch.float64).numpy())
+
+
+def _size(product: Numbers) -> float:
+    """Σ |product|, which is overwritten."""
+    if product.size < _LARGE:
+        return _total(np.abs(product, out=product).ravel("K"))
+    return float(torch.from_numpy(product).abs_().sum())
+
+
+def _pairwise(small: Callable[..., Any], large: Callable[..., torch.Tensor], one: Numbers, other: Numbers) -> Numbers:
+    """What a function of two arrays gives: numpy's of small ones, torch's of large ones."""
+    if one.size < _LARGE:
+        return np.asarray(small(one, other))
+    result: Numbers = large(torch.from_numpy(one), torch.from_numpy(other)).numpy()
+    return result

@@ -1,0 +1,159 @@
+"""Where an inner tensor holds the examples: models move the example axis, and merge it with heads and positions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
+from typing import Any, Literal, NamedTuple, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from tracer.model.unsupported import memory_of
+
+Array: TypeAlias = npt.NDArray[Any]
+
+_REDUCTIONS = {
+    "mean", "sum", "amax", "amin", "max", "min", "prod", "logsumexp", "norm", "vector_norm", "linalg_vector_norm",
+    "var", "std", "median", "nansum", "nanmean", "mode",
+}  # fmt: skip
+
+
+class Place(NamedTuple):
+    """The examples lie on `axis`, `inner` neighbouring elements of it belonging to one example.
+
+    A plain example axis has `inner` 1. Merged with H heads behind it, `inner` is H. Merged with positions before it,
+    the pattern of all examples repeats along the axis.
+    """
+
+    axis: int
+    inner: int
+
+
+class Origin(NamedTuple):
+    """What a tensor was computed from: `tensor` with its `place`, taken as argument `name` by op `op(*args,
+    **kwargs)`."""
+
+    tensor: torch.Tensor
+    place: Place
+    name: str = "0"
+    op: str = ""
+    args: tuple[Any, ...] = ()
+    kwargs: Mapping[str, Any] = MappingProxyType({})
+
+
+def find_place(tensor: torch.Tensor, rows: int, origin: Origin | None) -> Place | None:
+    """Where `tensor` holds `rows` examples; None if no axis can hold them.
+
+    Views keep the examples' distance in memory, copies that reshape keep their distance in row-major order, ops that
+    add or drop axes move the place along, and other ops keep it. Where none of this fits, it is the first axis that
+    can be divided by `rows`: a guess, which the ledger's sums would show to be wrong in the model's own row.
+    """
+    for place in () if origin is None else _guesses(tensor, rows, origin):
+        if place is not None and _fits(tensor, rows, place):
+            return place
+    return next(
+        (Place(axis, size // rows) for axis, size in enumerate(tensor.shape) if size and size % rows == 0), None
+    )
+
+
+def _fits(tensor: torch.Tensor, rows: int, place: Place) -> bool:
+    if not 0 <= place.axis < tensor.dim():
+        return False
+    size = tensor.shape[place.axis]
+    return size > 0 and size % (rows * place.inner) == 0
+
+
+def _guesses(tensor: torch.Tensor, rows: int, origin: Origin) -> Iterator[Place | None]:
+    """Where the examples may have gone, the surest first."""
+    parent, place = origin.tensor, origin.place
+    if memory_of(parent) == memory_of(tensor):
+        distance = parent.stride(place.axis) * place.inner * parent.element_size() // tensor.element_size()
+        yield _by_distance(tensor, rows, distance, tensor.stride())
+    elif (axis := _moved(tensor, origin)) is not None:
+        yield Place(axis, place.inner)
+    elif parent.shape == tensor.shape:
+        yield place
+    elif parent.numel() == tensor.numel():
+        yield _by_distance(tensor, rows, _row_major(parent.shape)[place.axis] * place.inner, _row_major(tensor.shape))
+    shift = max(tensor.dim() - parent.dim(), 0)  # broadcasting adds axes in front
+    for axis in (place.axis + shift, place.axis):
+        if axis < tensor.dim() and tensor.shape[axis] == parent.shape[place.axis]:
+            yield Place(axis, place.inner)
+    if place.axis < tensor.dim() and tensor.shape[place.axis] % rows == 0:
+        yield Place(place.axis, tensor.shape[place.axis] // rows)
+
+
+def _moved(tensor: torch.Tensor, origin: Origin) -> int | None:
+    """The axis of the examples after an op that adds, drops or names axes; None for other ops."""
+    axis, dim, args, kwargs = origin.place.axis, origin.tensor.dim(), origin.args, origin.kwargs
+    if origin.op == "stack":
+        at = kwargs.get("dim", args[1] if len(args) > 1 else 0)
+        return axis + int(at % (dim + 1) <= axis)
+    if origin.op in ("repeat", "tile"):
+        return axis + tensor.dim() - dim
+    if origin.op == "einsum" and args and isinstance(args[0], str) and "." not in args[0]:
+        inputs, _, output = args[0].replace(" ", "").partition("->")
+        parts = inputs.split(",")
+        number = int(origin.name.rsplit(".", 1)[-1]) - (0 if "." in origin.name else 1)
+        label = parts[number][axis] if 0 <= number < len(parts) and axis < len(parts[number]) else ""
+        return output.index(label) if label and label in output else None
+    reduced = _reduced_axes(args, kwargs) if origin.op in _REDUCTIONS else ()
+    if reduced and tensor.dim() == dim - len(reduced):
+        return axis - sum(at % dim < axis for at in reduced)
+    return None
+
+
+def _reduced_axes(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[int, ...]:
+    """The axes in `dim`, given by name or as the second argument; empty for an op that has none."""
+    dim = kwargs.get("dim", args[1] if len(args) > 1 else None)
+    if isinstance(dim, int) and not isinstance(dim, bool):
+        return (dim,)
+    return tuple(dim) if isinstance(dim, (tuple, list)) and all(isinstance(axis, int) for axis in dim) else ()
+
+
+def half(array: Array, number: Literal[0, 1], place: Place, rows: int) -> Array:
+    """The first or the second half of the examples, of the shape of `array` but for the halved axis."""
+    axis, size = place.axis, array.shape[place.axis]
+    if size == rows * place.inner:
+        middle = size // 2
+        part = slice(middle, None) if number else slice(middle)
+        return array[(*(slice(None),) * axis, part)] if axis else array[part]
+    part = slice(rows // 2, None) if number else slice(rows // 2)
+    shape = (*array.shape[:axis], size // 2, *array.shape[axis + 1 :])
+    return _split(array, place, rows)[(*(slice(None),) * (axis + 1), part)].reshape(shape)
+
+
+def per_example(array: Array, place: Place | None, examples: int) -> Array:
+    """`array` as a matrix (examples, rest); without a place all of it counts for the first example."""
+    if examples == 1:
+        return array.reshape(1, -1)
+    if place is None:
+        rest = array.reshape(1, -1)
+        return np.concatenate([rest, np.zeros((examples - 1, rest.shape[1]), rest.dtype)])
+    return np.moveaxis(_split(array, place, examples), place.axis + 1, 0).reshape(examples, -1)
+
+
+def _split(array: Array, place: Place, rows: int) -> Array:
+    """The axis of the examples taken apart into (repeats, rows, inner)."""
+    before, size, after = array.shape[: place.axis], array.shape[place.axis], array.shape[place.axis + 1 :]
+    return array.reshape(*before, size // (rows * place.inner), rows, place.inner, *after)
+
+
+def _row_major(shape: torch.Size) -> list[int]:
+    strides = [1] * len(shape)
+    for axis in range(len(shape) - 2, -1, -1):
+        strides[axis] = strides[axis + 1] * max(shape[axis + 1], 1)
+    return strides
+
+
+def _by_distance(tensor: torch.Tensor, rows: int, distance: int, strides: tuple[int, ...] | list[int]) -> Place | None:
+    """The axis along which neighbouring examples are `distance` elements apart: of those that fit, the coarsest."""
+    best: Place | None = None
+    for axis, (size, stride) in enumerate(zip(tensor.shape, strides, strict=True)):
+        if stride and distance % stride == 0:
+            inner = distance // stride
+            if size and size % (rows * inner) == 0 and (best is None or stride > strides[best.axis]):
+                best = Place(axis, inner)
+    return best

@@ -1,0 +1,57 @@
+"""What a rule that works element by element did: its largest secant, and how often Δ was too small for one."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from tracer.ledger.arrays import Numbers, Tensor, extremes, ratio
+
+SMALL_DIFFERENCE = 1e-10  # captum's eps: below it its rules fall back to the gradient
+
+
+class Side(NamedTuple):
+    """Δ and the multiplier at one side of a call; None where they are not known."""
+
+    difference: Numbers | None
+    multiplier: Tensor | None
+
+
+class Secants(NamedTuple):
+    """The largest |m_in / m_out|, elements with a small Δin, those of them with a Δout that is not small."""
+
+    largest: float = float("nan")
+    small: int = 0
+    dropped: int = 0
+
+
+def secants(source: Side, result: Side) -> Secants:
+    """The figures of a call with one argument and one result; of nothing where their shapes differ."""
+    din, dout = source.difference, result.difference
+    if din is None or dout is None or din.shape != dout.shape:
+        return Secants()
+    small = np.abs(din) < SMALL_DIFFERENCE
+    near = int(np.count_nonzero(small))
+    dropped = int(np.count_nonzero(np.abs(dout[small]) >= SMALL_DIFFERENCE)) if near else 0
+    return Secants(_largest(source.multiplier, result.multiplier), near, dropped)
+
+
+def _largest(m_in: Tensor | None, m_out: Tensor | None) -> float:
+    """The largest |m_in / m_out| where m_in is finite and m_out is not 0; NaN where there is none."""
+    if m_in is None or m_out is None or m_in.numbers is None or m_out.numbers is None:
+        return float("nan")
+    secant = ratio(m_in.numbers, m_out.numbers)
+    largest = _size(secant.ravel("K"))
+    if not math.isfinite(largest):
+        largest = _size(secant[(m_out.numbers != 0) & np.isfinite(m_in.numbers)])
+    return largest
+
+
+def _size(array: Numbers) -> float:
+    """The largest |element| of a flat array; NaN where it has any, or none at all."""
+    if not array.size:
+        return float("nan")
+    low, high = extremes(array)
+    return max(high, -low)

@@ -1,0 +1,301 @@
+"""Settling wires: their edges are made as soon as their multipliers are known, and their tensors leave memory.
+
+A backward pass brings a wire's final multiplier after those of all its uses, so at that moment everything is there
+that its edges need. What nobody but the recorder holds any longer can be put aside before, with Δ kept for the flows.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import reduce
+from operator import add
+from typing import Protocol
+
+import numpy as np
+import torch
+
+from tracer.errors import TraceFileError
+from tracer.ledger.arrays import Numbers, Tensor, statistics
+from tracer.ledger.roles import Role, roles
+from tracer.ledger.secants import Secants, Side, secants
+from tracer.ledger.spill import Spill
+from tracer.ledger.wire_figures import (
+    Examined,
+    Known,
+    Seen,
+    Sent,
+    attribution,
+    difference_of,
+    examine,
+    explained_flow,
+    look,
+    pair,
+    selected,
+    settle_overrides,
+)
+from tracer.ledger.wires import Observation, Sides, Use, Wire
+from tracer.recording.captum import is_linear
+from tracer.records import Edge, Floats, TensorRef
+
+_NO_SECANTS = Secants()
+_BATCH = 2**26  # bytes of tensors that are looked at together
+_GONE = torch.empty(0, device="meta")  # stands for the value of a settled wire, which nobody asks for
+
+
+class TensorSink(Protocol):
+    """Where tensors are kept: `tracer.tracefile.writer.TraceWriter`."""
+
+    def put_tensor(self, raw: bytes | memoryview, dtype: str, shape: tuple[int, ...]) -> TensorRef:
+        """A reference to the stored tensor."""
+
+
+@dataclass(slots=True)
+class CallFigures:
+    """What is known of a call so far: its edges in any order, the flows into it and out of it, float64 (E,).
+
+    `magnitude` = Σ |m·Δ| over its results. `has_secants`: it is a non-linear call of one argument and one result,
+    `waiting` the one side of it whose other side is not settled yet.
+    """
+
+    into: Floats
+    out: Floats
+    has_secants: bool
+    magnitude: float = 0.0
+    edges: list[Edge] = field(default_factory=list)
+    secants: Secants = _NO_SECANTS
+    waiting: Side | None = None
+
+
+class Settling:
+    """Settles the wires of one observation: `put_aside` and `settle` while it runs, `finish` when it is over.
+
+    Then `calls` has the figures of each call, `lost` the flow that each wire with an overwritten gradient added, and
+    `delta`, `output` and `attributions` are known. `sink` keeps the tensors (None: figures only). What fails during the
+    run does not disturb it: the first `error` is kept for its end.
+    """
+
+    def __init__(self, observation: Observation, sink: TensorSink | None = None, spill: Spill | None = None) -> None:
+        self.observation = observation
+        self.calls: list[CallFigures] = []
+        self.lost: dict[Wire, tuple[Floats, Edge]] = {}
+        self.error: Exception | None = None
+        self.delta = self.output_reference = self.output = self._none = np.zeros(observation.examples)
+        self.attributions: tuple[torch.Tensor, ...] = ()
+        self._sink = sink
+        self._spill = spill or Spill()
+        self._uses: dict[Wire, list[Use]] = defaultdict(list)
+        self._roles: dict[Wire, list[Role]] = defaultdict(list)
+        self._kept: set[Wire] = set()
+        self._outside: dict[Wire, torch.Tensor] = {}
+        self._waiting: list[Wire] = []
+        self._waiting_bytes = 0
+        self._lock = threading.Lock()  # autograd has a thread for each device
+
+    def consumers(self, wire: Wire) -> int:
+        """How many calls take the wire itself."""
+        return sum(not use.reshaping for use in self._uses[wire])
+
+    def put_aside(self, wire: Wire) -> None:
+        """Make the figures that need no multiplier, and let the tensors go; soon, together with others."""
+        with torch._C.DisableTorchFunction():
+            self._undisturbed(self._wait, wire, self._put_aside)
+
+    def settle(self, wire: Wire) -> None:
+        """Make the edges of a wire whose multiplier has come; soon, together with others.
+
+        Those of the model's inputs and outputs wait for the end.
+        """
+        with torch._C.DisableTorchFunction(), self._lock:
+            self._undisturbed(self._settle_soon, wire)
+
+    @np.errstate(over="ignore", invalid="ignore", divide="ignore")  # the figures of a run may be anything
+    def finish(self, output: tuple[Floats, Floats] | None = None) -> None:
+        """Settle what is left; `output` is (f(x), f(x')) where the method knows them.
+
+        Else they are what the multiplier at the output selects. `delta` = Σ m_x·Δx − (f(x) − f(x')) per example.
+        """
+        with torch._C.DisableTorchFunction():
+            self._begin()
+            observation = self.observation
+            self._outside = self._sent_from_outside()
+            self.output, self.output_reference = output or selected(observation, self._outside)
+            left = self._none
+            for wire, gradient in self._outside.items():
+                left = left + explained_flow(observation, wire, gradient)
+            if not self._outside and output is not None:  # no gradient reaches the output: all of it is delta
+                left = output[0] - output[1]
+            self.attributions = tuple(attribution(observation, wire) for wire in observation.inputs)
+            self._settle(observation.wires[::-1])
+            inputs = dict.fromkeys(observation.inputs)
+            self.delta = sum((wire.flow for wire in inputs if wire.flow is not None), self._none) - left
+
+    def _undisturbed(self, work: Callable[..., None], *arguments: object) -> None:
+        try:
+            work(*arguments)
+        except Exception as error:
+            self.error = self.error or error
+            self._stop_waiting()
+
+    def _settle_soon(self, wire: Wire) -> None:
+        self._begin()
+        if wire not in self._kept:
+            self._wait(wire, self._settle)
+
+    def _wait(self, wire: Wire, work: Callable[[Sequence[Wire]], None]) -> None:
+        """Have a wire wait, and `work` done on all that do once they hold so much memory that they must not.
+
+        Between the model's own ops such work takes up to twice as long: caches are cold, and the threads of the last
+        op still spin.
+        """
+        self._waiting.append(wire)
+        self._waiting_bytes += wire.value.nbytes * (1 + (wire.multiplier is not None))
+        if self._waiting_bytes >= _BATCH:
+            with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+                work(self._waiting)
+            self._stop_waiting()
+
+    def _stop_waiting(self) -> None:
+        self._waiting.clear()
+        self._waiting_bytes = 0
+
+    # --- before the first multiplier ----------------------------------------------------------------------------------
+
+    def _begin(self) -> None:
+        """Find what each wire is to each call; the forward pass is over."""
+        if self.calls:
+            return
+        self._stop_waiting()
+        observation = self.observation
+        self._kept = {*observation.inputs, *observation.outputs}
+        self._uses.clear()
+        self._roles.clear()
+        for use in observation.uses:
+            self._uses[use.wire].append(use)
+        calls = []
+        for call, taken, given in roles(observation):
+            for wire, role in (*taken, *given):
+                self._roles[wire].append(role)
+            has_secants = call.leaf and len(taken) == len(given) == 1 and not is_linear(call)
+            calls.append(CallFigures(self._none, self._none, has_secants))
+        self.calls = calls  # last: what was interrupted begins again
+
+    def _sent_from_outside(self) -> dict[Wire, torch.Tensor]:
+        """The multipliers that reach the model's results from outside: from what the attribution explains.
+
+        A model may return what it also uses itself, as an encoder's states; what comes from inside is taken off. Where
+        one result is not used inside, that one is explained, and a gap at another is a loss, not an explanation.
+        """
+        found = {}
+        arrived = [wire for wire in dict.fromkeys(self.observation.outputs) if wire.multiplier is not None]
+        for wire in arrived:
+            settle_overrides(self._uses[wire])
+        inside = {wire: [u.multiplier for u in self._uses[wire] if u.multiplier is not None] for wire in arrived}
+        for wire in [wire for wire in arrived if not inside[wire]] or arrived:
+            assert wire.multiplier is not None
+            within = inside[wire]
+            outside = wire.multiplier - reduce(add, within) if within else wire.multiplier
+            if not within or bool(outside.norm() > 1e-5 * wire.multiplier.norm()):
+                found[wire] = outside
+        return found
+
+    # --- in batches ---------------------------------------------------------------------------------------------------
+
+    def _put_aside(self, wires: Sequence[Wire]) -> None:
+        known = Known()
+        for wire in wires:
+            if wire.sides is not None:
+                continue
+            if wire.shown:
+                seen = look(self.observation, wire, known)
+                wire.sides, difference = self._sides(seen), seen.difference
+            else:  # a step that no call that is seen can take up any more: if anything, its flow is asked for
+                value, reference = pair(self.observation, wire)
+                left_out = None if self._sink is None else TensorRef(None, value.dtype, value.shape, elided=True)
+                wire.sides = Sides(
+                    value.shape, value.dtype, None, None, None, left_out, None if reference is None else left_out
+                )
+                difference = difference_of(value, reference)
+            wire.held = None if difference is None else self._spill.put(difference)
+            wire.value, wire.reference = wire.value.to("meta"), None
+
+    def _settle(self, wires: Sequence[Wire]) -> None:
+        known = Known()
+        for wire in wires:
+            if not wire.settled:
+                uses = self._uses[wire]
+                settle_overrides(uses)
+                difference = None if wire.held is None else self._spill.take(wire.held)
+                wire.held = difference  # taken from the file once, though Ctrl-C may come before the rest
+                may_lose = wire not in self._outside
+                of_calls = self._roles.get(wire, [])
+                found = examine(self.observation, wire, uses, of_calls, difference, may_lose, known)
+                self._enter(wire, found)
+
+    def _enter(self, wire: Wire, found: Examined | None) -> None:
+        """Make the edges of a wire, and let its tensors go."""
+        wire.settled = True  # first: an interrupted wire is not settled twice
+        if found is not None:
+            sides = wire.sides if found.seen is None else self._sides(found.seen)
+            assert sides is not None
+            if sides.difference_statistics is None and found.difference is not None:  # put aside as a mere step
+                sides = replace(sides, difference_statistics=statistics(found.difference))
+            stored: dict[int, TensorRef | None] = {}
+            if found.total is not None:
+                wire.flow = found.total.flow
+                if wire.producer is not None:
+                    self.calls[wire.producer].out = self.calls[wire.producer].out + found.total.flow
+            for use, sent in found.uses:
+                if sent is not None:
+                    self.calls[use.call].into = self.calls[use.call].into + sent.flow
+            for role, sent_back in found.roles:
+                if sent_back is not None and id(sent_back) not in stored:
+                    stored[id(sent_back)] = self._store(sent_back.multiplier)
+                edge = _edge(role, sides, sent_back, stored.get(id(sent_back)), self._none)
+                self._add(role, edge, sent_back, found.difference)
+            if found.lost is not None and np.any(found.lost != 0):
+                role = Role(self.observation.calls[0], "out", 0, "output", False)
+                reference = None if found.total is None else self._store(found.total.multiplier)
+                self.lost[wire] = found.lost, _edge(role, sides, found.total, reference, self._none)
+        wire.sides = wire.held = wire.multiplier = wire.reference = None
+        if wire not in self._kept:
+            wire.value = _GONE
+        for use in self._uses[wire]:
+            use.multiplier = None
+
+    def _add(self, role: Role, edge: Edge, sent: Sent | None, difference: Numbers | None) -> None:
+        figures = self.calls[role.call.index]
+        figures.edges.append(edge)
+        if role.direction == "out" and sent is not None:
+            figures.magnitude += sent.magnitude
+        if figures.has_secants:
+            mine = Side(difference, None if sent is None else sent.multiplier)
+            if figures.waiting is None:
+                figures.waiting = mine
+            else:
+                other, figures.waiting = figures.waiting, None
+                figures.secants = secants(*((mine, other) if role.direction == "in" else (other, mine)))
+
+    def _sides(self, seen: Seen) -> Sides:
+        return Sides(
+            seen.value.shape, seen.value.dtype, *seen.statistics, self._store(seen.value), self._store(seen.reference)
+        )
+
+    def _store(self, tensor: Tensor | None) -> TensorRef | None:
+        if tensor is None or self._sink is None:
+            return None
+        try:
+            return self._sink.put_tensor(tensor.content, tensor.dtype, tensor.shape)
+        except TraceFileError as error:
+            self.error, self._sink = self.error or error, None
+            return TensorRef(None, tensor.dtype, tensor.shape, elided=True)
+
+
+def _edge(role: Role, sides: Sides, sent: Sent | None, stored: TensorRef | None, none: Floats) -> Edge:
+    flow, of_multiplier = (none, None) if sent is None else (sent.flow, sent.statistics)
+    return Edge(
+        role.direction, role.slot, role.name, sides.shape, sides.dtype, flow, sides.value_statistics,
+        sides.reference_statistics, sides.difference_statistics, of_multiplier, sides.value, sides.reference, stored,
+    )  # fmt: skip

@@ -1,0 +1,138 @@
+"""Module hooks that observe calls and leave nothing behind."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+import torch
+from torch import nn
+from torch.utils.hooks import RemovableHandle
+
+from tracer.model.undo import undoing
+
+
+class CallListener(Protocol):
+    """What is told of every module call, in the order of execution."""
+
+    def enter(self, path: str, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """A call begins; `args` and `kwargs` are as the caller gave them."""
+
+    def leave(self, path: str, module: nn.Module, output: Any) -> None:
+        """A call ended, or an exception ended it (`output` is None then)."""
+
+
+def modules_of(model: nn.Module) -> list[nn.Module]:
+    """Each module of `model` once, itself included: `model.modules()` in a tenth of its time, in another order, and
+    whatever a model's own `modules()` may say."""
+    found = {model: None}
+    waiting = [model]
+    while waiting:
+        for module in waiting.pop()._modules.values():
+            if module is not None and module not in found:
+                found[module] = None
+                waiting.append(module)
+    return list(found)
+
+
+def module_paths(model: nn.Module) -> dict[nn.Module, str]:
+    """Each module of `model` with its first path; the model itself has the path ""."""
+    return {module: path for path, module in model.named_modules()}
+
+
+def is_atomic(module: nn.Module) -> bool:
+    """Whether a module is one op to the reader: a childless `torch.nn` module, such as `nn.Linear` or
+    `nn.LayerNorm`."""
+    return type(module).__module__.startswith("torch.nn.modules") and next(module.children(), None) is None
+
+
+@contextmanager
+def listening(paths: Mapping[nn.Module, str], listener: CallListener) -> Iterator[None]:
+    """Tell `listener` of every call of the modules in `paths` that this thread makes while the context lasts.
+
+    The hooks come before those that others have registered or will register, so the listener sees a call's arguments
+    as the caller gave them and its output before anybody changed it.
+    No backward hook is used: captum passes over a module that carries one.
+
+    The hooks are put in by hand: torch's `register_forward_hook` makes a handle of weak references for each, which
+    together take a millisecond, and gives it only when the hook is there already, when Ctrl-C may have come.
+    """
+    thread = threading.get_ident()
+    number = RemovableHandle(OrderedDict()).id
+    while any(number in table for module in paths for table in _tables(module)):  # of hooks that were unpickled
+        number = RemovableHandle(OrderedDict()).id
+
+    def before(module: nn.Module, args: Any, kwargs: dict[str, Any] | None = None) -> None:
+        # When the hook is taken away, torch may still call it and no longer know that it wants kwargs: another thread
+        # that calls the module just then gives none.
+        if threading.get_ident() == thread:
+            listener.enter(paths[module], module, args, kwargs or {})
+
+    def after(module: nn.Module, _args: Any, output: Any) -> None:
+        if threading.get_ident() == thread:
+            listener.leave(paths[module], module, output)
+
+    def undo() -> None:
+        for module in paths:
+            for table in _tables(module):
+                table.pop(number, None)
+
+    with undoing(undo):
+        for module in paths:
+            module._forward_pre_hooks_with_kwargs[number] = module._forward_hooks_always_called[number] = True
+            _put_first(module._forward_pre_hooks, number, before)
+            _put_first(module._forward_hooks, number, after)
+        yield
+
+
+def _put_first(hooks: Any, number: int, hook: Callable[..., Any]) -> None:
+    """Put a hook before all others; `hooks` is an OrderedDict, which torch's annotations do not say."""
+    hooks[number] = hook
+    hooks.move_to_end(number, last=False)
+
+
+def _tables(module: nn.Module) -> tuple[dict[int, Any], ...]:
+    """Where a module keeps its forward hooks, then what it knows of them by the same numbers."""
+    return (
+        module._forward_pre_hooks, module._forward_hooks, module._forward_pre_hooks_with_kwargs,
+        module._forward_hooks_with_kwargs, module._forward_hooks_always_called,
+    )  # fmt: skip
+
+
+def remove_hooks(modules: Iterable[nn.Module], ours: Callable[[Any], bool]) -> None:
+    """Take away the forward hooks that are `ours`; bears to be interrupted, and to be called again.
+
+    Found by what they are, not by a handle: Ctrl-C may arrive when a hook is there, but its handle is not yet given.
+    """
+    for module in modules:
+        before, after, *settings = _tables(module)
+        for key in [key for hooks in (before, after) for key, hook in list(hooks.items()) if ours(hook)]:
+            for table in (*settings, before, after):  # the hooks last: until then they are found again
+                table.pop(key, None)
+
+
+def tensors_in(value: Any, name: str = "") -> list[tuple[str, torch.Tensor]]:
+    """Every tensor in a nest of tuples, lists, dicts and dataclasses, with its name ("0", "mask", "states.3")."""
+    found: list[tuple[str, torch.Tensor]] = []
+    _collect(value, name, found)
+    return found
+
+
+def _collect(value: Any, name: str, found: list[tuple[str, torch.Tensor]]) -> None:
+    if isinstance(value, torch.Tensor):
+        found.append((name, value))
+        return
+    items: Iterable[tuple[Any, Any]] = ()
+    if isinstance(value, (tuple, list)):
+        items = enumerate(value)
+    elif value is None or isinstance(value, (str, int, float)):
+        return
+    elif isinstance(value, Mapping):
+        items = value.items()
+    elif hasattr(value, "__dataclass_fields__") and not isinstance(value, type):
+        items = ((key, getattr(value, key, None)) for key in value.__dataclass_fields__)
+    for key, item in items:
+        _collect(item, f"{name}.{key}" if name else str(key), found)

@@ -1,0 +1,100 @@
+"""What a run of a model may move, put back: buffers, random numbers, and what captum writes on modules."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tracer.model.hooks import modules_of, remove_hooks
+from tracer.model.undo import undoing
+
+_WRITTEN_BY_CAPTUM = ("input", "output")
+
+
+@contextmanager
+def buffers_kept(model: nn.Module) -> Iterator[None]:
+    """Put back the buffers of `model`, as the running statistics that batch norm in training moves."""
+    places = [
+        (module._buffers, name, buffer, buffer.clone())
+        for module in model.modules()
+        for name, buffer in module._buffers.items()
+        if buffer is not None and buffer.layout == torch.strided
+    ]
+
+    def undo() -> None:
+        for buffers, name, buffer, before in places:
+            buffers[name] = buffer
+            # Written to only where it moved: a graph of the user's, not yet differentiated, may have saved it.
+            if not torch.equal(buffer, before):
+                with torch.no_grad():
+                    buffer.copy_(before)
+
+    with undoing(undo):
+        yield
+
+
+def copied(value: Any) -> Any:
+    """The value, tensors in its tuples copied: a model may write to what it is given. Parameters stay what they are."""
+    if isinstance(value, tuple):
+        return tuple(map(copied, value))
+    return value.clone() if isinstance(value, Tensor) and not isinstance(value, nn.Parameter) else value
+
+
+@contextmanager
+def same_random_numbers(model: nn.Module) -> Iterator[Callable[[], None]]:
+    """A function that winds torch's random numbers back to the start of the context, as leaving it does.
+
+    Those of the CPU and of the CUDA devices that `model` lies on.
+    """
+    devices = {tensor.device for tensor in (*model.parameters(), *model.buffers()) if tensor.device.type == "cuda"}
+    before = torch.random.get_rng_state()
+    on_devices = [(device, torch.cuda.get_rng_state(device)) for device in devices]
+
+    def again() -> None:
+        torch.random.set_rng_state(before)
+        for device, state in on_devices:
+            torch.cuda.set_rng_state(state, device)
+
+    with undoing(again):
+        yield again
+
+
+def captums_traces(model: nn.Module) -> Callable[[], None]:
+    """What takes away the hooks and the attributes that captum will have left on `model` since now.
+
+    captum 0.9 leaves `input` and `output` on the modules that it rules where anything fails before their backward
+    pass, and single hooks where Ctrl-C arrives while it sets them.
+    """
+    before = [(module, _attributes(module), _captums_hooks(module)) for module in modules_of(model)]
+    return partial(_take_away, before)
+
+
+def _take_away(before: list[tuple[nn.Module, list[str], list[Any]]]) -> None:
+    for module, names, hooks in before:
+        for name in _attributes(module):
+            if name not in names:
+                delattr(module, name)
+        for hook in _captums_hooks(module):
+            if not any(hook is known for known in hooks):
+                remove_hooks([module], partial(_is, hook))
+
+
+def _attributes(module: nn.Module) -> list[str]:
+    own = module.__dict__
+    return [name for name in _WRITTEN_BY_CAPTUM if name in own]
+
+
+def _captums_hooks(module: nn.Module) -> list[Any]:
+    if not (module._forward_pre_hooks or module._forward_hooks):
+        return []
+    hooks = (*module._forward_pre_hooks.values(), *module._forward_hooks.values())
+    return [hook for hook in hooks if str(getattr(hook, "__module__", "")).startswith("captum.")]
+
+
+def _is(one: object, other: object) -> bool:
+    return one is other

@@ -1,0 +1,84 @@
+"""What `tracer.record` lets look on at the runs of `tracer.DeepLift`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from torch import Tensor, nn
+from torch.autograd.graph import Node
+
+from tracer.exact.paired import PairedEvaluation
+from tracer.ledger.wires import Attributed, Observation
+from tracer.model.hooks import listening
+from tracer.recording.recorder import Recorder
+from tracer.recording.reference_log import ReferenceLog
+from tracer.recording.run import Recording
+
+
+class RunObserver:
+    """Looks on at the runs of `tracer.DeepLift`: logs the reference's, records the input's."""
+
+    def __init__(self, model: nn.Module, recording: Recording) -> None:
+        self.model = model
+        self.names: Mapping[nn.Module, str] | None = recording.paths
+        self._recording = recording
+        self.log: ReferenceLog | None = None
+        self.recorder: Recorder | None = None
+        self._references: tuple[Tensor, ...] = ()
+
+    @contextmanager
+    def reference_run(self, references: tuple[Tensor, ...]) -> Iterator[None]:
+        """Keep what the reference's run computes."""
+        self._references = tuple(reference.detach() for reference in references)
+        self._recording.journal.begin(references[0].shape[0])
+        self.log = ReferenceLog(self.model)
+        with listening(self._recording.paths, self.log), self.log:
+            yield
+
+    @contextmanager
+    def input_run(self, engine: PairedEvaluation, inputs: int) -> Iterator[None]:
+        """Record the input's run, or that of the doubled batch."""
+
+        def attributed(args: tuple[Any, ...], _kwargs: dict[str, Any]) -> Attributed:
+            rows = args[0].shape[0]
+            if self.log is None:
+                return Attributed(list(args[:inputs]), None, rows // 2, doubled=True)
+            return Attributed(list(args[:inputs]), list(self._references), rows, doubled=False)
+
+        self.recorder = Recorder(
+            self.model,
+            attributed,
+            rule_of=lambda module: "captum" if module in engine.ruled else None,
+            rule_of_node=_rule_of_node,
+            log=self.log,
+            root_type=self._recording.keeping.details.type,
+            journal=self._recording.journal,
+            settling=self._recording.settle,
+        )
+        with listening(self._recording.paths, self.recorder), self.recorder:
+            yield
+
+    @property
+    def observation(self) -> Observation:
+        """What was observed of the input's run, which is over."""
+        assert self.recorder is not None
+        assert self.recorder.observation is not None
+        return self.recorder.observation
+
+    def abandoned(self) -> Observation | None:
+        """What a run that failed left, of the reference's run the model's row alone; None where nothing ran."""
+        if self.recorder is None or self.recorder.observation is None or not self.recorder.observation.calls:
+            if not self._references:
+                return None
+            shown = self._recording.keeping.details.type or type(self.model).__name__
+            return Observation.of_root(shown, self._references[0].shape[0], doubled=False)
+        self.recorder.abandon()
+        return self.recorder.observation
+
+
+def _rule_of_node(node: Node) -> str | None:
+    """The rule behind a graph node of the paired evaluation's; None for autograd's own."""
+    replacement = getattr(node, "replacement", None)
+    return None if replacement is None else str(replacement.rule)

@@ -1,0 +1,181 @@
+"""Circumstances of a run that no figure shows: notes on modules, on how they are called, and on the model's output.
+
+The recorder asks while the model runs (`at_call`, `of_op`, `of_output`), the rest is read off the finished observation
+(`after_run`). Only what ran in the recorded calls counts.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from tracer.ledger.wires import Call, Observation, Wire
+from tracer.records import Note
+
+# Ops of torch.nn.functional that behave otherwise in training, with the place of the argument that says so.
+_IN_TRAINING = {
+    "dropout": 2, "dropout1d": 2, "dropout2d": 2, "dropout3d": 2, "alpha_dropout": 2, "feature_alpha_dropout": 2,
+    "feature_dropout": 2, "batch_norm": 5, "rrelu": 3,
+}  # fmt: skip
+_POOLS = (nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d)
+_POOL_SETTINGS = ("kernel_size", "stride", "padding", "dilation", "ceil_mode")
+# Under captum's rules for these an example's multipliers depend on the other examples of its batch.
+_COUPLING = (nn.Softmax, *_POOLS)
+
+
+def captum_table() -> Mapping[type[nn.Module], Any]:
+    """captum's table of module types with a rule; empty where captum is not loaded."""
+    captum = sys.modules.get("captum.attr._core.deep_lift")
+    return {} if captum is None else captum.SUPPORTED_NON_LINEAR
+
+
+def at_call(path: str, number: int, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Note | None:
+    """What captum's hooks will fail at in a call that is about to run; they see the first positional argument only."""
+    kind = type(module).__name__
+    if not args:
+        names = ", ".join(f"{name}=..." for name in kwargs)
+        return Note("keyword call", path, number, f"{kind} called with {names} and no positional argument")
+    if isinstance(args[0], torch.Tensor) and not args[0].requires_grad:
+        where = "under torch.no_grad()" if not torch.is_grad_enabled() else "on a tensor that needs no gradient"
+        return Note("no-grad call", path, number, f"{kind} runs {where}")
+    return None
+
+
+def of_op(name: str, path: str, number: int, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Note | None:
+    """A functional op that runs in training mode: dropout, batch norm, attention with dropout."""
+    if name == "scaled_dot_product_attention":
+        rate = kwargs.get("dropout_p", args[4] if len(args) > 4 else 0.0)
+        return Note("training mode", path, number, f"{name} with dropout {rate:g}") if rate else None
+    place = _IN_TRAINING.get(name)
+    if place is None:
+        return None
+    by_default = name.startswith("dropout")
+    training = kwargs.get("training", kwargs.get("train", args[place] if len(args) > place else by_default))
+    rate = kwargs.get("p", args[1] if len(args) > 1 else 0.5) if "dropout" in name else 1.0
+    if not training or not rate:
+        return None
+    return Note("training mode", path, number, f"{name} with p={rate:g}" if "dropout" in name else name)
+
+
+def of_output(output: Any) -> Note | None:
+    """A model output that is no tensor, with the names in it."""
+    if isinstance(output, torch.Tensor):
+        return None
+    names = list(output) if isinstance(output, Mapping) else []
+    shown = f" of {', '.join(str(name) for name in names[:6])}" if names else ""
+    return Note("non-tensor output", detail=f"{type(output).__name__}{shown}")
+
+
+def integer_input(dtype: torch.dtype, modules: Mapping[str, nn.Module]) -> Note:
+    """An input without a gradient; `detail` says where to attribute instead."""
+    embedding = next((path for path, module in modules.items() if isinstance(module, nn.Embedding)), None)
+    where = "the output of the embedding layer" if embedding is None else f"the output of {embedding}"
+    return Note("integer input", detail=f"dtype {str(dtype).removeprefix('torch.')}; attribute to {where}")
+
+
+def after_run(observation: Observation, modules: Mapping[str, nn.Module]) -> Iterator[Note]:
+    """What shows when the run is over; `modules` by path. Costs one look at each call."""
+    for wire in observation.inputs[:1]:
+        if not wire.value.is_floating_point():
+            yield integer_input(wire.value.dtype, modules)
+    called: dict[str, list[Call]] = defaultdict(list)
+    for call in observation.calls:
+        if call.kind == "module" and call.path in modules:
+            called[call.path].append(call)
+    table = captum_table() if observation.doubled else {}
+    for path, calls in called.items():
+        module = modules[path]
+        if (detail := _training(module)) is not None:
+            yield Note("training mode", path, detail=detail)
+        if calls[0].rule == "captum":
+            yield from _ruled(path, module, calls)
+        elif type(module) in table:
+            if module._backward_hooks:
+                yield Note("hook skipped", path, detail=f"{type(module).__name__} has {_hook_names(module)}")
+        elif (base := next((kind for kind in type(module).__mro__ if kind in table), None)) is not None:
+            yield Note("subclass ignored", path, detail=f"{type(module).__name__} is a {base.__name__}")
+    if any(call.rule == "captum" for call in observation.calls):
+        yield from _overwriting(observation, modules)
+
+
+def may_couple(observation: Observation, modules: Mapping[str, nn.Module]) -> bool:
+    """Whether captum's rules, or statistics of the batch, let one example's attributions depend on another's.
+
+    False under dropout, where two runs differ in any case.
+    """
+    ran = [(modules[call.path], call) for call in observation.calls if call.kind == "module" and call.path in modules]
+    if any(note.what == "training mode" and "dropout" in note.detail.lower() for note in observation.notes):
+        return False
+    if any(isinstance(module, nn.modules.dropout._DropoutNd) and _training(module) for module, _call in ran):
+        return False
+    return any(
+        (call.rule == "captum" and isinstance(module, _COUPLING))
+        or (isinstance(module, nn.modules.batchnorm._BatchNorm) and _training(module) is not None)
+        for module, call in ran
+    )
+
+
+def _training(module: nn.Module) -> str | None:
+    """What makes a module's two halves, or two runs, differ by more than their inputs; None for all others."""
+    kind = type(module).__name__
+    if isinstance(module, nn.modules.batchnorm._BatchNorm):
+        if module.running_mean is None:
+            return f"{kind} without running statistics"
+        return kind if module.training else None
+    if not module.training:
+        return None
+    if isinstance(module, nn.modules.dropout._DropoutNd):
+        return f"{kind} with p={module.p:g}" if module.p else None
+    if isinstance(module, nn.RNNBase):
+        return f"{kind} with dropout={module.dropout:g}" if module.dropout and module.num_layers > 1 else None
+    return kind if isinstance(module, nn.RReLU) else None
+
+
+def _ruled(path: str, module: nn.Module, calls: list[Call]) -> Iterator[Note]:
+    if len(calls) > 1:
+        yield Note("reused module", path, detail=type(module).__name__, amount=float(len(calls)))
+    if isinstance(module, _POOLS):
+        settings = {name: getattr(module, name) for name in _POOL_SETTINGS}
+        detail = ", ".join(f"{name}={value}" for name, value in settings.items())
+        if module.return_indices:
+            detail += ", return_indices=True"
+        overlap = _overlapping(module.kernel_size, module.stride, module.dilation)
+        yield Note("pool settings", path, detail=detail, amount=float(overlap))
+
+
+def _overlapping(kernel: Any, stride: Any, dilation: Any) -> bool:
+    """Whether two windows share an element on any axis: two places of the kernel lie a multiple of the stride apart."""
+    axes = max((len(value) for value in (kernel, stride, dilation) if isinstance(value, tuple)), default=1)
+    sizes = [value if isinstance(value, tuple) else (value,) * axes for value in (kernel, stride, dilation)]
+    return any(
+        any(apart * spread % step == 0 for apart in range(1, width)) for width, step, spread in zip(*sizes, strict=True)
+    )
+
+
+def _hook_names(module: nn.Module) -> str:
+    names = [getattr(hook, "__qualname__", type(hook).__name__) for hook in module._backward_hooks.values()]
+    return f"the backward hook{'s' * (len(names) > 1)} {', '.join(names)}"
+
+
+def _overwriting(observation: Observation, modules: Mapping[str, nn.Module]) -> Iterator[Note]:
+    """Ruled modules that work in place on a tensor that is read again: captum gives them a copy to work on."""
+    readers: dict[Wire, int] = {}  # the last call that takes a tensor, or a view of it
+    for use in observation.uses:
+        if not use.reshaping:
+            readers[_root(use.wire)] = max(use.call, readers.get(_root(use.wire), 0))
+    for wire in observation.outputs:
+        readers[_root(wire)] = len(observation.calls)
+    for call in observation.calls:
+        if call.rule == "captum" and call.overwrote and readers.get(_root(call.arguments[0][1]), 0) >= call.end > 0:
+            yield Note("in-place input", call.path, call.number, f"{type(modules[call.path]).__name__}(inplace=True)")
+
+
+def _root(wire: Wire) -> Wire:
+    while wire.parent is not None:
+        wire = wire.parent
+    return wire

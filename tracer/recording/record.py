@@ -1,0 +1,246 @@
+"""`tracer.record`: run an attribution method on a model and record it as a trace."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from os import PathLike
+from typing import Any, Literal, NoReturn
+
+import numpy as np
+from torch import Tensor, nn
+
+from tracer.diagnosis.run_conditions import ended_by
+from tracer.errors import InputError, ObservationError, TracerError
+from tracer.exact.deeplift import DeepLift
+from tracer.exact.paired import Note as PairedNote
+from tracer.ledger.wires import Observation
+from tracer.model.exclusive import in_use
+from tracer.model.hooks import module_paths
+from tracer.model.output import unwrapping
+from tracer.model.restore import buffers_kept, captums_traces, copied, same_random_numbers
+from tracer.model.undo import no_warnings, undoing, undoing_all
+from tracer.model.unsupported import check_inputs, explained
+from tracer.recording.exact_observer import RunObserver
+from tracer.recording.notes import integer_input, may_couple
+from tracer.recording.probe import batch_note, extras_note
+from tracer.recording.run import Capture, Details, Keeping, Outcome, PanelMaker, Recording
+from tracer.recording.watch import Watching, check, refuse_nesting, said
+from tracer.records import Floats, Note, Panel
+from tracer.rules.rulebook import Rulebook
+from tracer.tracefile.trace import Trace
+
+Method = Literal["captum", "exact", "gradient"]
+
+
+@undoing_all
+def record(
+    model: nn.Module,
+    inputs: Tensor | tuple[Tensor, ...],
+    baselines: Any = None,
+    *,
+    target: Any = None,
+    method: Method = "captum",
+    rules: Sequence[str] = (),
+    path: str | PathLike[str] | None = None,
+    capture: Capture = "tensors",
+    additional_forward_args: Any = None,
+    baseline_forward_args: Any = None,
+    force: bool = False,
+    details: Details | None = None,
+    panel: PanelMaker | None = None,
+    max_bytes: int | None = None,
+) -> Trace:
+    """A trace of one attribution of `model` at `inputs` against `baselines` (None: zeros), by `method`.
+
+    `method`: "captum" observes the installed captum's own DeepLift; "exact" and "gradient" run the rulebooks of that
+    name. `rules` ("PATTERN=RULE") override the rulebook for the calls that match; with "captum" the installed captum
+    is then emulated, since only its emulation can be told to differ. `inputs` is a floating-point tensor (E, ...) or a
+    tuple of them, `baselines` the same or anything that broadcasts to it (a number, a tensor with one example);
+    `target` and `additional_forward_args` are as in captum. `baseline_forward_args` stand in for the latter in the
+    reference's run, its own mask and positions; captum cannot use them, so a note then says by how much f(x') differs.
+    `path` is the file to write (None: kept in memory), `capture` "tensors" or "summary"; `max_bytes` bounds the stored
+    tensors, the rest is kept as figures.
+
+    The model and the inputs are left as they were, after errors and Ctrl-C too; where captum itself leaves something,
+    that is taken away. torch's random numbers go on from where captum's own run would leave them, with other methods
+    from where they were. Two threads cannot have one model; with "captum", none may run it meanwhile.
+
+    Outputs that are no tensors are unwrapped to their logits; a note says so. Raises `TracerError`s: `InputError` for
+    inputs that do not fit, `ObservationError` where the method itself fails, which names the fault where it is known.
+    The calls up to the failure are a trace of status "failed": in `path`, and the error's `trace`.
+    """
+    details = details or Details(target="" if target is None else str(target))
+    check(model, capture)
+    tensors = check_inputs(inputs, baselines)
+    if method not in ("captum", "exact", "gradient"):
+        raise InputError(f"unknown method {method!r}; expected 'captum', 'exact' or 'gradient'")
+    # Copies: captum asks for gradients on the tensors that it is given, and leaves that so when it fails; and it runs
+    # the model on them, which may write to them.
+    own = tuple(tensor.detach().clone() for tensor in tensors)
+    call = (own if isinstance(inputs, tuple) else own[0], copied(baselines), target, copied(additional_forward_args))
+    keeping = Keeping(path, capture, force, max_bytes, details)
+    request = _Request(call, baseline_forward_args, keeping, panel)
+    refuse_nesting()
+    for tensor in tensors:
+        if not tensor.is_floating_point():
+            _refuse_integers(model, tensor, request, method)
+    with in_use(model), buffers_kept(model):
+        if method == "captum" and not rules:
+            return _record_captum(model, request)
+        rulebook = Rulebook.parse(method, [rules] if isinstance(rules, str) else rules)
+        with same_random_numbers(model):
+            return _record_rulebook(model, request, rulebook, method)
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    """What to attribute, as the first four arguments of captum's `attribute`, and what to make of it."""
+
+    call: tuple[Any, Any, Any, Any]
+    baseline_forward_args: Any
+    keeping: Keeping
+    panel: PanelMaker | None
+
+
+def _record_captum(model: nn.Module, request: _Request) -> Trace:
+    from captum.attr import DeepLift as CaptumDeepLift
+
+    watching = Watching(model, request.keeping)
+    try:
+        with unwrapping(model), watching, undoing(captums_traces(model)):
+            with no_warnings.on():  # captum announces its hooks and its gradients at every call
+                attributions, delta = CaptumDeepLift(model).attribute(*request.call, return_convergence_delta=True)
+            found = tuple(
+                tensor.detach() for tensor in (attributions if isinstance(attributions, tuple) else (attributions,))
+            )
+            watching.outcome.attributions = found
+            watching.outcome.delta = np.asarray(delta.detach().double().cpu().numpy(), dtype=np.float64)
+            watching.outcome.panel_maker = None if request.panel is None else partial(_panel, model, request.panel)
+            watching.outcome.probe = partial(_probe, model, request, found)
+    except TracerError as error:
+        error.trace = watching.partial
+        raise
+    except Exception as error:
+        raise failed("captum's DeepLift", error, watching.partial, request.keeping.path) from error
+    training = [note for note in watching.trace.notes if note.what == "training mode"]
+    if training:
+        names = ", ".join(dict.fromkeys(f"{note.path} ({note.detail})" for note in training[:5]))
+        warnings.warn(f"the model is in training mode: {names}; call model.eval() first", stacklevel=4)
+    return watching.trace
+
+
+def _panel(model: nn.Module, panel: PanelMaker, *seen: Any) -> Panel:
+    with same_random_numbers(model):
+        return panel(*seen)
+
+
+def _probe(
+    model: nn.Module, request: _Request, attributions: tuple[Tensor, ...], observation: Observation
+) -> Iterator[Note]:
+    """What only another run of the model can tell of a captum recording that is over."""
+    modules = {path: module for module, path in (request.keeping.details.names or module_paths(model)).items()}
+    with same_random_numbers(model), undoing(captums_traces(model)):
+        if observation.examples > 1 and may_couple(observation, modules):
+            note = batch_note(model, request.call, attributions)
+            if note is not None:
+                yield note
+        if request.baseline_forward_args is not None:
+            yield extras_note(model, request.call, request.baseline_forward_args)
+
+
+def _record_rulebook(model: nn.Module, request: _Request, rulebook: Rulebook, method: Method) -> Trace:
+    inputs, baselines, target, extras = request.call
+    lift = DeepLift(model, rulebook=rulebook)
+    with Recording(model, request.keeping, method, str(rulebook)) as recording:
+        observer = RunObserver(model, recording)
+        try:
+            attributions, delta = lift.attribute(
+                inputs, baselines, target, extras, return_convergence_delta=True,
+                baseline_forward_args=request.baseline_forward_args, observer=observer,
+            )  # fmt: skip
+        except InputError:  # a slip of the caller's: nothing to look into
+            recording.discard()
+            raise
+        except (Exception, KeyboardInterrupt) as error:
+            trace = None
+            observation = observer.abandoned()
+            if observation is None:  # nothing ran
+                recording.discard()
+            else:
+                message = said(error) + " (in the reference's run)" * (observer.recorder is None)
+                with suppress(Exception):  # the run's own error says more
+                    trace = recording.finish(observation, Outcome(status="failed", message=message))
+            if isinstance(error, KeyboardInterrupt):
+                raise
+            if isinstance(error, TracerError):
+                error.trace = trace
+                raise
+            raise failed("the attribution", error, trace, request.keeping.path) from error
+        observation = observer.observation
+        outcome = Outcome(
+            delta=np.atleast_1d(delta.double().cpu().numpy()),
+            output=_outputs(lift, observation.examples),
+            attributions=attributions if isinstance(attributions, tuple) else (attributions,),
+            panel_maker=request.panel,
+            notes=[_noted(note) for note in lift.notes],
+            message=_in_words(lift.notes),
+        )
+        if rulebook.doubled and request.baseline_forward_args is not None:
+            outcome.probe = lambda _observation: [extras_note(model, request.call, request.baseline_forward_args)]
+        return recording.finish(observation, outcome)
+
+
+def _outputs(lift: DeepLift, examples: int) -> tuple[Floats, Floats] | None:
+    """f(x) and f(x'), each (E,); None where the output does not tell the examples apart."""
+    if lift.outputs is None or any(tensor.shape != (examples,) for tensor in lift.outputs):
+        return None
+    output, reference = (np.asarray(tensor.cpu().numpy(), dtype=np.float64) for tensor in lift.outputs)
+    return output, reference
+
+
+def _noted(note: PairedNote) -> Note:
+    """A note of the paired evaluation's as the trace keeps it."""
+    source = None if note.source == "?" else note.source
+    return Note(note.what, note.path, None, f"{note.op}, rule {note.rule}", note.amount, source)
+
+
+def _refuse_integers(model: nn.Module, tensor: Tensor, request: _Request, method: Method) -> NoReturn:
+    """Raise the error for an input that has no differences to share out, with a trace that says so."""
+    details = request.keeping.details
+    paths = details.names or module_paths(model)
+    note = integer_input(tensor.dtype, {path: module for module, path in paths.items()})
+    error = InputError(
+        f"the input has {note.detail.partition('; ')[0]}; DeepLIFT needs floating point: "
+        f"{note.detail.partition('; ')[2]} instead of to token ids"
+    )
+    observation = Observation.of_root(details.type or type(model).__name__, tensor.shape[0], method == "captum")
+    observation.notes.append(note)
+    with Recording(model, request.keeping, method) as recording:
+        outcome = Outcome(status="failed", message=f"InputError: {error}")
+        error.trace = recording.finish(observation, outcome)
+    raise error
+
+
+def failed(what: str, error: Exception, trace: Trace | None, path: str | PathLike[str] | None) -> ObservationError:
+    """What to raise when a model, or captum, ended `what` with `error`: in one line the fault, where it is known.
+
+    `trace` holds the calls so far; they are also in the file `path` where one was given.
+    """
+    fault = None if trace is None else next(iter(ended_by(trace)), None)
+    said_by_torch = explained(error) or " ".join(str(error).split())[:300]
+    reason = said_by_torch if fault is None else f"{fault.message}; {fault.advice}"
+    kept = "" if trace is None or path is None else f" (its calls so far are in {path})"
+    named = ObservationError(f"{what} ended with {type(error).__name__}: {reason}{kept}")
+    named.trace = trace
+    return named
+
+
+def _in_words(notes: Sequence[PairedNote]) -> str:
+    """What was not exact, each op once: "approximated: erfcx (net/erfcx, net.py:3 forward)"; "" where all was exact."""
+    found = dict.fromkeys(f"{note.what}: {note.op} ({note.path}, {note.source})" for note in notes)
+    shown = "; ".join(list(found)[:5])
+    return shown if len(found) <= 5 else f"{shown}; and {len(found) - 5} more"

@@ -1,0 +1,506 @@
+"""The recorder: notes every module call, every functional op and every multiplier of one attribution.
+
+Nothing is inserted into the user's computation and nothing is written on the user's modules: module hooks tell of
+calls, a `TorchFunctionMode` tells of ops, and hooks on autograd's own nodes tell of multipliers (see
+`tracer.model.autograd`).
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from typing import Any, TypeAlias
+
+import torch
+from torch import nn
+from torch.autograd.graph import Node
+
+from tracer.ledger.example_axis import Origin, find_place
+from tracer.ledger.settling import Settling
+from tracer.ledger.wires import Attributed, Call, Observation, Use, Wire
+from tracer.model import torch_functions as ops
+from tracer.model.autograd import GradientEdge, consumptions, gradient_edge
+from tracer.model.hooks import is_atomic, tensors_in
+from tracer.model.source import source_line
+from tracer.model.undo import Mode
+from tracer.model.unsupported import memory_of
+from tracer.recording import notes as circumstances
+from tracer.recording.journal import Journal
+from tracer.recording.live_wires import LiveWires
+from tracer.recording.reference_log import ReferenceLog
+from tracer.records import Kind, Note
+
+_RESHAPING_NODES = (
+    "View", "UnsafeView", "Reshape", "AsStrided", "Slice", "Select", "Transpose", "Permute", "Expand", "Alias", "Clone",
+    "Unsqueeze", "Squeeze", "TBackward", "Split", "Unbind", "BackwardHookFunction",
+)  # fmt: skip
+
+
+Made: TypeAlias = tuple[str, torch.Tensor, GradientEdge]
+"""A tensor that a call made, with its name and its place in the autograd graph."""
+
+
+class Recorder(Mode):
+    """Notes one forward pass of `model` and the backward pass through it, as an `Observation`.
+
+    Use as the listener of `hooks.listening` and as a context manager. `on_root(args, kwargs)` is asked at each
+    call of the model what is attributed to, and says None to let the call pass unrecorded. `rule_of` names the rule
+    that replaces a module's gradient, `rule_of_node` the one behind a graph node; None is autograd. `log` is the log of
+    the reference run, where it is not half of a doubled batch; `root_type` the type to show for the model; `journal` is
+    told how far the run is; `settling` makes of the observation what settles its wires. Only the first attribution is
+    recorded; `later_runs` counts the others.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        on_root: Callable[[tuple[Any, ...], dict[str, Any]], Attributed | None],
+        *,
+        rule_of: Callable[[nn.Module], str | None] = lambda module: None,
+        rule_of_node: Callable[[Node], str | None] = lambda node: None,
+        log: ReferenceLog | None = None,
+        root_type: str = "",
+        journal: Journal | None = None,
+        settling: Callable[[Observation], Settling] = Settling,
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.on_root = on_root
+        self.rule_of = rule_of
+        self.rule_of_node = rule_of_node
+        self.log = log
+        self.root_type = root_type
+        self.journal = journal
+        self.observation: Observation | None = None
+        self.settling: Settling | None = None
+        self.later_runs = 0
+        self._settling_of = settling
+        self._active = False
+        self._stack: list[Call] = []
+        self._leaf_depth = 0
+        self._roots = 0
+        self._edges: dict[GradientEdge, Wire] = {}
+        self._references: Mapping[str, torch.Tensor] = {}
+        self._running: tuple[str, tuple[Any, ...], dict[str, Any]] = ("", (), {})
+        self._numbers: Counter[str] = Counter()
+        self._live = LiveWires()
+        self._attributed: Attributed | None = None
+        self._doubling: list[tuple[torch.Tensor, torch.Tensor]] = []
+
+    # --- module calls -------------------------------------------------------------------------------------------------
+
+    def enter(self, path: str, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """A module call begins."""
+        with torch._C.DisableTorchFunction():
+            if module is self.model:
+                self._roots += 1
+                if self._roots == 1:
+                    self._begin(args, kwargs)
+            if not self._active:
+                return
+            if self._leaf_depth:
+                self._leaf_depth += 1
+                return
+            rule = self.rule_of(module)
+            leaf = module is not self.model and (rule is not None or is_atomic(module))
+            arguments = [] if module is self.model else self._take_arguments(args, kwargs, watched=rule == "captum")
+            shown = (self.root_type if module is self.model else "") or type(module).__name__
+            call = self._open(path, "module", shown, None, rule or "autograd", leaf, arguments)
+            if rule == "captum":
+                self._note(circumstances.at_call(path, call.number, module, args, kwargs))
+            if module is self.model:
+                self._take_inputs()
+            if leaf:
+                self._leaf_depth = 1
+                if getattr(module, "inplace", False):
+                    for _name, tensor in (*tensors_in(args), *tensors_in(kwargs)):
+                        # captum has a module that it rules work on a copy.
+                        self._keep_value(tensor, "" if rule == "captum" else path)
+
+    def leave(self, path: str, module: nn.Module, output: Any) -> None:
+        """A module call ended; with `output` None perhaps by an exception."""
+        with torch._C.DisableTorchFunction():
+            if module is self.model:
+                self._roots -= 1
+            if not self._active or not self._stack:
+                return
+            if self._leaf_depth > 1:
+                self._leaf_depth -= 1
+                return
+            call = self._stack[-1]
+            if module is self.model and output is not None:
+                self._note(circumstances.of_output(output))
+            if call.leaf:
+                self._leaf_depth = 0
+                self._references = self.log.next() if self.log else {}
+                self._record_results(call, _made(tensors_in(output, "output")))
+                if call.rule == "captum" and getattr(module, "inplace", False) and call.arguments and call.results:
+                    call.overwrote = not torch.equal(call.arguments[0][1].value, call.results[0][1].value)
+            else:
+                self._references = self.log.next() if self.log and module is not self.model else {}
+                self._note_results(call, _made(tensors_in(output, "output")))
+                if self.settling is not None:
+                    self._live.put_aside(call, self.settling)
+            self._close(call)
+            if module is self.model:
+                self._finish()
+
+    def _begin(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        attributed = self.on_root(args, kwargs)
+        if attributed is None:
+            return
+        if self.observation is not None:
+            self.later_runs += 1
+            return
+        self._attributed = attributed
+        self.observation = Observation(attributed.examples, attributed.doubled)
+        self.settling = self._settling_of(self.observation)
+        if self.journal is not None:
+            self.journal.begin(attributed.examples)
+        self._active = True
+
+    def _take_inputs(self) -> None:
+        assert self._attributed is not None
+        if self._attributed.joined_later:
+            assert self._attributed.references is not None
+            self._doubling = list(zip(self._attributed.inputs, self._attributed.references, strict=True))
+            return
+        references = self._attributed.references
+        for index, tensor in enumerate(self._attributed.inputs):
+            self._add_input(tensor, None if references is None else references[index])
+
+    def _finish(self) -> None:
+        assert self.observation is not None
+        self.observation.outputs = [wire for _name, wire in self.observation.calls[0].results]
+        self._forget()
+
+    def abandon(self) -> None:
+        """Close what an exception left open, so that the calls so far can be shown."""
+        while self._stack:
+            self._close(self._stack[-1])
+        self._forget()
+
+    def _forget(self) -> None:
+        self._active = False
+        self._leaf_depth = 0
+        self._stack.clear()
+        self._edges.clear()
+        self._live.clear()
+        self._references = {}
+
+    def _open(
+        self,
+        path: str,
+        kind: Kind,
+        type_name: str,
+        source: str | None,
+        rule: str,
+        leaf: bool,
+        arguments: Iterable[tuple[str, Wire]] = (),
+    ) -> Call:
+        assert self.observation is not None
+        calls = self.observation.calls
+        parent = self._stack[-1].index if self._stack else None
+        number = self._numbers[path]
+        self._numbers[path] += 1
+        call = Call(len(calls), parent, path, number, kind, type_name, source, rule, leaf, time.perf_counter())
+        call.first_wire = len(self.observation.wires)
+        for name, wire in arguments:
+            call.take(name, wire)
+        calls.append(call)
+        self._stack.append(call)
+        return call
+
+    def _close(self, call: Call) -> None:
+        assert self.observation is not None
+        self._stack.pop()
+        call.seconds = time.perf_counter() - call.started
+        call.end = len(self.observation.calls)
+        if self.journal is not None:
+            self.journal.forward(self.observation)
+
+    # --- ops ----------------------------------------------------------------------------------------------------------
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Run the op as it is; note it if it computes something inside the model."""
+        kwargs = kwargs or {}
+        if not self._active or self._leaf_depth:
+            return func(*args, **kwargs)
+        op = ops.describe(func)
+        if op.role == "ignore":
+            return func(*args, **kwargs)
+        if self._doubling and op.name == "cat" and self._note_doubling(args):
+            output = func(*args, **kwargs)
+            self._add_input(output, None)
+            return output
+        if op.role == "composite":
+            return self._run_composite(op.name, func, args, kwargs)
+        written = ops.written_tensor(op, args, kwargs)
+        self._references = self.log.next() if self.log else {}
+        if written is not None:
+            if written is not args[0]:
+                self._adopt_base(args[0], written)
+            self._keep_value(written, op.name)
+        inputs = self._wires(ops.arguments(args if written is None else (written, *args[1:]), kwargs))
+        started = time.perf_counter()
+        output = func(*args, **kwargs)
+        results = _made(tensors_in(output if written is None else written, "output"))
+        self._running = (op.name, args, kwargs)
+        if op.role == "shape" and not _picks(args, kwargs) and len({wire.index for _name, wire in inputs}) == 1:
+            self._record_reshaping(inputs[0][1], results)
+        else:
+            self._record_op(op.name, started, inputs, results)
+        self._running = ("", (), {})
+        return output
+
+    def _run_composite(self, name: str, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        self._references = {}
+        inputs = self._wires(ops.arguments(args, kwargs))
+        path = f"{self._stack[-1].path}/{name}"
+        call = self._open(path, "op", name, source_line(), "autograd", leaf=False, arguments=inputs)
+        try:
+            with self:  # torch switched the mode off for the time of this call
+                output = ops.run_composite(name, func, args, kwargs)
+            self._references = {}
+            self._note_results(call, _made(tensors_in(output, "output")))
+        finally:
+            self._close(call)
+        return output
+
+    def _record_op(
+        self,
+        name: str,
+        started: float,
+        inputs: list[tuple[str, Wire]],
+        results: list[Made],
+    ) -> None:
+        edges = [edge for _name, _tensor, edge in results if edge not in self._edges]
+        if not edges or not (inputs or consumptions(edges, self._edges)):
+            return  # nothing new, or nothing that the model's input has a part in
+        path = f"{self._stack[-1].path}/{name}"
+        call = self._open(path, "op", name, source_line(), "autograd", leaf=True, arguments=inputs)
+        call.started = started
+        self._note(circumstances.of_op(name, call.path, call.number, *self._running[1:]))
+        self._record_results(call, results)
+        self._close(call)
+
+    def _record_reshaping(self, source: Wire, results: list[Made]) -> None:
+        fresh = [(name, tensor, edge) for name, tensor, edge in results if edge not in self._edges]
+        if not fresh:
+            return
+        use = Use(source, self._stack[-1].index, "", reshaping=True)
+        self._attach([edge for _name, _tensor, edge in fresh], {source: use})
+        for name, tensor, edge in fresh:
+            self._watch(edge, self._add(tensor, edge, None, name, parent=source))
+
+    # --- wires --------------------------------------------------------------------------------------------------------
+
+    def _add(
+        self,
+        tensor: torch.Tensor,
+        edge: GradientEdge | None,
+        producer: int | None,
+        name: str,
+        *,
+        parent: Wire | None = None,
+        source: tuple[str, Wire] | None = None,
+    ) -> Wire:
+        assert self.observation is not None
+        taken, near = ("", parent) if parent is not None else source or ("", None)
+        origin = None
+        if near is not None and near.place is not None:
+            origin = Origin(near.value, near.place, taken, *self._running)
+        memory = memory_of(tensor)  # refuses what lies in no one place, before its shape is looked at
+        place = find_place(tensor, self.observation.rows, origin)
+        references = self._references.get(name)
+        with torch._C.DisableTorchFunction():  # an engine's mode below would take this for a cut of the model's own
+            value = tensor.detach()
+        wire = Wire(len(self.observation.wires), value, place, producer, parent, references)
+        self.observation.wires.append(wire)
+        if edge is not None:
+            self._edges[edge] = wire
+        self._live.add(wire, memory)
+        return wire
+
+    def _add_input(self, tensor: torch.Tensor, reference: torch.Tensor | None) -> Wire:
+        assert self.observation is not None
+        edge = gradient_edge(tensor)
+        wire = self._add(tensor, edge, None, "")
+        wire.reference = reference
+        self._watch(edge, wire)
+        self._stack[0].take(f"input {len(self.observation.inputs)}", wire)
+        self.observation.inputs.append(wire)
+        return wire
+
+    def _note_doubling(self, args: tuple[Any, ...]) -> bool:
+        """Whether this `torch.cat` is captum's own, which joins an input with its reference into one batch."""
+        parts = args[0] if args else ()
+        if not isinstance(parts, (list, tuple)) or len(parts) != 2:
+            return False
+        if parts[0] is self._doubling[0][0] and parts[1] is self._doubling[0][1]:
+            self._doubling.pop(0)
+            return True
+        return False
+
+    def _wire(self, name: str, tensor: torch.Tensor, edge: GradientEdge) -> Wire | None:
+        """The wire of a tensor that an op or module takes; what made it unseen becomes a call of its own."""
+        return self._edges.get(edge) or self._discover(name, tensor, edge)
+
+    def _wires(self, tensors: Iterable[tuple[str, torch.Tensor]]) -> list[tuple[str, Wire]]:
+        return [(made[0], wire) for made in _made(tensors) if (wire := self._wire(*made)) is not None]
+
+    def _discover(self, argument: str, tensor: torch.Tensor, edge: GradientEdge) -> Wire | None:
+        found = consumptions([edge], self._edges)
+        if not found:
+            return None
+        sources = list(dict.fromkeys(self._edges[source] for _node, _slot, source in found))
+        # A rule's own node, with no op around it that was seen: a user's autograd function.
+        node = edge[0]
+        name = node.name() if self.rule_of_node(node) is None else "custom function"
+        if len(sources) == 1 and name.startswith(_RESHAPING_NODES):
+            self._record_reshaping(sources[0], [(argument, tensor, edge)])
+            return self._edges[edge]
+        path = f"{self._stack[-1].path}/{name}"
+        taken = [(f"args.{index}", wire) for index, wire in enumerate(sources)]
+        call = self._open(path, "unobserved", name, source_line(), "autograd", leaf=True, arguments=taken)
+        self._record_results(call, [(argument, tensor, edge)])
+        self._close(call)
+        return self._edges[edge]
+
+    def _adopt_base(self, view: torch.Tensor, base: torch.Tensor) -> None:
+        """Make the base of a view that is about to be written to a wire, where only its view came out of the call.
+
+        `nn.Linear` on three axes gives a view of the matrix product; `y /= 2` then moves the history to the product.
+        """
+        edge, found = gradient_edge(base), self._wires([("0", view)])
+        if edge is None or edge in self._edges or not found:
+            return
+        ((_name, origin),) = found
+        while origin.parent is not None:
+            origin = origin.parent
+        if origin.producer is None:
+            return
+        assert self.observation is not None
+        wire = self._add(base, edge, origin.producer, "0", source=("0", origin))
+        wire.shown = True
+        self._watch(edge, wire)
+        producer = self.observation.calls[origin.producer]
+        producer.results = [(name, wire if result is origin else result) for name, result in producer.results]
+        origin.parent, origin.producer = wire, None
+        use = Use(wire, producer.parent or 0, "", reshaping=True)
+        self.observation.uses.append(use)
+        view_edge = next(known for known, known_wire in self._edges.items() if known_wire is origin)
+        for node, slot, _edge in consumptions([view_edge], {edge}):
+            node.register_hook(partial(Recorder._sent, self, [(slot, use)]))
+
+    def _keep_value(self, tensor: torch.Tensor, writer: str) -> None:
+        """Copy the values that lie in this tensor's memory, which the op or module `writer` is about to overwrite."""
+        for wire in self._live.copy(tensor):
+            maker = None if wire.producer is None or self.observation is None else self.observation.calls[wire.producer]
+            if maker is not None and maker.rule == "captum" and writer:
+                self._note(
+                    Note("overwritten output", maker.path, maker.number, f"by {writer} in place", source=source_line())
+                )
+
+    def _note(self, note: Note | None) -> None:
+        if note is not None and self.observation is not None:
+            self.observation.notes.append(note)
+
+    # --- multipliers --------------------------------------------------------------------------------------------------
+
+    def _take_arguments(self, args: tuple[Any, ...], kwargs: dict[str, Any], watched: bool) -> list[tuple[str, Wire]]:
+        self._references = self.log.next() if self.log else {}
+        found = []
+        for name, tensor, edge in _made((*tensors_in(args), *tensors_in(kwargs))):
+            if (wire := self._wire(name, tensor, edge)) is not None:
+                if watched:
+                    self._watch(edge, wire)
+                found.append((name, wire))
+        return found
+
+    def _note_results(self, call: Call, results: list[Made]) -> None:
+        for name, tensor, edge in results:
+            if (wire := self._wire(name, tensor, edge)) is not None:
+                self._watch(edge, wire)
+                call.give(name, wire)
+
+    def _record_results(self, call: Call, results: list[Made]) -> None:
+        """Note what a leaf call made, and have every multiplier that passes through it noted."""
+        uses = {wire: Use(wire, call.index, name, overrides=call.rule == "captum") for name, wire in call.arguments}
+        reached = self._attach([edge for _name, _tensor, edge in results if edge not in self._edges], uses, call)
+        source = call.arguments[0] if call.arguments else None
+        for name, tensor, edge in results:
+            wire = self._edges.get(edge)
+            if wire is None and reached:
+                wire = self._add(tensor, edge, call.index, name, source=source)
+            if wire is not None:
+                self._watch(edge, wire)
+                call.give(name, wire)
+
+    def _watch(self, edge: GradientEdge | None, wire: Wire) -> None:
+        """Have the multiplier that finally arrives at a wire's tensor noted, after all hooks on the tensor."""
+        if wire.watched:
+            return
+        wire.watched = True
+        if edge is not None:
+            node, output = edge
+            node.register_prehook(partial(Recorder._arrive, self, wire, output))
+
+    def _arrive(self, wire: Wire, number: int, gradients: tuple[torch.Tensor | None, ...]) -> None:
+        """A gradient arrives at output `number` of a graph node, where the tensor of `wire` came from."""
+        if wire.settled or wire.multiplier is not None or self._active:
+            return  # another backward pass: a later one, or one that the model makes in its forward pass
+        wire.multiplier = _dense(gradients[number])
+        if self.settling is not None:
+            self.settling.settle(wire)
+        if self.journal is not None and self.observation is not None:
+            self.journal.backward(self.observation)
+
+    def _attach(self, results: list[GradientEdge], uses: Mapping[Wire, Use], call: Call | None = None) -> bool:
+        """Have the gradient that each use sends back noted, at the graph nodes between `results` and the used wires.
+
+        False where there are none: the results do not depend on the model's input.
+        """
+        assert self.observation is not None
+        self.observation.uses.extend(uses.values())
+        captured: dict[Wire, Use] = {}  # what a closure or the base of a view brought in past the arguments
+        slots: dict[Node, list[tuple[int, Use]]] = {}
+        for node, slot, edge in consumptions(results, self._edges):
+            wire = self._edges[edge]
+            use = uses.get(wire) or captured.setdefault(wire, Use(wire, self._stack[-1].index, "captured"))
+            slots.setdefault(node, []).append((slot, use))
+            rule = self.rule_of_node(node)
+            if rule is not None and call is not None:
+                call.rule = rule
+        for wire, use in captured.items():
+            wire.shown = True
+            self.observation.uses.append(use)
+        for node, taken in slots.items():
+            node.register_hook(partial(Recorder._sent, self, taken))
+        return bool(slots)
+
+    def _sent(self, slots: list[tuple[int, Use]], gradients: tuple[torch.Tensor | None, ...], _outputs: object) -> None:
+        """A graph node sends back the gradients of its inputs; those in `slots` belong to uses."""
+        for slot, use in slots:
+            gradient, wire = _dense(gradients[slot]), use.wire
+            if gradient is None or wire.settled or wire.multiplier is not None or self._active:
+                continue  # as in `_arrive`
+            use.multiplier = gradient if use.multiplier is None else use.multiplier + gradient
+
+
+def _made(tensors: Iterable[tuple[str, torch.Tensor]]) -> list[Made]:
+    return [(name, tensor, edge) for name, tensor in tensors if (edge := gradient_edge(tensor)) is not None]
+
+
+def _picks(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    """Whether an op that moves elements has an index of tensors, on which the two runs may disagree."""
+    return any(True for _tensor in ops.arguments(args[1:], kwargs))
+
+
+def _dense(gradient: torch.Tensor | None) -> torch.Tensor | None:
+    """A gradient that can be calculated with: `torch.gather(..., sparse_grad=True)` sends back a sparse one."""
+    return gradient if gradient is None or gradient.layout is torch.strided else gradient.to_dense()

@@ -1,0 +1,104 @@
+"""What the reference run computed, for methods that run input and reference one after the other."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from tracer.model import torch_functions as ops
+from tracer.model.hooks import is_atomic, tensors_in
+from tracer.model.undo import Mode
+from tracer.model.unsupported import memory_of
+
+
+class ReferenceLog(Mode):
+    """Logs the tensors of each call of a run; `next()` hands them out again, call by call, to the recorder of the
+    input run.
+
+    Listener of `hooks.listening` and context manager, as `Recorder`, and with the same idea of what a call is: both see the same sequence as long as the model takes the same way through its code.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+        self._entries: list[dict[str, torch.Tensor]] = []
+        self._position = 0
+        self._active = False
+        self._leaf_depth = 0
+        self._by_storage: dict[int, list[tuple[dict[str, torch.Tensor], str]]] = defaultdict(list)
+
+    def next(self) -> Mapping[str, torch.Tensor]:
+        """The reference's tensors of the call at which the input run is now, by argument and result name."""
+        self._position += 1
+        if self._position > len(self._entries):
+            return {}
+        entry, self._entries[self._position - 1] = self._entries[self._position - 1], {}  # memory goes as it is used
+        return entry
+
+    def enter(self, path: str, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """A module call begins."""
+        if module is self.model:
+            self._active = True
+            return
+        if not self._active:
+            return
+        if self._leaf_depth:
+            self._leaf_depth += 1
+            return
+        self._log([*tensors_in(args), *tensors_in(kwargs)])
+        if is_atomic(module):
+            self._leaf_depth = 1
+            if getattr(module, "inplace", False):
+                for _name, tensor in (*tensors_in(args), *tensors_in(kwargs)):
+                    self._keep_value(tensor)
+
+    def leave(self, path: str, module: nn.Module, output: Any) -> None:
+        """A module call ended."""
+        if module is self.model:
+            self._active = False
+            self._by_storage.clear()
+        elif self._active:
+            self._leaf_depth = max(self._leaf_depth - 1, 0)
+            if not self._leaf_depth:
+                self._log(tensors_in(output, "output"))
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Run the op as it is and log its tensors."""
+        kwargs = kwargs or {}
+        if not self._active or self._leaf_depth:
+            return func(*args, **kwargs)
+        op = ops.describe(func)
+        if op.role == "ignore":
+            return func(*args, **kwargs)
+        if op.role == "composite":
+            with self:
+                return ops.run_composite(op.name, func, args, kwargs)
+        written = ops.written_tensor(op, args, kwargs)
+        if written is not None:
+            self._keep_value(written)
+        arguments = list(ops.arguments(args if written is None else (written, *args[1:]), kwargs))
+        if written is not None:  # its value from before, which the op overwrites
+            with torch._C.DisableTorchFunction():
+                arguments = [(name, item.clone() if item is written else item) for name, item in arguments]
+        output = func(*args, **kwargs)
+        self._log([*arguments, *tensors_in(output if written is None else written, "output")])
+        return output
+
+    def _log(self, tensors: list[tuple[str, torch.Tensor]]) -> None:
+        entry = {name: tensor.detach() for name, tensor in tensors}
+        self._entries.append(entry)
+        with torch._C.DisableTorchFunction():
+            for name, tensor in entry.items():
+                self._by_storage[memory_of(tensor)].append((entry, name))
+
+    def _keep_value(self, tensor: torch.Tensor) -> None:
+        """Copy the values that lie in this tensor's memory, which an in-place op is about to overwrite."""
+        with torch._C.DisableTorchFunction():
+            for entry, name in self._by_storage.pop(memory_of(tensor), ()):
+                entry[name] = entry[name].clone()

@@ -1,0 +1,191 @@
+"""One run on its way into a trace: what is kept of it, and where. Makes a trace of an observation."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from functools import partial
+from os import PathLike
+from pathlib import Path
+from types import TracebackType
+from typing import Literal, Self
+
+import numpy as np
+import torch
+from torch import nn
+
+from tracer.errors import ObservationError, TracerError
+from tracer.ledger.arrays import as_array
+from tracer.ledger.rows import rows
+from tracer.ledger.settling import Settling
+from tracer.ledger.spill import Spill
+from tracer.ledger.wires import Observation
+from tracer.model.hooks import module_paths
+from tracer.recording.captum import hook_report
+from tracer.recording.journal import Journal
+from tracer.recording.notes import after_run
+from tracer.recording.versions import installed_versions
+from tracer.records import Floats, HookReport, Note, Panel, Run, Status
+from tracer.tracefile.trace import Trace
+from tracer.tracefile.writer import TraceWriter
+
+Capture = Literal["summary", "tensors"]
+PanelMaker = Callable[[tuple[torch.Tensor, ...], Floats, HookReport | None], Panel]
+Probe = Callable[[Observation], Iterable[Note]]
+
+
+@dataclass(frozen=True, slots=True)
+class Details:
+    """What only the caller knows about a run and the trace should say: names, texts, tokens. All optional.
+
+    `type` is the model's type where a wrapper stands for it, `names` the paths of the modules to observe, `command` the
+    JSON of the command-line options that make the same run again.
+    """
+
+    model: str = ""
+    type: str = ""
+    variant: str = "as shipped"
+    target: str = ""
+    text: str = ""
+    reference: str = ""
+    tokens: tuple[tuple[str, ...], ...] = ()
+    reference_tokens: tuple[tuple[str, ...], ...] = ()
+    names: Mapping[nn.Module, str] | None = None
+    command: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Keeping:
+    """What to keep of a run, and where: `path` None keeps it in memory, `max_bytes` bounds the stored tensors."""
+
+    path: str | PathLike[str] | None = None
+    capture: Capture = "tensors"
+    force: bool = False
+    max_bytes: int | None = None
+    details: Details = field(default_factory=Details)
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What the method itself reported; None where it was not asked.
+
+    `output` is (f(x), f(x')) at the target, `notes` are the method's own, `probe` looks at the model again once the
+    recording is over.
+    """
+
+    delta: Floats | None = None
+    output: tuple[Floats, Floats] | None = None
+    attributions: tuple[torch.Tensor, ...] | None = None
+    panel_maker: PanelMaker | None = None
+    notes: Sequence[Note] = ()
+    probe: Probe | None = None
+    status: Status = "complete"
+    message: str = ""
+
+
+class Recording:
+    """Context of one recorded run: hand its `journal` to the recorder, then `finish` with what was observed.
+
+    Leaving the context before `finish` leaves a trace of status "failed" with the calls that the journal has, or, where
+    the run has not begun, no file.
+    """
+
+    def __init__(self, model: nn.Module, keeping: Keeping, method: str, rulebook: str = "") -> None:
+        self.keeping = keeping
+        self.method = method
+        self.rulebook = rulebook
+        self.paths: Mapping[nn.Module, str] = keeping.details.names or module_paths(model)
+        name, started = keeping.details.model or type(model).__name__, datetime.now(UTC).isoformat(timespec="seconds")
+        # No method of this object: with the journal, which keeps it, the two would wait for Python's garbage collector.
+        self._head = partial(_head, keeping, method, rulebook, name, started)
+        self._clock = time.perf_counter()
+        self._settling: Settling | None = None
+
+    def __enter__(self) -> Self:
+        self._writer = TraceWriter(self.keeping.path, self.keeping.force, self.keeping.max_bytes)
+        self.journal = Journal(self._writer, self._head)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._writer.__exit__(kind, error, traceback)
+
+    def settle(self, observation: Observation) -> Settling:
+        """What settles the wires of the observed run, which begins."""
+        sink = self._writer if self.keeping.capture == "tensors" else None
+        folder = None if self.keeping.path is None else Path(self.keeping.path).parent
+        self._settling = Settling(observation, sink, Spill(folder))
+        return self._settling
+
+    def discard(self) -> None:
+        """End without a trace, and without a file."""
+        self._writer.discard()
+
+    @np.errstate(over="ignore", invalid="ignore")  # the figures of a run may be anything
+    def finish(self, observation: Observation, outcome: Outcome) -> Trace:
+        """The trace: the ledger's rows, the notes, then the head of the run."""
+        if self.journal.error is not None:
+            raise self.journal.error
+        writer = self._writer
+        seconds = time.perf_counter() - self._clock
+        settling = self._settling if self._settling is not None else self.settle(observation)
+        settling.finish(outcome.output)
+        error = settling.error
+        if isinstance(error, TracerError):
+            raise error
+        if error is not None:
+            raise ObservationError(f"no trace can be made of this run ({type(error).__name__}: {error})") from error
+        delta = settling.delta if outcome.delta is None else outcome.delta
+        attributions = outcome.attributions or settling.attributions
+        run = replace(
+            self._head(observation.examples), message="the calls are known, the sanity panel is not", seconds=seconds,
+            output=settling.output, output_reference=settling.output_reference,
+            delta=np.asarray(delta, dtype=np.float64),
+        )  # fmt: skip
+        writer.begin(run)
+        for node, edges in rows(settling):
+            writer.add(node, edges)
+        arrays = [as_array(tensor) for tensor in attributions]
+        writer.set_attributions(
+            [writer.put_tensor(array.content, array.dtype, array.shape, always=True) for array in arrays]
+        )
+        writer.commit()  # the ledger is safe, and seen, while the panel and the probe run the model again
+        captum = self.method == "captum"
+        hooks = hook_report(observation, installed_versions().get("captum", "")) if captum else None
+        if outcome.panel_maker is not None and outcome.status == "complete":
+            panel = outcome.panel_maker(attributions, delta, hooks)
+        else:
+            panel = Panel(hooks=hooks)
+        writer.add_notes(list(_notes(observation, outcome, self.paths, settling.delta)))
+        writer.finish(replace(run, status=outcome.status, message=outcome.message, panel=panel))
+        return writer.trace()
+
+
+def _head(keeping: Keeping, method: str, rulebook: str, model: str, started: str, examples: int) -> Run:
+    """The head of the run as far as it is known before it."""
+    details = keeping.details
+    unknown = np.full(examples, np.nan)
+    return Run(
+        model=model, method=method, variant=details.variant, status="recording", message="", started=started,
+        seconds=float("nan"), capture=keeping.capture, rulebook=rulebook, versions=dict(installed_versions()),
+        target=details.target, text=details.text, reference=details.reference, tokens=details.tokens,
+        reference_tokens=details.reference_tokens, output=unknown, output_reference=unknown, delta=unknown,
+        panel=Panel(), command=details.command,
+    )  # fmt: skip
+
+
+def _notes(observation: Observation, outcome: Outcome, paths: Mapping[nn.Module, str], delta: Floats) -> Iterable[Note]:
+    """What was noticed: by the method, by the recorder, after the run, and by the probe."""
+    found = [*outcome.notes, *observation.notes, *after_run(observation, {path: m for m, path in paths.items()})]
+    for note in found:
+        if note.what == "in-place input" and outcome.delta is not None:
+            # captum takes f(x) − f(x') from the model without its hooks, the ledger from the run that it hooked.
+            note = replace(note, amount=float(np.abs(outcome.delta - delta).max(initial=0.0)))
+        if note.what == "non-tensor output" and outcome.status == "complete":
+            note = replace(note, detail=f"{note.detail}; its logits, or first tensor, are explained")
+        yield note
+    if outcome.probe is not None and outcome.status == "complete":
+        yield from outcome.probe(observation)

@@ -1,0 +1,196 @@
+"""`tracer.watch`: observe somebody's own captum call."""
+
+from __future__ import annotations
+
+import warnings
+from contextlib import ExitStack
+from os import PathLike
+from types import TracebackType
+from typing import Any, Self, get_args
+
+import torch
+from torch import nn
+from torch.overrides import _get_current_function_mode_stack
+
+from tracer.errors import InputError, ObservationError
+from tracer.ledger.wires import Attributed
+from tracer.model.exclusive import in_use
+from tracer.model.hooks import listening
+from tracer.model.process import uncompiled
+from tracer.model.restore import captums_traces
+from tracer.model.undo import Level, modes_kept, remove_stale_modes
+from tracer.model.unsupported import check_model, check_tensors
+from tracer.recording.recorder import Recorder
+from tracer.recording.reference_log import ReferenceLog
+from tracer.recording.run import Capture, Details, Keeping, Outcome, Recording
+from tracer.tracefile.trace import Trace
+
+
+def check(model: nn.Module, capture: Capture) -> None:
+    """Raise `ModelError` for modules whose calls cannot be observed, `InputError` for an unknown capture level."""
+    if capture not in get_args(Capture):
+        raise InputError(f"capture is {capture!r}; expected 'summary' or 'tensors'")
+    check_model(model)
+
+
+def refuse_nesting() -> None:
+    """Raise `ObservationError` where a recording is under way in this thread: both would see each other's calls."""
+    modes = _get_current_function_mode_stack()  # type: ignore[no-untyped-call]
+    if any(isinstance(mode, (Recorder, ReferenceLog)) for mode in modes):
+        raise ObservationError(
+            "a recording is under way in this thread already: end its `with` block before the next one begins"
+        )
+
+
+def captum_rule(module: nn.Module) -> str | None:
+    """ "captum" where a captum DeepLift object has hooked the module, and so replaces its gradient."""
+    for hook in module._forward_pre_hooks.values():
+        owner = getattr(hook, "__self__", None)
+        if owner is None or not type(owner).__module__.startswith("captum.attr"):
+            continue
+        if not type(owner).__name__.startswith("DeepLift"):
+            raise ObservationError(
+                f"{type(owner).__name__} attributes to a layer, which a trace does not show: "
+                "watch captum.attr.DeepLift, whose trace has every layer"
+            )
+        return "captum"
+    return None
+
+
+def captum_inputs(args: tuple[Any, ...], _kwargs: dict[str, Any]) -> Attributed | None:
+    """Inputs and baselines where captum's DeepLift calls the model for its attribution: it passes both as tuples."""
+    if not torch.is_grad_enabled() or len(args) < 2:
+        return None
+    inputs, baselines = args[0], args[1]
+    if not (isinstance(inputs, tuple) and isinstance(baselines, tuple) and len(inputs) == len(baselines) > 0):
+        return None
+    if not all(isinstance(tensor, torch.Tensor) for tensor in (*inputs, *baselines)):
+        return None
+    check_tensors("input", inputs)
+    check_tensors("baseline", baselines)
+    return Attributed(list(inputs), list(baselines), inputs[0].shape[0], doubled=True, joined_later=True)
+
+
+class Watching:
+    """The context that `watch` returns; after it, `trace` is the trace of the observed attribution."""
+
+    def __init__(self, model: nn.Module, keeping: Keeping) -> None:
+        self.outcome = Outcome()
+        self._model = model
+        self._recording = Recording(model, keeping, "captum")
+        self._trace: Trace | None = None
+
+    @property
+    def partial(self) -> Trace | None:
+        """The trace as far as there is one: of a run that failed, its calls so far."""
+        return self._trace
+
+    @property
+    def trace(self) -> Trace:
+        """The trace; `ObservationError` while the context is still open."""
+        if self._trace is None:
+            raise ObservationError("the trace is made when the `with` block ends: read it after the block")
+        return self._trace
+
+    def __enter__(self) -> Self:
+        remove_stale_modes()
+        refuse_nesting()
+        self._level = Level()
+        try:
+            self._begin()
+        except BaseException:
+            self._level.put_back()
+            raise
+        return self
+
+    def _begin(self) -> None:
+        with ExitStack() as opening:
+            opening.enter_context(modes_kept())
+            opening.enter_context(in_use(self._model))
+            recording = opening.enter_context(self._recording)
+            self._recorder = Recorder(
+                self._model,
+                captum_inputs,
+                rule_of=captum_rule,
+                root_type=recording.keeping.details.type,
+                journal=recording.journal,
+                settling=recording.settle,
+            )
+            self._traces_gone = captums_traces(self._model)
+            self._observing = opening.enter_context(ExitStack())
+            self._observing.enter_context(uncompiled())
+            self._observing.enter_context(listening(recording.paths, self._recorder))
+            self._observing.enter_context(self._recorder)
+            self._open = opening.pop_all()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        try:
+            with ExitStack() as ending:
+                ending.push(self._open)
+                self._observing.close()
+                if error is not None:
+                    self._traces_gone()
+                self._finish(error)
+        finally:
+            try:
+                self._level.put_back()
+            except KeyboardInterrupt:
+                self._level.put_back()
+                raise
+
+    def _finish(self, error: BaseException | None) -> None:
+        observation = self._recorder.observation
+        if observation is None or not observation.calls:
+            if error is None:
+                raise ObservationError(
+                    "no captum DeepLift attribution of this model was seen inside the `with` block: "
+                    "watch the very module that DeepLift was given, and call .attribute(...) inside the block"
+                )
+            return
+        if self._recorder.later_runs:
+            warnings.warn(
+                f"{self._recorder.later_runs + 1} attributions ran inside one `with` block: the trace is of the first; "
+                "open a block for each",
+                stacklevel=3,
+            )
+        if error is not None:
+            self._recorder.abandon()
+            self.outcome.status, self.outcome.message = "failed", said(error)
+        try:
+            self._trace = self._recording.finish(observation, self.outcome)
+        except Exception:
+            if error is None:  # the user's own error says more
+                raise
+
+
+def said(error: BaseException) -> str:
+    """An error as a run's message has it."""
+    return "interrupted" if isinstance(error, KeyboardInterrupt) else f"{type(error).__name__}: {error}"
+
+
+def watch(
+    model: nn.Module,
+    path: str | PathLike[str] | None = None,
+    capture: Capture = "tensors",
+    *,
+    force: bool = False,
+    details: Details | None = None,
+    max_bytes: int | None = None,
+) -> Watching:
+    """A context in which one `captum.attr.DeepLift(model).attribute(...)` call is observed; its `.trace` has the
+    result.
+
+    `path` is the trace file to write (None: kept in memory), `capture` "tensors" or "summary" (figures only);
+    `max_bytes` bounds the stored tensors, the rest is kept as figures. An existing file is refused unless `force`. The
+    attribution itself comes out bit for bit as without observation. If it raises, the calls so far are kept in a trace
+    of status "failed", in which `tracer.diagnose` names the fault, and the exception goes on. Recordings in one thread
+    do not nest, and two threads cannot have one model.
+
+    The model is left as captum leaves it after a success, and as it was after an exception: what captum then leaves on
+    modules is taken away, whoever raised. Only `requires_grad`, which captum sets on the given inputs, stays set as
+    without observation.
+    """
+    check(model, capture)
+    return Watching(model, Keeping(path, capture, force, max_bytes, details or Details()))

@@ -1,0 +1,294 @@
+"""The comparison of two traces in words and as data. Pure: two traces and their comparison in, a dict or text out."""
+
+from __future__ import annotations
+
+import math
+import textwrap
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from tracer.analysis.compare import Comparison
+from tracer.figures import json_figure, of_example, relative
+from tracer.records import Floats, Run
+from tracer.text import clean, ending, figure, multiple, shorten
+from tracer.tracefile.columns import worst_first
+from tracer.tracefile.trace import Trace
+
+SCHEMA = 1
+_LIKE = 0.5
+"""With fewer calls aligned than this share of the larger trace's, the models are called different."""
+_NAME = 14
+_GROUPS = 5
+_WIDE = 75
+"""From this width on the difference of each pair of leaks has a column too."""
+
+
+def diff_data(
+    a: Trace, b: Trace, comparison: Comparison, top: int | None = None, example: int | None = None
+) -> dict[str, Any]:
+    """The comparison as strict JSON takes it; `rows` are worst first, at most `top` of them."""
+    heads = [_head_data(trace, example) for trace in (a, b)]
+    gaps = comparison.difference
+    names = ("first", "worst", "first_value", "first_reference", "last_gain")
+    found = {name: _row_data(a, b, comparison, gaps, getattr(comparison, name)) for name in names}
+    return {
+        "schema": SCHEMA,
+        "headline": headline(a, b, comparison, example),
+        "a": heads[0],
+        "b": heads[1],
+        "differing": [key for key in heads[0] if not _equal(heads[0][key], heads[1][key])],
+        "calls": len(comparison.a),
+        "aligned": comparison.aligned,
+        "only_a": int(np.count_nonzero(comparison.b < 0)),
+        "only_b": int(np.count_nonzero(comparison.a < 0)),
+        "diverging": int(np.count_nonzero(comparison.diverging)),
+        "tolerance": json_figure(comparison.tolerance),
+        "first_divergence": found["first"],
+        "worst_divergence": found["worst"],
+        "first_value_difference": found["first_value"],
+        "first_reference_difference": found["first_reference"],
+        "nearest_to_output": found["last_gain"],
+        "rows": [_row_data(a, b, comparison, gaps, row) for row in worst_first(gaps)[:top].tolist()],
+    }
+
+
+def diff_text(
+    a: Trace, b: Trace, comparison: Comparison, top: int = 10, example: int | None = None, width: int = 100
+) -> str:
+    """The comparison for a terminal of `width` columns: what it comes to, the two runs, where they part, the calls."""
+    lines = [*textwrap.wrap(headline(a, b, comparison, example), width), ""]
+    lines += _heads(a, b, example, width)
+    lines += _parting(a, b, comparison, width)
+    lines += _calls(a, b, comparison, top, width)
+    lines += _one_sided(a, b, comparison, width)
+    return "\n".join(lines) + "\n"
+
+
+def headline(a: Trace, b: Trace, comparison: Comparison, example: int | None = None) -> str:
+    """One sentence, or two: what the comparison comes to, and both deltas."""
+    delta_a, delta_b = (
+        figure(of_example(trace.run.delta, example), signed=True) if trace.run.status == "complete" else "not known"
+        for trace in (a, b)
+    )
+    return f"{outcome(a, b, comparison)} The delta is {delta_a} in A and {delta_b} in B."
+
+
+def outcome(a: Trace, b: Trace, comparison: Comparison) -> str:
+    """One sentence: what the comparison comes to."""
+    counts = (len(a.columns.parent), len(b.columns.parent))
+    if comparison.aligned < _LIKE * max(counts):
+        return (
+            f"A and B look like different models: only {comparison.aligned} of their {counts[0]} and {counts[1]} calls "
+            "align."
+        )
+    if a.run.target != b.run.target:
+        targets = f"{clean(a.run.target) or 'one'} and {clean(b.run.target) or 'another'}"
+        return f"A and B explain different targets, {targets}: no call need be at fault where they part."
+    if comparison.first_value is not None:
+        two_texts = a.run.text and b.run.text and a.run.text != b.run.text
+        what = "are of two texts" if two_texts else "compute different values for the same input"
+        return f"A and B {what}: their outputs differ from {_name(a, b, comparison, comparison.first_value)} on."
+    if comparison.first_reference is not None:
+        where = _name(a, b, comparison, comparison.first_reference)
+        return f"A and B have different references: the reference's outputs differ from {where} on."
+    if comparison.first is None:
+        return "A and B agree: they compute the same values, and no call's self leak differs."
+    return (
+        "A and B compute the same values and attribute them differently: "
+        f"{int(np.count_nonzero(comparison.diverging))} of {len(comparison.a)} calls leak differently."
+    )
+
+
+def _head_data(trace: Trace, example: int | None) -> dict[str, Any]:
+    run = trace.run
+    output, reference, delta = (of_example(x, example) for x in (run.output, run.output_reference, run.delta))
+    return {
+        "file": None if trace.path is None else str(trace.path),
+        "status": run.status,
+        "model": run.model,
+        "method": run.method,
+        "variant": run.variant,
+        "rulebook": run.rulebook,
+        "versions": run.versions,
+        "target": run.target,
+        "text": run.text,
+        "reference": run.reference,
+        "examples": run.examples,
+        "calls": len(trace.columns.parent),
+        "output": json_figure(output),
+        "output_reference": json_figure(reference),
+        "delta": json_figure(delta),
+        "relative_delta": json_figure(relative(delta, output - reference)),
+    }
+
+
+def _equal(one: Any, other: Any) -> bool:
+    """Whether two entries of the heads say the same; the same number may be rounded differently."""
+    if isinstance(one, float) and isinstance(other, float):
+        return math.isclose(one, other, rel_tol=1e-6)
+    return bool(one == other)
+
+
+def _row_data(a: Trace, b: Trace, comparison: Comparison, gaps: Floats, row: int | None) -> dict[str, Any] | None:
+    if row is None:
+        return None
+    ids = (int(comparison.a[row]), int(comparison.b[row]))
+    trace, node = (a, ids[0]) if ids[0] >= 0 else (b, ids[1])
+    types = [None if index < 0 else side.columns.types[index] for side, index in zip((a, b), ids, strict=True)]
+    gains = [None if index < 0 else float(side.columns.gain[index]) for side, index in zip((a, b), ids, strict=True)]
+    return {
+        "path": trace.columns.paths[node],
+        "call": int(trace.columns.call[node]),
+        "in": "both" if min(ids) >= 0 else "a" if ids[0] >= 0 else "b",
+        "type_a": types[0],
+        "type_b": types[1],
+        "self_leak_a": json_figure(float(comparison.self_leak_a[row])),
+        "self_leak_b": json_figure(float(comparison.self_leak_b[row])),
+        "difference": json_figure(float(gaps[row])),
+        "gain_a": json_figure(gains[0]),
+        "gain_b": json_figure(gains[1]),
+        "diverging": bool(comparison.diverging[row]),
+    }
+
+
+def _name(a: Trace, b: Trace, comparison: Comparison, row: int) -> str:
+    """The call of a row as text."""
+    trace, node = (a, int(comparison.a[row])) if comparison.a[row] >= 0 else (b, int(comparison.b[row]))
+    path, call = clean(trace.columns.paths[node]) or "the model", int(trace.columns.call[node])
+    return f"{path} call {call}" if call else path
+
+
+def _type(a: Trace, b: Trace, comparison: Comparison, row: int) -> str:
+    """The type of a row's call, both where they differ: "softmax → Softmax"."""
+    pairs = ((a, int(comparison.a[row])), (b, int(comparison.b[row])))
+    return " → ".join(dict.fromkeys(clean(trace.columns.types[node], 60) for trace, node in pairs if node >= 0))
+
+
+def _heads(a: Trace, b: Trace, example: int | None, width: int) -> Iterator[str]:
+    """What the heads of both traces say: once where they agree, side by side where they do not."""
+    one, other = (_head_lines(trace, example) for trace in (a, b))
+    versions = (a.run.versions, b.run.versions)
+    kept = [f"{clean(name)} {clean(value)}" for name, value in versions[0].items() if versions[1].get(name) == value]
+    yield "the same in both"
+    for name, value in one.items():
+        if value == other[name] != "":
+            yield f"  {name:<{_NAME}}{shorten(value, width - _NAME - 2)}"
+    if kept:
+        yield from _wrapped("versions", ", ".join(sorted(kept)), width)
+    pairs = [(name, value, other[name]) for name, value in one.items() if value != other[name]]
+    for name in sorted({*versions[0], *versions[1]}):
+        if versions[0].get(name) != versions[1].get(name):
+            value, second = (clean(side.get(name, ""), 60) for side in versions)
+            pairs.append((clean(name), value, second))
+    room = (width - _NAME - 4) // 2
+    yield ""
+    yield f"  {'different':<{_NAME}}{'A':<{room}}  B"
+    for name, value, second in pairs:
+        cells = [shorten(cell or "–", room) for cell in (value, second)]
+        yield f"  {shorten(name, _NAME - 1):<{_NAME}}{cells[0]:<{room}}  {cells[1]}"
+
+
+def _wrapped(name: str, told: str, width: int) -> list[str]:
+    return textwrap.wrap(f"  {name:<{_NAME}}{told}", width, subsequent_indent=" " * (_NAME + 2))
+
+
+def _head_lines(trace: Trace, example: int | None) -> dict[str, str]:
+    run: Run = trace.run
+    output, reference, delta = (of_example(x, example) for x in (run.output, run.output_reference, run.delta))
+    change = output - reference
+    ratio = multiple(relative(delta, change))
+    return {
+        "file": clean(str(trace.path or "in memory")),
+        "status": "" if run.status == "complete" else run.status,
+        "model": clean(run.model),
+        "method": clean(run.method),
+        "variant": clean(run.variant),
+        "rulebook": clean(run.rulebook),
+        "target": clean(run.target),
+        "text": clean(run.text),
+        "reference": clean(run.reference),
+        "examples": str(run.examples),
+        "calls": str(len(trace.columns.parent)),
+        "f(x)": figure(output),
+        "f(x')": figure(reference),
+        "f(x) - f(x')": figure(change, signed=True),
+        "delta": f"{figure(delta, signed=True)}  ({ratio})",
+    }
+
+
+def _parting(a: Trace, b: Trace, comparison: Comparison, width: int) -> Iterator[str]:
+    """Where the two begin to differ, in sentences."""
+    rows = comparison
+    yield ""
+    yield "where they part"
+    for what, row in (("values", rows.first_value), ("reference", rows.first_reference)):
+        told = "the same in every call that both have"
+        yield from _wrapped(what, told if row is None else f"differ from {_name(a, b, rows, row)} on", width)
+    if rows.first is None or rows.worst is None:
+        yield from _wrapped("leaks", f"no call's self leak differs by more than {figure(rows.tolerance)}", width)
+        return
+    for what, row in (("first call", rows.first), ("worst call", rows.worst)):
+        yield from _wrapped(what, f"{_name(a, b, rows, row)}: {_leaks(rows, row)}", width)
+    if rows.last_gain is not None and rows.first_value is None and a.run.target == b.run.target:
+        gains = [
+            f"not in {side}" if ids[rows.last_gain] < 0 else f"gain {figure(gain[ids[rows.last_gain]])} in {side}"
+            for side, ids, gain in (("A", rows.a, a.columns.gain), ("B", rows.b, b.columns.gain))
+        ]
+        told = (
+            f"{_name(a, b, rows, rows.last_gain)}: {', '.join(gains)}. Multipliers run from the output back and are "
+            "the same behind this call, so look at it first: what differs before it may follow from it"
+        )
+        yield from _wrapped("last call", told, width)
+
+
+def _leaks(comparison: Comparison, row: int) -> str:
+    sides = (("A", comparison.a, comparison.self_leak_a), ("B", comparison.b, comparison.self_leak_b))
+    parts = [
+        f"not in {side}" if ids[row] < 0 else f"self leak {figure(float(leak[row]), signed=True)} in {side}"
+        for side, ids, leak in sides
+    ]
+    return ", ".join(parts)
+
+
+def _calls(a: Trace, b: Trace, comparison: Comparison, top: int, width: int) -> Iterator[str]:
+    count = int(np.count_nonzero(comparison.diverging))
+    if not count:
+        return
+    gaps = comparison.difference
+    rows = worst_first(gaps)[: min(top, count)].tolist()
+    yield ""
+    wide = width >= _WIDE
+    yield f"worst {len(rows)} of {count} calls that differ"
+    yield f"{'self leak A':>12} {'self leak B':>12}" + f" {'difference':>12}" * wide + f"  {'type':<12} call"
+    room = width - (53 if wide else 40)
+    for row in rows:
+        leaks = [
+            "–" if ids[row] < 0 else figure(float(leak[row]), signed=True)
+            for ids, leak in ((comparison.a, comparison.self_leak_a), (comparison.b, comparison.self_leak_b))
+        ]
+        gap = figure(float(gaps[row]), signed=True)
+        kind = shorten(_type(a, b, comparison, row), 12)
+        name = ending(_name(a, b, comparison, row), room)
+        yield f"{leaks[0]:>12} {leaks[1]:>12}" + f" {gap:>12}" * wide + f"  {kind:<12} {name}"
+
+
+def _one_sided(a: Trace, b: Trace, comparison: Comparison, width: int) -> Iterator[str]:
+    """The calls that only one has, by type, with an example of each."""
+    sides = ((a, "A", comparison.a, comparison.b), (b, "B", comparison.b, comparison.a))
+    for trace, side, ids, others in sides:
+        alone = ids[(others < 0)].tolist()
+        if not alone:
+            continue
+        yield ""
+        yield f"only in {side}: {len(alone)} of {len(trace.columns.parent)} calls"
+        types = Counter(trace.columns.types[node] for node in alone)
+        for kind, count in types.most_common(_GROUPS):
+            first = next(node for node in alone if trace.columns.types[node] == kind)
+            path = clean(trace.columns.paths[first]) or "the model"
+            said = f"  {count} × {clean(kind, 28)}, the first: "
+            yield said + ending(path, max(width - len(said), 8))
+        if len(types) > _GROUPS:
+            yield f"  and {len(types) - _GROUPS} types more"

@@ -1,0 +1,90 @@
+"""The worst calls of a trace as a tree in HTML, to be opened and closed without a script. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from html import escape
+
+import numpy as np
+
+from tracer.records import Node
+from tracer.report.data import Report
+from tracer.text import clean, figure, percentage
+
+
+@np.errstate(over="ignore", invalid="ignore")  # the figures of a trace may be anything
+def worst_tree(report: Report, nodes: Sequence[Node]) -> str:
+    """The tree of these calls and of what holds them; a chain of holders with nothing else to show is one line."""
+    columns = report.trace.columns
+    leak = report.trace.leaks(report.example)[0]
+    worst = {node.id for node in nodes}
+    shown = _branching(columns.parent.tolist(), worst)
+    ordered = sorted(shown)
+    sizes = np.abs(leak[ordered])
+    largest = float(sizes[np.isfinite(sizes)].max(initial=0.0))
+    total = float(np.abs(report.self_leak[np.isfinite(report.self_leak)]).sum())
+    parts = ['<ul class="tree">']
+    open_ends: list[int] = []
+    for place, node in enumerate(ordered):
+        while open_ends and node >= open_ends[-1]:
+            parts.append("</ul></details></li>")
+            open_ends.pop()
+        above = shown[node]
+        name = _name(columns.paths[node], "" if above < 0 else columns.paths[above], int(columns.call[node]))
+        own = float(report.self_leak[node])
+        share = f", {percentage(abs(own) / total)} of all leaks" if total and math.isfinite(own) else ""
+        told = escape(f"{clean(columns.types[node], 60)}{share if node in worst else ''}")
+        kind = ' class="worst"' if node in worst else ""
+        row = (
+            f'<span class="row"><span class="name"><code{kind}>{escape(name)}</code> '
+            f'<span class="muted">{told}</span></span>{_figures(float(leak[node]), largest)}</span>'
+        )
+        holds = place + 1 < len(ordered) and ordered[place + 1] < columns.end[node]
+        if holds:
+            parts.append(f"<li><details open><summary>{row}</summary><ul>")
+            open_ends.append(int(columns.end[node]))
+        else:
+            parts.append(f'<li class="call">{row}</li>')
+    parts += ["</ul></details></li>"] * len(open_ends)
+    parts.append("</ul>")
+    return "".join(parts)
+
+
+def _branching(parent: Sequence[int], worst: set[int]) -> dict[int, int]:
+    """Each call to show, with the shown one around it (−1: none): the worst, and where the ways to several part."""
+    above: dict[int, set[int]] = {}
+    for node in worst:
+        child = node
+        while parent[child] >= 0:
+            known = parent[child] in above
+            above.setdefault(parent[child], set()).add(child)
+            if known:
+                break
+            child = parent[child]
+    shown = worst | {node for node, children in above.items() if len(children) > 1}
+    holder: dict[int, int] = {}
+    for node in shown:
+        around = parent[node]
+        while around >= 0 and around not in shown:
+            around = parent[around]
+        holder[node] = around
+    return holder
+
+
+def _name(path: str, above: str, call: int) -> str:
+    """The part of a path that the line above does not say."""
+    rest = (
+        path[len(above) + 1 :]
+        if above and path.startswith(above) and path[len(above) : len(above) + 1] in "./"
+        else path
+    )
+    name = clean(rest.removeprefix("/") if not above else rest) or "the model"
+    return f"{name} call {call}" if call else name
+
+
+def _figures(leak: float, largest: float) -> str:
+    width = 100 * abs(leak) / largest if largest and math.isfinite(leak) else 0.0
+    side = " down" if leak < 0 else ""
+    bar = f'<i class="bar{side}" style="width:{width:.1f}%"></i>' if width else "<i></i>"
+    return f'<span class="figures"><b>{figure(leak, signed=True)}</b>{bar}</span>'

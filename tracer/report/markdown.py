@@ -1,0 +1,146 @@
+"""The report on a trace as Markdown, to be pasted into an issue thread. Pure: a trace in, text out.
+
+Names, texts and tokens come from the trace, and take no effect as markup, mention, reference, link or HTML.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+
+from tracer.analysis.ladder import headline, rule_options
+from tracer.analysis.verdict import call_name
+from tracer.figures import of_example
+from tracer.records import Finding
+from tracer.report.data import SIGNS, Report, command_line
+from tracer.report.text import finding_facts, finding_title
+from tracer.text import clean, figure, multiple
+from tracer.tracefile.trace import Trace
+
+CAPTUM = "meta-pytorch/captum"
+_NAMES = {"model", "method", "target", "text", "reference", "not exact", "error"}
+_MARKUP = re.compile(r"[\\`*_\[\]|~]")
+_ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;", "$": "&#36;"}
+# What GitHub makes a link or a picture of, in text of any kind: @name, #1, GH-1, a commit, :emoji:, an address.
+_LINKS = re.compile(r"(@|#|:(?=[\w/+-])|\bGH-|\bwww(?=\.)|\b[0-9a-fA-F]{6}(?=[0-9a-fA-F]))", re.IGNORECASE)
+_BREAK = "\u200b"
+
+
+def report_markdown(trace: Trace, top: int = 10, example: int | None = None) -> str:
+    """The report in GitHub's Markdown: verdict, numbers, how it was made, findings, ladder, the `top` worst calls."""
+    report = Report(trace, example)
+    lines = [f"**{SIGNS[report.verdict.level]}.** {prose(report.headline)}", ""]
+    lines += _table(("", ""), [(name, (code if name in _NAMES else prose)(value)) for name, value in report.numbers()])
+    lines += _made(trace)
+    lines += _findings(report)
+    lines += _ladder(report)
+    lines += _calls(report, top)
+    return "\n".join(lines) + "\n"
+
+
+def prose(text: str) -> str:
+    """`text` in one line in which nothing is markup."""
+    text = _LINKS.sub(rf"\1{_BREAK}", clean(text))
+    text = _MARKUP.sub(lambda found: f"\\{found[0]}", text)
+    return re.sub(r"[&<>$]", lambda found: _ENTITIES[found[0]], text)
+
+
+def code(text: str) -> str:
+    """`text` in one line as a code span, in a table too."""
+    text = clean(text)
+    if not text:
+        return ""
+    if re.search(r"[`|]", text) or text != text.strip():
+        # A table is cut at its pipes before code spans are seen: only entities are safe there.
+        return f"<code>{re.sub(r'[^A-Za-z0-9 ]', lambda found: f'&#{ord(found[0])};', text)}</code>"
+    return f"`{text}`"
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]], right: int = 0) -> Iterator[str]:
+    """The lines of a table; its first `right` columns are numbers."""
+    yield f"| {' | '.join(head)} |"
+    yield f"|{'---:|' * right}{'---|' * (len(head) - right)}"
+    for row in rows:
+        yield f"| {' | '.join(row)} |"
+    yield ""
+
+
+def _made(trace: Trace) -> Iterator[str]:
+    command = command_line(trace.run.command)
+    if command:
+        yield from ("```sh", command, "```", "")  # one line, which begins with the program: it holds no fence
+    versions = [code(f"{name} {version}") for name, version in sorted(trace.run.versions.items())]
+    if versions:
+        yield from (f"Versions: {', '.join(versions)}", "")
+
+
+def _findings(report: Report) -> Iterator[str]:
+    if not report.findings:
+        return
+    yield from ("#### What is wrong, causes first", "")
+    for number, finding in enumerate(report.findings, 1):
+        yield f"{number}. **{prose(finding_title(finding))}**"
+        for name, value in finding_facts(finding, report):
+            yield f"   - {name}: {_issues(finding) if name == 'see' else _fact(name, value)}"
+    yield ""
+
+
+def _fact(name: str, value: str) -> str:
+    """Paths and lines of code as code, sentences as text."""
+    if name == "where":
+        path, more, rest = value.partition(" and ")
+        return code(path) + prose(more + rest)
+    return code(value) if name == "line" else prose(value)
+
+
+def _issues(finding: Finding) -> str:
+    """Links to captum's issues, wherever the report is pasted: these are meant."""
+    return ", ".join(f"{CAPTUM}#{issue}" for issue in finding.issues)
+
+
+def _ladder(report: Report) -> Iterator[str]:
+    repair = report.repair
+    if not repair.counterfactuals:
+        return
+    yield from ("#### Repair, measured", "", prose(headline(repair)), "")
+    rows = [("as recorded", repair.delta), *((rung.change, rung.delta) for rung in repair.ladder)]
+    alone = [(f"{single.change}, alone", single.delta) for single in repair.singles]
+    cells = [
+        (
+            repair.worst_delta(delta)[0],
+            multiple(repair.relative(delta)) + repair.worst_delta(delta)[1],
+            f"{index}" if index < len(rows) else "",
+            prose(change),
+        )
+        for index, (change, delta) in enumerate((*rows, *alone))
+    ]
+    share = "of f(x) − f(x')" if repair.delta.size < 2 else "of f(x) − f(x'), worst example"
+    yield from _table(("delta", share, "step", "change"), cells, right=2)
+    if repair.rules:
+        yield from (f"To confirm: {code(rule_options(repair.rules))}", "")
+
+
+def _calls(report: Report, top: int) -> Iterator[str]:
+    nodes = report.worst(top)
+    if not nodes:
+        yield "No call was recorded."
+        return
+    if not report.complete:
+        yield from (f"#### Last {len(nodes)} of {len(report.trace.nodes)} calls", "")
+        lines = [(code(node.type), code(call_name(node)), code(node.source or "")) for node in nodes]
+        yield from _table(("type", "call", "line"), lines)
+        return
+    yield from (f"#### Worst {len(nodes)} of {len(report.trace.nodes)} calls", "")
+    rows = [
+        (
+            figure(of_example(node.self_leak, report.example), signed=True),
+            figure(of_example(node.leak, report.example), signed=True),
+            figure(node.gain),
+            code(node.type),
+            code(call_name(node)),
+            code(node.source or ""),
+        )
+        for node in nodes
+    ]
+    yield from _table(("self leak", "leak", "gain", "type", "call", "line"), rows, right=3)
+    yield "The self leaks of all calls sum to the delta: each row is what one call adds to it."

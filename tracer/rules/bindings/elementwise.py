@@ -1,0 +1,181 @@
+"""Which slope each elementwise op has, and how its call is read."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tracer.rules.call import Binder, Call, Gs, arrived, bound, place, value
+from tracer.rules.formulas import activation, bilinear, elementwise
+
+Slope = Callable[..., Tensor]
+
+
+def _binder(slope: Slope, *parameters: tuple[int, str, Any]) -> Binder:
+    """Binder of an op with one tensor; `parameters` are (position, name, default) of the slope's further arguments."""
+
+    def bind(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call | None:
+        values = [value(args, kwargs, *parameter) for parameter in parameters]
+
+        def multipliers(gs: Gs, xs: Any, x_refs: Any, needs: Any) -> tuple[Tensor | None, ...]:
+            return (_bounded(slope(xs[0], x_refs[0], *values), xs[0], x_refs[0], arrived(gs)),)
+
+        return bound(function, args, kwargs, [place(args, kwargs, 0, "input", "self")], multipliers)
+
+    return bind
+
+
+def _generic(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call | None:
+    """An elementwise op without a slope of its own: the secant of the op itself."""
+    call = bound(function, args, kwargs, [place(args, kwargs, 0, "input", "self")], lambda *_: ())
+    if call is not None:
+        forward = call.forward
+
+        def multipliers(gs: Gs, xs: Any, x_refs: Any, needs: Any) -> tuple[Tensor | None, ...]:
+            return (_bounded(elementwise.secant(forward, xs[0], x_refs[0]), xs[0], x_refs[0], arrived(gs)),)
+
+        call.multipliers = multipliers
+    return call
+
+
+def _bounded(slope: Tensor, x: Tensor, x_ref: Tensor, g: Tensor) -> Tensor:
+    """slope·g, 0 where an operand is infinite: masks send −inf through exp, and an infinite Δ has no shares."""
+    product = slope * g
+    if bool(torch.isfinite(product.sum())):
+        return product
+    return elementwise.reached(torch.where(torch.isfinite(x - x_ref), slope, 0.0) * g, g)
+
+
+def _hardtanh(x: Tensor, x_ref: Tensor, low: float, high: float) -> Tensor:
+    return elementwise.ramp(x, x_ref, low, high)
+
+
+def _scaled(slope: Slope, factor: float) -> Slope:
+    return lambda x, x_ref: slope(x, x_ref) * factor
+
+
+def _channels(weight: Tensor, dims: int) -> Tensor:
+    """PReLU's weight, one number or one a channel, with the channels on axis 1."""
+    return weight.reshape(-1, *[1] * (dims - 2)) if weight.numel() > 1 and dims >= 2 else weight
+
+
+def _prelu(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call | None:
+    weight = value(args, kwargs, 1, "weight")
+
+    def multipliers(gs: Gs, xs: Any, x_refs: Any, needs: Any) -> tuple[Tensor | None, ...]:
+        negative = _channels(weight.detach(), xs[0].dim()).to(xs[0].dtype)
+        return (arrived(gs) * elementwise.leaky_relu(xs[0], x_refs[0], negative),)
+
+    return bound(function, args, kwargs, [place(args, kwargs, 0, "input", "self")], multipliers)
+
+
+def _pow(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call | None:
+    base, exponent = value(args, kwargs, 0, "input"), value(args, kwargs, 1, "exponent")
+    if isinstance(base, Tensor) and isinstance(exponent, (int, float)):
+        return _binder(elementwise.power, (1, "exponent", None))(function, args, kwargs)
+    if (
+        isinstance(base, Tensor)
+        and isinstance(exponent, Tensor)
+        and not exponent.requires_grad
+        and exponent.numel() == 1
+    ):
+        return _binder(lambda x, x_ref: elementwise.power(x, x_ref, exponent.item()))(function, args, kwargs)
+    if isinstance(base, (int, float)) and base > 0:
+        return _exponential(function, args, kwargs, 1, base)
+    raise NotImplementedError
+
+
+def _rpow(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call | None:
+    if isinstance(args[1], (int, float)) and args[1] > 0:
+        return _exponential(function, args, kwargs, 0, args[1])
+    raise NotImplementedError
+
+
+def _exponential(
+    function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], position: int, base: float
+) -> Call | None:
+    def multipliers(gs: Gs, xs: Any, x_refs: Any, needs: Any) -> tuple[Tensor | None, ...]:
+        return (arrived(gs) * elementwise.exponential(xs[0], x_refs[0], base),)
+
+    return bound(function, args, kwargs, [place(args, kwargs, position, "exponent")], multipliers)
+
+
+def _reverse_divide(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call | None:
+    """`number / x`, as `Tensor.__rdiv__(x, number)`."""
+    factor = args[1]
+    if isinstance(factor, Tensor) and factor.requires_grad:
+        raise NotImplementedError
+
+    def multipliers(gs: Gs, xs: Any, x_refs: Any, needs: Any) -> tuple[Tensor | None, ...]:
+        product = arrived(gs) * factor * elementwise.reciprocal(xs[0], x_refs[0])
+        return (elementwise.reached(product, arrived(gs)).sum_to_size(xs[0].shape),)
+
+    return bound(function, args, kwargs, [0], multipliers)
+
+
+def _glu(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call | None:
+    dim = value(args, kwargs, 1, "dim", -1)
+
+    def multipliers(gs: Gs, xs: Any, x_refs: Any, needs: Any) -> tuple[Tensor | None, ...]:
+        return (bilinear.gated_linear_unit(arrived(gs), xs[0], x_refs[0], dim),)
+
+    return bound(function, args, kwargs, [place(args, kwargs, 0, "input")], multipliers)
+
+
+ELEMENTWISE: dict[str, Binder] = {
+    "relu": _binder(elementwise.relu),
+    "relu6": _binder(lambda x, x_ref: elementwise.ramp(x, x_ref, 0.0, 6.0)),
+    "leaky_relu": _binder(elementwise.leaky_relu, (1, "negative_slope", 0.01)),
+    "prelu": _prelu,
+    "hardtanh": _binder(_hardtanh, (1, "min_val", -1.0), (2, "max_val", 1.0)),
+    "clamp": _binder(elementwise.ramp, (1, "min", None), (2, "max", None)),
+    "clamp_min": _binder(lambda x, x_ref, low: elementwise.ramp(x, x_ref, low, None), (1, "min", None)),
+    "clamp_max": _binder(lambda x, x_ref, high: elementwise.ramp(x, x_ref, None, high), (1, "max", None)),
+    "abs": _binder(elementwise.absolute),
+    "softshrink": _binder(elementwise.softshrink, (1, "lambd", 0.5)),
+    "hardsigmoid": _binder(elementwise.hardsigmoid),
+    "hardswish": _binder(activation.hardswish),
+    "gelu": _binder(lambda x, x_ref, kind: activation.gelu(x, x_ref, kind), (99, "approximate", "none")),
+    "silu": _binder(activation.silu),
+    "mish": _binder(activation.mish),
+    "softplus": _binder(activation.softplus, (1, "beta", 1.0), (2, "threshold", 20.0)),
+    "log_sigmoid": _binder(activation.log_sigmoid),
+    "elu": _binder(activation.elu, (1, "alpha", 1.0), (2, "scale", 1.0), (3, "input_scale", 1.0)),
+    "celu": _binder(activation.celu, (1, "alpha", 1.0)),
+    "selu": _binder(activation.selu),
+    "erf": _binder(activation.erf),
+    "glu": _glu,
+    "sigmoid": _binder(elementwise.sigmoid),
+    "tanh": _binder(elementwise.tanh),
+    "exp": _binder(elementwise.exp),
+    "expm1": _binder(elementwise.exp),
+    "exp2": _binder(lambda x, x_ref: elementwise.exponential(x, x_ref, 2.0)),
+    "log": _binder(elementwise.log),
+    "log2": _binder(_scaled(elementwise.log, 1 / math.log(2))),
+    "log10": _binder(_scaled(elementwise.log, 1 / math.log(10))),
+    "log1p": _binder(elementwise.log1p),
+    "sqrt": _binder(elementwise.sqrt),
+    "rsqrt": _binder(elementwise.rsqrt),
+    "reciprocal": _binder(elementwise.reciprocal),
+    "rdiv": _reverse_divide,
+    "square": _binder(lambda x, x_ref: x + x_ref),
+    "sin": _binder(elementwise.sine),
+    "cos": _binder(elementwise.cosine),
+    "pow": _pow,
+    "float_power": _pow,
+    "rpow": _rpow,
+    **dict.fromkeys(
+        [
+            "tan", "sinh", "cosh", "asin", "acos", "atan", "asinh", "acosh", "atanh", "arcsin", "arccos", "arctanh",
+            "arcsinh",
+            "arccosh", "erfc", "erfinv", "special_erfinv", "special_erfc", "special_ndtr", "lgamma", "digamma", "logit",
+            "special_logit", "sinc", "special_sinc", "i0", "tanhshrink", "softsign", "hardshrink", "threshold", "rrelu",
+            "special_expm1", "special_log1p", "special_exp2",
+        ],
+        _generic,
+    ),
+}  # fmt: skip

@@ -1,0 +1,197 @@
+"""How calls of reductions, pooling and choices are read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from tracer.rules.call import Binder, Call, Gs, arrived, bound, place, substituted, value
+from tracer.rules.formulas import choice, norm, pooling
+
+Found = Sequence[Tensor | None]
+
+
+def _dims(dim: Any, rank: int) -> tuple[int, ...]:
+    """The reduced axes as sorted non-negative numbers; None or () means all."""
+    if dim is None or (isinstance(dim, (tuple, list)) and not dim):
+        return tuple(range(rank))
+    return tuple(sorted(d % rank for d in ((dim,) if isinstance(dim, int) else dim)))
+
+
+def _kept(g: Tensor, dims: Sequence[int], keepdim: bool) -> Tensor:
+    """`g` with the reduced axes in place, at size 1."""
+    if not keepdim:
+        for d in dims:
+            g = g.unsqueeze(d)
+    return g
+
+
+def _correction(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, float, bool]:
+    """(dim, correction, keepdim) of var and std through all their signatures."""
+    if len(args) > 1 and isinstance(args[1], bool):
+        return None, float(args[1]), False
+    dim = value(args, kwargs, 1, "dim")
+    unbiased = value(args, kwargs, 2, "unbiased", True)
+    correction = kwargs.get("correction")
+    keepdim = value(args, kwargs, 3, "keepdim", False)
+    return dim, float(unbiased) if correction is None else float(correction), keepdim
+
+
+def _spread(rule: Callable[..., Tensor]) -> Binder:
+    """Binder of var and std."""
+
+    def bind(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call | None:
+        dim, correction, keepdim = _correction(args, kwargs)
+
+        def multipliers(gs: Gs, xs: Any, x_refs: Any, needs: Any) -> Found:
+            dims = _dims(dim, xs[0].dim())
+            return (rule(_kept(arrived(gs), dims, keepdim), xs[0], x_refs[0], dims, correction),)
+
+        return bound(function, args, kwargs, [place(args, kwargs, 0, "input", "self")], multipliers)
+
+    return bind
+
+
+def _norm(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call | None:
+    """The 2-norm, whatever its door; other norms have no rule."""
+    order = value(args, kwargs, 1, "ord", kwargs.get("p"))
+    dim, keepdim = value(args, kwargs, 2, "dim"), value(args, kwargs, 3, "keepdim", False)
+    spectral = getattr(function, "__name__", "") == "linalg_norm" and not (isinstance(dim, int) or order is None)
+    if order not in ("fro", None) and (order not in (2, 2.0) or spectral):
+        raise NotImplementedError
+
+    def multipliers(gs: Gs, xs: Any, x_refs: Any, needs: Any) -> Found:
+        dims = _dims(dim, xs[0].dim())
+        return (norm.euclidean(_kept(arrived(gs), dims, keepdim), xs[0], x_refs[0], dims),)
+
+    return bound(function, args, kwargs, [place(args, kwargs, 0, "input", "self", "x")], multipliers)
+
+
+def _extreme(smallest: bool) -> Binder:
+    """Binder of max, min, amax, amin: over everything, over axes, or of two tensors."""
+
+    def bind(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call | None:
+        other_at = place(args, kwargs, 1, "other")
+        if other_at is not None and isinstance(value(args, kwargs, 1, "other"), Tensor):
+            return _two(smallest)(function, args, kwargs)
+        dim = value(args, kwargs, 1, "dim")
+
+        def multipliers(gs: Gs, xs: Any, x_refs: Any, needs: Any) -> Found:
+            x, x_ref, g = xs[0], x_refs[0], arrived(gs)
+            if x.dim() == 0:
+                return (g,)
+            dims = _dims(dim, x.dim())
+            rest = [d for d in range(x.dim()) if d not in dims]
+            order = [*rest, *dims]
+            lead = [x.shape[d] for d in rest]
+            flat, flat_ref = x.permute(order).reshape(*lead, -1), x_ref.permute(order).reshape(*lead, -1)
+            pick = torch.argmin if smallest else torch.argmax
+            index, index_ref = pick(flat, -1, keepdim=True), pick(flat_ref, -1, keepdim=True)
+            m = pooling.winner(g.reshape(*lead, 1), flat, flat_ref, index, index_ref, -1, smallest)
+            back = [order.index(d) for d in range(x.dim())]
+            return (m.reshape([x.shape[d] for d in order]).permute(back),)
+
+        return bound(function, args, kwargs, [place(args, kwargs, 0, "input", "self")], multipliers)
+
+    return bind
+
+
+def _two(smallest: bool) -> Binder:
+    """Binder of maximum and minimum."""
+
+    def multipliers(gs: Gs, xs: Any, x_refs: Any, needs: Any) -> Found:
+        return pooling.larger(arrived(gs), xs[0], x_refs[0], xs[1], x_refs[1], smallest)
+
+    def bind(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call | None:
+        places = [place(args, kwargs, 0, "input", "self"), place(args, kwargs, 1, "other")]
+        return bound(function, args, kwargs, places, multipliers)
+
+    return bind
+
+
+def _pool(name: str, spatial: int) -> Binder:
+    """Binder of max-pooling and adaptive max-pooling over `spatial` axes."""
+    indexed = getattr(F, name + "_with_indices")
+
+    def bind(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call | None:
+        where = place(args, kwargs, 0, "input", "self")
+        named = {key: item for key, item in kwargs.items() if key != "return_indices"}
+        last = 6 if not name.startswith("adaptive") else 2
+        with_indices = substituted(indexed, args[:last], named, [where]) if where is not None else indexed
+
+        def multipliers(gs: Gs, xs: Any, x_refs: Any, needs: Any) -> Found:
+            index, index_ref = with_indices(xs[0])[1], with_indices(x_refs[0])[1]
+            return (pooling.window(arrived(gs), xs[0], x_refs[0], index, index_ref, spatial),)
+
+        return bound(function, args, kwargs, [where], multipliers)
+
+    return bind
+
+
+def _sorted(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call | None:
+    """topk, sort: values by rank. With one order in both runs linear, else half along each order."""
+    is_sort = getattr(function, "__name__", "") in ("sort", "msort")
+    dim = value(args, kwargs, 1 if is_sort else 2, "dim", -1)
+    call = bound(
+        function, args, kwargs, [place(args, kwargs, 0, "input", "self")], lambda *_: (), inexact="discrete choice"
+    )
+    if call is not None:
+        forward = call.forward
+
+        def multipliers(gs: Gs, xs: Any, x_refs: Any, needs: Any) -> Found:
+            return (choice.ranked(arrived(gs), xs[0], forward(xs[0])[1], forward(x_refs[0])[1], dim),)
+
+        call.multipliers = multipliers
+    return call
+
+
+def _step(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call | None:
+    """Remainders: the derivative as PyTorch has it; the jumps between the runs are discrete choices."""
+    call = bound(
+        function, args, kwargs, [place(args, kwargs, 0, "input", "self")], lambda *_: (), inexact="discrete choice"
+    )
+    if call is not None:
+        forward = call.forward
+        call.multipliers = lambda gs, xs, x_refs, needs: choice.both_choices([forward], arrived(gs), xs, needs)
+    return call
+
+
+def _flat(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call | None:
+    """Rounding to whole numbers: nothing goes back; the jumps between the runs are discrete choices."""
+    return bound(
+        function,
+        args,
+        kwargs,
+        [place(args, kwargs, 0, "input", "self")],
+        lambda gs, xs, x_refs, needs: [torch.zeros_like(xs[0])],
+        inexact="discrete choice",
+    )
+
+
+REDUCTIONS: dict[str, Binder] = {
+    "var": _spread(norm.variance),
+    "std": _spread(norm.deviation),
+    "norm": _norm,
+    "linalg_norm": _norm,
+    "linalg_vector_norm": _norm,
+    "max": _extreme(False),
+    "amax": _extreme(False),
+    "min": _extreme(True),
+    "amin": _extreme(True),
+    "maximum": _two(False),
+    "fmax": _two(False),
+    "minimum": _two(True),
+    "fmin": _two(True),
+    **{f"max_pool{n}d": _pool(f"max_pool{n}d", n) for n in (1, 2, 3)},
+    **{f"max_pool{n}d_with_indices": _pool(f"max_pool{n}d", n) for n in (1, 2, 3)},
+    **{f"adaptive_max_pool{n}d": _pool(f"adaptive_max_pool{n}d", n) for n in (1, 2, 3)},
+    **{f"adaptive_max_pool{n}d_with_indices": _pool(f"adaptive_max_pool{n}d", n) for n in (1, 2, 3)},
+    "topk": _sorted,
+    "sort": _sorted,
+    **dict.fromkeys(["floor", "ceil", "round", "trunc", "floor_divide"], _flat),
+    **dict.fromkeys(["frac", "remainder", "fmod"], _step),
+}

@@ -1,0 +1,1 @@
+"""Multipliers as pure functions on tensors, one family of ops a file. Imports torch only."""

@@ -1,0 +1,388 @@
+"""Writes a trace file while a run is under way."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager, nullcontext, suppress
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+import numpy as np
+
+from tracer.errors import InputError, TraceFileError
+from tracer.records import Counterfactual, Edge, Finding, Node, Note, Run, TensorRef
+from tracer.tracefile import attachments
+from tracer.tracefile import layout as schema
+from tracer.tracefile.reservation import beginning, claim, move, remove
+
+if TYPE_CHECKING:
+    from tracer.tracefile.trace import Trace
+
+_BATCH = 2_000
+_COMMIT_SECONDS = 0.5
+_COMMIT_BYTES = 2**24  # of tensors, at the latest; SQLite then moves its log into the file, and writes over it
+_PAGE = 2**15  # bytes: tensors go through the write-ahead log twice as fast as in SQLite's 4 096
+_BEGIN = "BEGIN IMMEDIATE"  # the lock for writing is held all along: it tells that a file is being recorded
+
+_ADD_NODE = schema.insertion("node", schema.NODE_COLUMNS)
+_REPLACE_NODE = _ADD_NODE.replace("INSERT", "INSERT OR REPLACE")
+_ADD_EDGE = schema.insertion("edge", schema.EDGE_COLUMNS)
+_ADD_TENSOR = schema.insertion("tensor", ("hash", "dtype", "shape", "data"))
+_ADD_RUN = schema.insertion("run", schema.RUN_COLUMNS)
+_ADD_NOTE = schema.insertion("note", attachments.NOTE_COLUMNS)
+_ADD_COUNTERFACTUAL = schema.insertion("counterfactual", attachments.COUNTERFACTUAL_COLUMNS)
+_ADD_FINDING = schema.insertion("finding", attachments.FINDING_COLUMNS)
+_SET_RUN = f"UPDATE run SET {', '.join(f'{column} = ?' for column in schema.RUN_COLUMNS)}"
+
+
+class TraceWriter:
+    """Writes one trace: `begin`, then tensors and nodes in any order, then `finish`.
+
+    `path` None keeps the trace in memory, in the same schema, its tensors beside the database. A file can be opened
+    while it is written, and a killed process leaves what was committed, with the status "recording". Leaving the
+    context before `finish` leaves the status "failed" and the reason; leaving it before `begin` leaves no file.
+    `max_bytes` bounds the stored tensors.
+    """
+
+    def __init__(self, path: str | os.PathLike[str] | None, force: bool = False, max_bytes: int | None = None) -> None:
+        if not (max_bytes is None or isinstance(max_bytes, int)):
+            raise InputError(f"max_bytes is {max_bytes!r}; expected a number of bytes")
+        self.path = None if path is None else Path(path)
+        self.max_bytes = max_bytes
+        self.stored_bytes = 0
+        """Bytes of tensors stored so far, each content counted once."""
+        self._begun = self._finished = self._handed_over = False
+        self._provisional = self._settling = False
+        self._nodes: list[tuple[schema.Cell, ...]] = []
+        self._edges: list[tuple[schema.Cell, ...]] = []
+        self._hashes: set[bytes] = set()
+        self._committed = time.monotonic()
+        self._uncommitted = 0
+        self._contents: dict[int, bytes] | None = {} if path is None else None
+        with self._errors():
+            image = _empty(log=path is not None)
+        with nullcontext() if self.path is None else beginning(self.path):
+            self._open(force, image)
+
+    def _open(self, force: bool, image: bytes) -> None:
+        self._old = None if self.path is None else claim(self.path, force, image)
+        try:
+            with self._errors():
+                # Views may be shown from another thread than the one that recorded.
+                self._connection = sqlite3.connect(
+                    self.path or ":memory:", check_same_thread=False, isolation_level=None, cached_statements=32
+                )
+                self._largest = self._connection.getlimit(sqlite3.SQLITE_LIMIT_LENGTH) - 1024
+                # Synchronous off: a killed process loses nothing, only a power cut may; and a trace can be recorded
+                # again.
+                self._connection.execute("PRAGMA synchronous = OFF")
+                self._connection.execute(f"PRAGMA wal_autocheckpoint = {_COMMIT_BYTES // _PAGE}")
+                if self.path is None:
+                    self._connection.deserialize(image)
+                self._connection.execute(_BEGIN)
+        except BaseException:
+            self._remove_own()
+            raise
+
+    def begin(self, run: Run) -> None:
+        """Write the head of the run, with the status "recording"; from here on the file can be opened.
+
+        Called again, it brings the head up to date.
+        """
+        with self._errors():
+            self._connection.execute(
+                _SET_RUN if self._begun else _ADD_RUN, schema.run_row(replace(run, status="recording"))
+            )
+            self._begun = True
+            self._commit()
+
+    def note_progress(self, message: str, nodes: Iterable[Node]) -> None:
+        """Write how far the run is, and calls whose figures are not known yet; a killed process leaves them.
+
+        The first `add` takes these provisional calls away; from then on nothing is committed until `finish`, so that a
+        file shows the provisional calls or the final ones, never a mixture.
+        """
+        with self._errors():
+            self._provisional = True
+            self._connection.executemany(_REPLACE_NODE, map(_node_row, nodes))
+            self._connection.execute("UPDATE run SET message = ?", (schema.storable(message),))
+            self._commit()
+
+    def put_tensor(
+        self, raw: bytes | memoryview, dtype: str, shape: tuple[int, ...], *, always: bool = False
+    ) -> TensorRef:
+        """The reference to a stored tensor: `raw` are its elements in row-major order, `dtype` torch's name of it.
+
+        One content is stored once. A tensor that a database cell cannot hold (1 GB), of a dtype that numpy does not
+        know, or for which `max_bytes` leaves no room, is elided; the latter not where it is `always` wanted.
+        """
+        data = memoryview(raw).cast("B") if memoryview(raw).nbytes else memoryview(b"")
+        item = schema.ITEM_TYPES.get(dtype)
+        if item is None or data.nbytes > self._largest:
+            return TensorRef(None, dtype, shape, elided=True)
+        if data.nbytes != np.dtype(item).itemsize * int(np.prod(shape, dtype=object)):
+            raise ValueError(f"{data.nbytes} bytes do not make a {dtype} tensor of shape {shape}")
+        digest = schema.content_hash(data, dtype, shape)
+        if digest not in self._hashes:
+            if not always and self.max_bytes is not None and self.stored_bytes + data.nbytes > self.max_bytes:
+                return TensorRef(None, dtype, shape, elided=True)
+            content = None if self._contents is None else bytes(data)  # SQLite would copy it three times
+            with self._errors():
+                row = (digest, dtype, schema.shape_text(shape), data if content is None else b"")
+                number = self._connection.execute(_ADD_TENSOR, row).lastrowid
+            if self._contents is not None and content is not None and number is not None:
+                self._contents[number] = content
+            self._hashes.add(digest)
+            self.stored_bytes += data.nbytes
+            self._uncommitted += data.nbytes if content is None else 0
+            self._commit_now_and_then()
+        return TensorRef(digest, dtype, shape)
+
+    def add(self, node: Node, edges: Sequence[Edge]) -> None:
+        """Write a node and its edges. The order is free; together the ids must be 0 … N − 1, in preorder."""
+        self._nodes.append(_node_row(node))
+        self._edges += [_edge_row(node.id, edge) for edge in edges]
+        if len(self._nodes) >= _BATCH:
+            self._flush()
+        self._commit_now_and_then()
+
+    def set_attributions(self, refs: Sequence[TensorRef]) -> None:
+        """Write which stored tensors are the attributions, one a model input; `begin` must have been called."""
+        with self._errors():
+            self._connection.execute("UPDATE run SET attributions = ?", (schema.refs_to_json(refs),))
+
+    def add_notes(self, notes: Iterable[Note]) -> None:
+        """Write what the recorder noticed; `begin` must have been called."""
+        with self._errors():
+            self._connection.executemany(_ADD_NOTE, map(attachments.note_row, notes))
+
+    def finish(self, run: Run) -> None:
+        """Write the final head of the run and leave one file, with nothing beside it."""
+        with self._errors():
+            self._flush()
+            self._connection.execute(_SET_RUN, schema.run_row(run))
+            self._commit()
+        self._finished = True
+        self._fold()
+        self._forget_old()
+
+    def commit(self) -> None:
+        """Make what was written so far visible to whoever opens the file, and safe from the end of this process."""
+        self._flush()
+        with self._errors():
+            self._commit()
+        self._settling = False
+
+    def trace(self) -> Trace:
+        """What was written so far, opened for reading. In memory, the trace takes the database over."""
+        from tracer.tracefile.trace import Trace, open_trace
+
+        self.commit()
+        if self.path is not None:
+            return open_trace(self.path)
+        self._handed_over = True
+        return Trace(self._connection, None, contents=self._contents)
+
+    def discard(self) -> None:
+        """End the writing, and leave no file; one that `force` set aside comes back."""
+        self._connection.close()
+        self._finished = self._handed_over = True
+        self._remove_own()
+
+    def close(self) -> None:
+        """End the writing; see the class for what is left when `finish` did not come first."""
+        self._end("the recording ended before it was finished")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if kind is not None and issubclass(kind, KeyboardInterrupt):
+            self._end("interrupted")
+        elif kind is not None:
+            self._end(f"{kind.__name__}: {error}")
+        else:
+            self.close()
+
+    def _end(self, reason: str) -> None:
+        # After an error the database may be unwritable (a full disk); that must not hide the error itself.
+        if self._begun and not self._finished:
+            with suppress(TraceFileError), self._errors():
+                if self._settling:  # some final rows stand where provisional ones stood: back to those
+                    if self._connection.in_transaction:
+                        self._connection.execute("ROLLBACK")
+                    self._connection.execute("BEGIN")
+                elif not self._provisional:
+                    self._flush()
+                failed = "UPDATE run SET status = 'failed', message = ?"
+                self._connection.execute(failed, (schema.storable(reason),))
+                self._commit()
+                self._finished = True
+            self._fold()
+            self._forget_old()
+        if not self._handed_over:
+            self._connection.close()
+        if not self._begun:
+            self._remove_own()
+
+    def _remove_own(self) -> None:
+        if self.path is None:
+            return
+        remove(self.path)
+        if self._old is not None:
+            move(self._old, self.path)
+            self._old = None
+
+    def _forget_old(self) -> None:
+        if self._old is not None:
+            remove(self._old)
+            self._old = None
+
+    def _flush(self) -> None:
+        with self._errors():
+            nodes, self._nodes = self._nodes, []
+            edges, self._edges = self._edges, []
+            if nodes and self._provisional:
+                self._connection.execute("DELETE FROM node")
+                self._provisional, self._settling = False, True
+            self._connection.executemany(_ADD_NODE, nodes)
+            self._connection.executemany(_ADD_EDGE, edges)
+
+    def _commit_now_and_then(self) -> None:
+        recent = time.monotonic() - self._committed < _COMMIT_SECONDS
+        if self._settling or (recent and self._uncommitted < _COMMIT_BYTES):
+            return
+        if self._provisional:
+            with self._errors():
+                self._commit()
+        else:
+            self.commit()
+
+    def _commit(self) -> None:
+        if self._connection.in_transaction:  # Ctrl-C may have come between the two
+            self._connection.execute("COMMIT")
+        self._connection.execute("BEGIN" if self._finished else _BEGIN)
+        self._committed, self._uncommitted = time.monotonic(), 0
+
+    def _fold(self) -> None:
+        """Move the write-ahead log into the file; one that has it open keeps the log beside it, harmlessly."""
+        if self.path is None:
+            return
+        with suppress(sqlite3.Error):
+            self._connection.execute("COMMIT")
+        with suppress(sqlite3.OperationalError):
+            self._connection.execute("PRAGMA busy_timeout = 200")
+            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            self._connection.execute("PRAGMA journal_mode = DELETE")
+        with suppress(sqlite3.Error):
+            self._connection.execute("BEGIN")
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise TraceFileError(
+                f"cannot write {self.path or 'the trace in memory'} ({error}): "
+                "look at the free space and the rights of its folder, or write it elsewhere"
+            ) from error
+
+
+def amend(
+    trace: Trace,
+    *,
+    counterfactuals: Sequence[Counterfactual] | None = None,
+    findings: Sequence[Finding] | None = None,
+) -> None:
+    """Write measured counterfactuals, findings, or both into a finished trace, in the place of those it has.
+
+    Whoever has the trace open sees them when it asks next. TraceFileError for a trace of an older version, for one that
+    is still being recorded, and where the file cannot be written; the file is then as it was.
+    """
+    name = trace.path or "the trace in memory"
+    if trace.version != schema.VERSION:
+        raise TraceFileError(f"{name} has the layout of an older version: record it again")
+    if trace.run.status == "recording":
+        raise TraceFileError(f"{name} is still being recorded, or its recording was killed: nothing is added to it")
+    tables = (
+        ("counterfactual", _ADD_COUNTERFACTUAL, counterfactuals, attachments.counterfactual_row),
+        ("finding", _ADD_FINDING, findings, attachments.finding_row),
+    )
+    try:
+        with trace.writing() as connection:
+            for table, insert, items, row in tables:
+                if items is not None:
+                    connection.execute(f"DELETE FROM {table}")
+                    connection.executemany(insert, map(row, items))  # type: ignore[arg-type]
+    except sqlite3.Error as error:
+        raise TraceFileError(f"cannot write {name} ({error}): look at its rights and at the free space") from error
+
+
+@cache
+def _empty(log: bool) -> bytes:
+    """The bytes of a trace without a run; `log`: in write-ahead-log mode.
+
+    Files are made of it in one go: a process that is killed while SQLite makes tables leaves a file that does not open.
+    """
+    with closing(sqlite3.connect(":memory:")) as connection:
+        connection.execute(f"PRAGMA page_size = {_PAGE}")
+        connection.execute(f"PRAGMA application_id = {schema.APPLICATION_ID}")
+        connection.execute(f"PRAGMA user_version = {schema.VERSION}")
+        for sql in schema.SCHEMA.values():
+            connection.execute(sql)
+        image = bytearray(connection.serialize())
+    if log:
+        image[18:20] = b"\x02\x02"  # the file format's write and read version
+    return bytes(image)
+
+
+def _node_row(node: Node) -> tuple[schema.Cell, ...]:
+    leak, self_leak = schema.total(node.leak), schema.total(node.self_leak)
+    places = (-1 if node.parent is None else node.parent, node.end, node.depth, node.call)
+    sizes = (leak, self_leak, node.gain, node.relative_leak, node.seconds)
+    return (
+        node.id,
+        node.parent,
+        *places[1:],
+        node.kind,
+        *sizes,
+        schema.storable(node.type),
+        schema.storable(node.path),
+        None if node.source is None else schema.storable(node.source),
+        schema.storable(node.rule),
+        node.largest_secant,
+        node.small_differences,
+        node.dropped_differences,
+        node.nonfinite,
+        schema.NODE_FIGURES.pack(node.id, *places, *sizes),
+        schema.pack(node.leak),
+        schema.pack(node.self_leak),
+    )
+
+
+def _edge_row(node: int, edge: Edge) -> tuple[schema.Cell, ...]:
+    return (
+        node,
+        edge.direction,
+        edge.slot,
+        schema.storable(edge.name),
+        schema.shape_text(edge.shape),
+        edge.dtype,
+        schema.total(edge.flow),
+        schema.pack(edge.flow),
+        *schema.statistics_cells(edge.value_statistics),
+        *schema.statistics_cells(edge.reference_statistics),
+        *schema.statistics_cells(edge.difference_statistics),
+        *schema.statistics_cells(edge.multiplier_statistics),
+        None if edge.value is None else edge.value.hash or b"",
+        None if edge.reference is None else edge.reference.hash or b"",
+        None if edge.multiplier is None else edge.multiplier.hash or b"",
+    )
