@@ -9,7 +9,7 @@ from typing import Literal
 
 from textual.binding import Binding
 
-from tui.screens import SCREENS
+from tui.screen_table import SCREENS
 
 Scope = Literal[
     "tree", "list", "heatmap", "pane", "screen",

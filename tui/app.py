@@ -17,18 +17,18 @@ from tracer.errors import TracerError
 from tracer.text import clean, shorten
 from tracer.tracefile.trace import TensorName, Trace, open_trace
 from tui import actions
-from tui.following import follow
-from tui.palettes import LOOKS, PLAIN, Look
-from tui.placeholder import empty_trace
-from tui.recording import Recording
-from tui.screens import entry_of
+from tui.lines.roles import AsciiFilter, encodes_glyphs
+from tui.live.follow import follow
+from tui.live.process import Recording
+from tui.live.watch import Watch
+from tui.model.placeholder import empty_trace
+from tui.model.session import Session
+from tui.model.settings import Settings, load
+from tui.screen_table import entry_of
 from tui.screens.base import TraceScreen
 from tui.screens.layers import LayersScreen
-from tui.session import Session
-from tui.settings import Settings, load
-from tui.terminal import Shadow, thrifty
-from tui.theme import AsciiFilter, encodes_glyphs
-from tui.watch import Watch
+from tui.terminal.changed_cells import Shadow, thrifty
+from tui.themes import LOOKS, PLAIN, Look
 from tui.widgets.hint import Hint
 
 
@@ -221,7 +221,7 @@ class TracerApp(App[None]):
 
     def copy(self, text: str) -> None:
         """Copy a text, and say where it went."""
-        from tui import clipboard
+        from tui.terminal import clipboard
 
         driver = self._driver
         where = clipboard.copy(text, driver.write if driver is not None else lambda sequence: None)

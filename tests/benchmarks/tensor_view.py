@@ -23,10 +23,10 @@ from tracer.records import Edge
 from tracer.tracefile.trace import Trace, open_trace
 from tracer.tracefile.writer import TraceWriter
 from tui.app import TracerApp
-from tui.heatmap import fit, reduce
+from tui.model.matrix import fit, reduce
+from tui.model.tensor_figures import Summary, histogram
+from tui.model.tensor_source import QUANTITIES, Quantity, TensorSource, title_of
 from tui.screens.tensor import TensorScreen
-from tui.tensor_figures import Summary, histogram
-from tui.tensor_source import QUANTITIES, Quantity, TensorSource, title_of
 
 HEIGHT, WIDTH = 66, 112
 

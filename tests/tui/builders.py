@@ -13,7 +13,7 @@ from tests.synthetic import synthetic_run
 from tracer.records import Edge, Node, Statistics
 from tracer.tracefile.trace import Trace, open_trace
 from tracer.tracefile.writer import TraceWriter
-from tui.figures import Figures, derive
+from tui.model.figures import Figures, derive
 
 EVIL = "[red]bold[/] \x1b[31m\x07 \u202eback [@click=app.quit]x[/]"
 

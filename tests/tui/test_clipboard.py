@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tui.clipboard import copy, osc52
+from tui.terminal.clipboard import copy, osc52
 
 
 def tool(folder: Path, name: str, works: bool = True) -> None:

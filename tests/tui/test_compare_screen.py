@@ -16,8 +16,8 @@ from tests.tui.test_compare_rows import LEAKS_A, LEAKS_B, traced
 from tracer.analysis.compare import compare
 from tracer.cli import main
 from tracer.tracefile.trace import Trace, open_trace
-from tui import compare_rows
 from tui.app import TracerApp
+from tui.lines import compare as compare_rows
 from tui.screens import compare as screen_module
 from tui.screens.compare import CompareScreen
 from tui.screens.layers import LayersScreen

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.tui.builders import ends_of, figures
-from tui.figures import Figures, Ints
-from tui.filters import FAMILIES, Filter, family, inside, kept
+from tui.model.figures import Figures, Ints
+from tui.model.filters import FAMILIES, Filter, family, inside, kept
 
 PARENTS = [-1, 0, 1, 2, 2, 1, 0, 6, 0]
 PATHS = [

@@ -19,8 +19,8 @@ from tests.tui.test_panes import text_of as words_of
 from tracer.analysis.verdict import Verdict
 from tracer.records import Finding
 from tracer.tracefile.trace import Trace, open_trace
-from tui import finding_lines
-from tui.finding_lines import Entry, entries
+from tui.lines import findings as finding_lines
+from tui.lines.findings import Entry, entries
 from tui.screens.findings import FindingsScreen
 from tui.screens.layers import LayersScreen
 

@@ -13,9 +13,10 @@ from rich.cells import cell_len
 
 from tests.tui.builders import EVIL
 from tracer.analysis.flow_map import FlowMap
-from tui import flow_rows, heat
-from tui.flow_rows import FLIP, FlowTable
-from tui.theme import Cell, Role
+from tui.lines import flow as flow_rows
+from tui.lines import heat
+from tui.lines.flow import FLIP, FlowTable
+from tui.lines.roles import Cell, Role
 
 Floats = npt.NDArray[np.float64]
 VALUES = np.array(

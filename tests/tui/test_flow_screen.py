@@ -11,7 +11,7 @@ from tests.synthetic import SENTENCE, write_synthetic
 from tests.tui.test_app import SIZES, run, shown, text_of
 from tracer.analysis.flow_map import flow_map
 from tracer.tracefile.trace import Trace, open_trace
-from tui.flow_rows import FLIP
+from tui.lines.flow import FLIP
 from tui.screens.flow import FlowScreen
 from tui.screens.layers import LayersScreen
 

@@ -16,9 +16,9 @@ from tests.synthetic import write_synthetic
 from tests.tui.builders import EVIL, write
 from tests.tui.test_app import SIZES, run, text_of
 from tracer.analysis.folder import list_traces
-from tui import folder_lines
 from tui.app import TracerApp
-from tui.folder_lines import SORTS, entry_lines, heading, row, sort_at, sorted_entries
+from tui.lines import folder as folder_lines
+from tui.lines.folder import SORTS, entry_lines, heading, row, sort_at, sorted_entries
 from tui.screens.compare import CompareScreen
 from tui.screens.folder import FolderScreen
 from tui.screens.layers import LayersScreen

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from tui.format import bar, fit, log_length, narrow, number, plural, seconds, shorten, signed_bar, wrap
+from tui.lines.format import bar, fit, log_length, narrow, number, plural, seconds, shorten, signed_bar, wrap
 
 WIDE_TEXT = st.text() | st.text(alphabet="ab 世界e\u0301👩")
 ANY_FLOAT = st.floats(allow_nan=True, allow_infinity=True)

@@ -19,15 +19,15 @@ from tests.tui.builders import node
 from tracer.records import Edge, TensorRef
 from tracer.tracefile.trace import Trace, open_trace
 from tracer.tracefile.writer import TraceWriter
-from tui import heads
 from tui.app import TracerApp
-from tui.format import number
-from tui.head_lines import HeadTable, head_lines, heading, layout, row, unrecorded_text
-from tui.heads import Attention, HeadFigures, attentions, distinct_names, head_figures
+from tui.lines.format import number
+from tui.lines.heads import HeadTable, head_lines, heading, layout, row, unrecorded_text
+from tui.lines.roles import Line
+from tui.model import heads
+from tui.model.heads import Attention, HeadFigures, attentions, distinct_names, head_figures
 from tui.screens.heads import HeadsScreen
 from tui.screens.layers import LayersScreen
 from tui.screens.tensor import TensorScreen
-from tui.theme import Line
 
 Call = tuple[str, str, int, Sequence[tuple[int, ...]], tuple[int, ...]]
 """Path, type, depth, the inputs' shapes and the output's."""

@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from tui import heat
-from tui.palettes import PLAIN
-from tui.theme import Role, to_ascii
+from tui.lines import heat
+from tui.lines.roles import Role, to_ascii
+from tui.themes import PLAIN
 
 
 def test_levels_grow_with_the_size_and_keep_the_sign() -> None:

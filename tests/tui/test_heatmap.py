@@ -11,11 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.color import ColorSystem
 
-from tui.heatmap import View, extreme_of, fit, reduce
-from tui.heatmap_lines import Picture, frame, picture
-from tui.palettes import DARK, LOOKS, PLAIN
-from tui.ramp import INFINITE, NAN, TOP, characters_of, levels_of, ramp_of
-from tui.tensor_figures import Summary, histogram
+from tui.lines.heatmap import Picture, frame, picture
+from tui.lines.ramp import INFINITE, NAN, TOP, characters_of, levels_of, ramp_of
+from tui.model.matrix import View, extreme_of, fit, reduce
+from tui.model.tensor_figures import Summary, histogram
+from tui.themes import DARK, LOOKS, PLAIN
 
 TOKENS = ["[CLS]", "a", "great", "film"]
 

@@ -13,7 +13,7 @@ from tests.tui.test_app import run
 from tests.tui.test_heads import SOFTMAX, written
 from tracer.tracefile.trace import open_trace
 from tui.app import TracerApp
-from tui.screens import SCREENS
+from tui.screen_table import SCREENS
 
 # On every screen: its panes, its other orders, the tensors and the search, each left again.
 TOUR = (

@@ -21,10 +21,10 @@ from tracer.errors import TracerError
 from tracer.tracefile.trace import open_trace
 from tracer.tracefile.writer import TraceWriter
 from tui import app as app_module
-from tui import following
 from tui.app import TracerApp
-from tui.figures import Severity
-from tui.recording import Recording
+from tui.live import follow as following
+from tui.live.process import Recording
+from tui.model.figures import Severity
 from tui.screens.waiting import WaitingScreen
 
 

@@ -13,12 +13,13 @@ from rich.cells import cell_len
 
 from tests.synthetic import synthetic_run
 from tests.tui.builders import EVIL, figures
-from tui import menus, rows
-from tui.crumbs import SEPARATOR, crumbs
-from tui.filters import Filter
-from tui.menus import Item, menu_line
-from tui.palettes import LOOKS
-from tui.theme import Line
+from tui.lines import layers as rows
+from tui.lines import menus
+from tui.lines.crumbs import SEPARATOR, crumbs
+from tui.lines.menus import Item, menu_line
+from tui.lines.roles import Line
+from tui.model.filters import Filter
+from tui.themes import LOOKS
 
 TREE = figures(
     [-1, 0, 1, 2, 3],

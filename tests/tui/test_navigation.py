@@ -11,9 +11,9 @@ from tests.synthetic import write_synthetic
 from tests.tui.builders import EVIL, edge, node, write
 from tests.tui.test_app import run, screen_of, shown, text_of, tree_of, two_divergences
 from tracer.tracefile.trace import Trace, open_trace
-from tui import clipboard
+from tui.model.settings import Settings, load
 from tui.screens.menu import MenuScreen
-from tui.settings import Settings, load
+from tui.terminal import clipboard
 from tui.widgets.crumbs import Crumbs
 from tui.widgets.detail import Detail
 from tui.widgets.header import Header

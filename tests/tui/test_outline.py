@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.tui.builders import figures
-from tui.outline import SORTS, Outline, Sort
+from tui.model.outline import SORTS, Outline, Sort
 
 #        0
 #   1         4      7

@@ -15,11 +15,11 @@ from tests.tui.builders import EVIL, edge, figures, node
 from tracer.analysis.verdict import Level, Verdict
 from tracer.records import Panel, Ranking
 from tui import actions
-from tui.detail_lines import detail_lines
-from tui.header_lines import header_lines
+from tui.lines.detail import detail_lines
+from tui.lines.header import header_lines
+from tui.lines.roles import Line
+from tui.lines.tokens import token_lines
 from tui.screens.help import help_lines
-from tui.theme import Line
-from tui.token_lines import token_lines
 
 WIDTHS = (38, 60, 78, 100, 160)
 SMALL = figures([-1, 0], [0.0, -770.0])

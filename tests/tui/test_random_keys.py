@@ -145,7 +145,8 @@ class Anything(RuleBasedStateMachine):
 
 def test_nothing_that_is_pressed_ends_the_view(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("tui.clipboard.copy", lambda text, write: "nowhere")  # a footer or a palette may be clicked
+    # A footer or a palette may be clicked.
+    monkeypatch.setattr("tui.terminal.clipboard.copy", lambda text, write: "nowhere")
     for screen in (TraceScreen, FolderScreen):
         monkeypatch.setattr(screen, "action_quit", lambda self: None)  # and quitting is no accident
     write_synthetic(tmp_path / "ordinary", layers=3, examples=3, tensors=True)

@@ -13,8 +13,9 @@ from tests.synthetic import write_synthetic
 from tests.test_borders import loaded
 from tracer import cli
 from tracer.commands import view
-from tui import app, recording
-from tui.recording import Recording
+from tui import app
+from tui.live import process as recording
+from tui.live.process import Recording
 
 
 def started(code: str, path: Path) -> Recording:

@@ -21,8 +21,8 @@ from tests.tui.test_panes import check_within, text_of
 from tracer.records import Counterfactual
 from tracer.tracefile.trace import open_trace
 from tracer.tracefile.writer import amend
-from tui import repair_lines
-from tui.repair_lines import Ladder, ladder
+from tui.lines import repair as repair_lines
+from tui.lines.repair import Ladder, ladder
 from tui.screens.layers import LayersScreen
 from tui.screens.repair import RepairScreen
 

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 
 from tests.tui.builders import EVIL, figures
-from tui import rows
-from tui.figures import Severity
-from tui.outline import Sort
-from tui.theme import GLYPHS, Cell, Role
+from tui.lines import layers as rows
+from tui.lines.roles import GLYPHS, Cell, Role
+from tui.model.figures import Severity
+from tui.model.outline import Sort
 
 NAMES = ["", "bert.encoder", "bert.encoder.layer.0", "bert.encoder.layer.0/softmax", "世界" * 30, EVIL, "x" * 500]
 TREE = figures(

@@ -7,7 +7,7 @@ import re
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tui.search import Index
+from tui.model.search import Index
 
 PATHS = ["", "bert", "bert.layer.0", "bert.layer.0/softmax", "bert.layer.1/softmax"]
 TYPES = ["Model", "BertModel", "BertLayer", "softmax", "softmax"]

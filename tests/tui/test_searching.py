@@ -6,9 +6,9 @@ import pytest
 
 from tests.synthetic import write_synthetic
 from tracer.tracefile.trace import Trace
-from tui import searching
-from tui.searching import Searchable, read_sources
-from tui.session import figures_of
+from tui.model import searchable as searching
+from tui.model.searchable import Searchable, read_sources
+from tui.model.session import figures_of
 
 
 @pytest.fixture(scope="module")

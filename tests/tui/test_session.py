@@ -17,9 +17,9 @@ from tests.tui.builders import node, write
 from tracer.analysis.verdict import verdict
 from tracer.errors import InputError
 from tracer.tracefile.trace import Trace
-from tui.figures import Severity
-from tui.history import History
-from tui.session import THRESHOLDS, Session
+from tui.model.figures import Severity
+from tui.model.history import History
+from tui.model.session import THRESHOLDS, Session
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tui import actions
-from tui.settings import Settings, load, read_config, read_state, write_state
+from tui.model.settings import Settings, load, read_config, read_state, write_state
 
 
 def places(folder: Path) -> dict[str, str]:

@@ -18,9 +18,9 @@ from tests.tui.test_tensor_source import random, recorded
 from tracer.records import TensorRef
 from tracer.tracefile.trace import Trace, open_trace
 from tui.app import TracerApp
+from tui.model.tensor_source import KEPT_ELEMENTS
 from tui.screens.layers import LayersScreen
 from tui.screens.tensor import TensorScreen
-from tui.tensor_source import KEPT_ELEMENTS
 from tui.widgets.heatmap import Heatmap
 
 SIZES = [(40, 10), (80, 24), (120, 40), (200, 60)]

@@ -15,12 +15,12 @@ from tests.tui.builders import EVIL, node, write
 from tracer.records import Edge, TensorRef
 from tracer.tracefile.trace import Trace, open_trace
 from tracer.tracefile.writer import TraceWriter
-from tui.axis_labels import axis_labels, row_and_column_labels
-from tui.tensor_export import export
-from tui.tensor_figures import Summary
-from tui.tensor_lines import Reading, histogram_line, quantity_line, reading_line, summary_lines, tensor_title
-from tui.tensor_source import KEPT_ELEMENTS, QUANTITIES, TensorSource, difference, place_of
-from tui.theme import Line
+from tui.lines.roles import Line
+from tui.lines.tensor import Reading, histogram_line, quantity_line, reading_line, summary_lines, tensor_title
+from tui.model.axis_labels import axis_labels, row_and_column_labels
+from tui.model.tensor_figures import Summary
+from tui.model.tensor_source import KEPT_ELEMENTS, QUANTITIES, TensorSource, difference, place_of
+from tui.terminal.tensor_files import export
 from tui.widgets.jump import indices_of
 
 Tensors = dict[str, np.ndarray | TensorRef | None]

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from tui.terminal import Shadow
+from tui.terminal.changed_cells import Shadow
 
 _STYLES = [
     "",

@@ -21,7 +21,7 @@ from tests.tui.builders import EVIL, node, write
 from tests.tui.test_app import SIZES, run, text_of
 from tracer.tracefile.trace import Trace, open_trace
 from tui.app import TracerApp
-from tui.screens import SCREENS
+from tui.screen_table import SCREENS
 
 ROOT = Path(__file__).parent.parent.parent
 NAN = float("nan")

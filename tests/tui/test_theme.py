@@ -10,8 +10,8 @@ from rich.segment import Segment
 from rich.style import Style
 from textual.color import Color
 
-from tui.palettes import LOOKS, PLAIN, Look
-from tui.theme import GLYPHS, AsciiFilter, Role, encodes_glyphs, to_ascii
+from tui.lines.roles import GLYPHS, AsciiFilter, Role, encodes_glyphs, to_ascii
+from tui.themes import LOOKS, PLAIN, Look
 
 
 @given(st.text())

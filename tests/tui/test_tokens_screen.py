@@ -19,10 +19,10 @@ from tests.tui.test_panes import check_within, text_of
 from tracer.analysis.agreement import cosine, spearman
 from tracer.records import Panel, Ranking
 from tracer.tracefile.trace import Trace, open_trace
-from tui import text_lines
+from tui.lines import text as text_lines
+from tui.lines.roles import Role
+from tui.lines.text import Scored
 from tui.screens.tokens import TokensScreen
-from tui.text_lines import Scored
-from tui.theme import Role
 
 
 @pytest.fixture(scope="module")

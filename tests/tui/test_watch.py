@@ -15,8 +15,8 @@ from tests.tui.builders import node
 from tracer.records import Node
 from tracer.tracefile.trace import Trace, open_trace
 from tracer.tracefile.writer import TraceWriter
-from tui import watch
-from tui.watch import Watch, stamp_of
+from tui.live import watch
+from tui.live.watch import Watch, stamp_of
 
 NAN = float("nan")
 

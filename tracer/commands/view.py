@@ -46,7 +46,7 @@ def _serve(file: Path, other: Path | None, port: int | None) -> None:
     if not file.is_dir():
         for path in paths:
             open_trace(path).close()  # said here, not in the browser
-    from tui import web
+    from tui.terminal import web
 
     arguments = ["view", "--served", "--", *(str(path.absolute()) for path in paths)]
     web.serve(command_line(arguments), " and ".join(path.name for path in paths), web.PORT if port is None else port)

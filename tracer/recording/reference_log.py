@@ -19,7 +19,8 @@ class ReferenceLog(Mode):
     """Logs the tensors of each call of a run; `next()` hands them out again, call by call, to the recorder of the
     input run.
 
-    Listener of `hooks.listening` and context manager, as `Recorder`, and with the same idea of what a call is: both see the same sequence as long as the model takes the same way through its code.
+    Listener of `hooks.listening` and context manager, as `Recorder`, and with the same idea of what a call is: both see
+    the same sequence as long as the model takes the same way through its code.
     """
 
     def __init__(self, model: nn.Module) -> None:

@@ -14,8 +14,8 @@ from textual.events import Resize, ScreenResume
 from textual.screen import Screen
 
 from tui import actions
-from tui.exporting import stem_of, write_new, write_report
-from tui.session import Session
+from tui.model.session import Session
+from tui.terminal.files import stem_of, write_new, write_report
 from tui.widgets.footer import Footer
 from tui.widgets.header import SHORT, Header
 from tui.widgets.hint import Hint
@@ -23,7 +23,7 @@ from tui.widgets.tabs import Tabs
 
 if TYPE_CHECKING:
     from tui.app import TracerApp
-    from tui.menus import Item
+    from tui.lines.menus import Item
 
 
 class TraceScreen(Screen[None]):
@@ -132,7 +132,7 @@ class TraceScreen(Screen[None]):
         if run.examples <= 1:
             self.tracer_app.say("This trace has one example.")
             return
-        from tui.menus import example_items
+        from tui.lines.menus import example_items
 
         heading = "delta, and its share of f(x)-f(x')"
         items = partial(example_items, run, self.session.example)
@@ -156,7 +156,7 @@ class TraceScreen(Screen[None]):
 
     def action_theme(self) -> None:
         """Offer the themes."""
-        from tui.menus import theme_items
+        from tui.lines.menus import theme_items
 
         self.offer("Theme", partial(theme_items, self.tracer_app.look.name), self.tracer_app.use_theme)
 

@@ -16,11 +16,12 @@ from tracer.errors import TracerError
 from tracer.records import Node
 from tracer.text import clean
 from tracer.tracefile.trace import Trace
-from tui import actions, compare_rows
-from tui.compare_rows import Pair
-from tui.format import wrap
+from tui import actions
+from tui.lines import compare as compare_rows
+from tui.lines.compare import Pair
+from tui.lines.format import wrap
+from tui.lines.roles import Line, Role
 from tui.screens.base import TraceScreen
-from tui.theme import Line, Role
 from tui.widgets.compare_tree import CompareTree
 from tui.widgets.header import SHORT, Header
 from tui.widgets.layer_tree import LayerTree

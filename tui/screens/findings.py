@@ -7,11 +7,12 @@ from typing import ClassVar
 from textual.binding import BindingType
 
 from tracer.text import clean
-from tui import actions, finding_lines
-from tui.finding_lines import Entry
-from tui.format import plural
+from tui import actions
+from tui.lines import findings as finding_lines
+from tui.lines.findings import Entry
+from tui.lines.format import plural
+from tui.lines.roles import Line
 from tui.screens.list_screen import ListScreen
-from tui.theme import Line
 from tui.widgets.choices import Choices
 
 

@@ -12,10 +12,11 @@ from tracer.analysis.flow_map import FlowMap, flow_map
 from tracer.errors import TracerError
 from tracer.text import clean
 from tracer.tracefile.trace import Trace
-from tui import actions, flow_rows
-from tui.format import wrap
+from tui import actions
+from tui.lines import flow as flow_rows
+from tui.lines.format import wrap
+from tui.lines.roles import Line, Role
 from tui.screens.base import TraceScreen
-from tui.theme import Line, Role
 from tui.widgets.flow_grid import FlowGrid
 from tui.widgets.header import SHORT
 from tui.widgets.lines import LinesView

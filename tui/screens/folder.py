@@ -16,10 +16,11 @@ from textual.screen import Screen
 from tracer.analysis.folder import Entry, list_traces
 from tracer.errors import TracerError
 from tracer.tracefile.trace import Trace, open_trace
-from tui import actions, folder_lines
-from tui.folder_lines import SORTS, Sort
-from tui.format import wrap
-from tui.theme import Role
+from tui import actions
+from tui.lines import folder as folder_lines
+from tui.lines.folder import SORTS, Sort
+from tui.lines.format import wrap
+from tui.lines.roles import Role
 from tui.widgets.choices import HEADING, Choices
 from tui.widgets.footer import Footer
 from tui.widgets.header import SHORT
@@ -139,7 +140,7 @@ class FolderScreen(Screen[None]):
 
     def action_theme(self) -> None:
         """Offer the themes."""
-        from tui.menus import theme_items
+        from tui.lines.menus import theme_items
         from tui.screens.menu import MenuScreen
 
         self.app.push_screen(MenuScreen("Theme", partial(theme_items, self._app.look.name), self._app.use_theme))

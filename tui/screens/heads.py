@@ -14,15 +14,16 @@ from textual.worker import get_current_worker
 from tracer.analysis.verdict import changes
 from tracer.errors import TraceFileError
 from tracer.tracefile.trace import Trace
-from tui import actions, head_lines
-from tui.axis_labels import row_and_column_labels
-from tui.figures import NEGLIGIBLE
-from tui.format import number, wrap
-from tui.head_lines import HeadTable
-from tui.heads import Attention, HeadFigures, attentions, head_figures
+from tui import actions
+from tui.lines import heads as head_lines
+from tui.lines.format import number, wrap
+from tui.lines.heads import HeadTable
+from tui.lines.roles import Line, Role
+from tui.model.axis_labels import row_and_column_labels
+from tui.model.figures import NEGLIGIBLE
+from tui.model.heads import Attention, HeadFigures, attentions, head_figures
+from tui.model.tensor_source import Quantity, TensorSource
 from tui.screens.base import TraceScreen
-from tui.tensor_source import Quantity, TensorSource
-from tui.theme import Line, Role
 from tui.widgets.head_table import HeadGrid
 from tui.widgets.header import SHORT
 from tui.widgets.heatmap import Heatmap

@@ -10,11 +10,11 @@ from textual.screen import ModalScreen
 
 from tracer.text import clean
 from tui import actions
-from tui.figures import DIVERGING_SHARE, LARGE_SHARE, NEGLIGIBLE, Severity
-from tui.format import fit, wrap
-from tui.reading import READING
-from tui.settings import config_file
-from tui.theme import GLYPHS, SEVERITY_ROLES, Line, Role
+from tui.lines.format import fit, wrap
+from tui.lines.help import READING
+from tui.lines.roles import GLYPHS, SEVERITY_ROLES, Line, Role
+from tui.model.figures import DIVERGING_SHARE, LARGE_SHARE, NEGLIGIBLE, Severity
+from tui.model.settings import config_file
 from tui.widgets.lines import LinesView
 
 _READING = (

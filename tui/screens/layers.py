@@ -14,7 +14,7 @@ from textual.widget import Widget
 
 from tracer.text import clean, percentage
 from tui import actions
-from tui.format import plural
+from tui.lines.format import plural
 from tui.screens.tree_screen import TreeScreen
 from tui.widgets.crumbs import Crumbs
 from tui.widgets.detail import Detail

@@ -9,8 +9,8 @@ from textual.app import ComposeResult
 from textual.containers import Container
 from textual.events import Resize
 
+from tui.lines.roles import Line
 from tui.screens.base import TraceScreen
-from tui.theme import Line
 from tui.widgets.choices import Choices
 from tui.widgets.header import SHORT
 from tui.widgets.lines import Lines, LinesView

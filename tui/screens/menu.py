@@ -11,8 +11,8 @@ from textual.binding import Binding, BindingType
 from textual.events import Click, Key
 from textual.screen import ModalScreen
 
-from tui.menus import Item, menu_line
-from tui.theme import Role
+from tui.lines.menus import Item, menu_line
+from tui.lines.roles import Role
 from tui.widgets.choices import HEADING, Choices
 
 

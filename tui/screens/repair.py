@@ -8,11 +8,12 @@ from textual.binding import BindingType
 
 from tracer.errors import TracerError
 from tracer.text import clean
-from tui import actions, repair_lines
-from tui.format import plural, wrap
-from tui.repair_lines import Ladder
+from tui import actions
+from tui.lines import repair as repair_lines
+from tui.lines.format import plural, wrap
+from tui.lines.repair import Ladder
+from tui.lines.roles import Line, Role
 from tui.screens.list_screen import ListScreen
-from tui.theme import Line, Role
 from tui.widgets.choices import Choices
 
 

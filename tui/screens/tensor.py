@@ -15,12 +15,9 @@ from tracer.errors import TraceFileError
 from tracer.records import Edge
 from tracer.tracefile.trace import TensorName
 from tui import actions
-from tui.axis_labels import row_and_column_labels
-from tui.format import number
-from tui.screens.base import TraceScreen
-from tui.tensor_export import export
-from tui.tensor_figures import Counts, histogram
-from tui.tensor_lines import (
+from tui.lines.format import number
+from tui.lines.roles import Line
+from tui.lines.tensor import (
     histogram_bins,
     histogram_line,
     lines_of_summary,
@@ -30,8 +27,11 @@ from tui.tensor_lines import (
     summary_lines,
     tensor_title,
 )
-from tui.tensor_source import KEPT_ELEMENTS, Quantity, TensorSource, place_of
-from tui.theme import Line
+from tui.model.axis_labels import row_and_column_labels
+from tui.model.tensor_figures import Counts, histogram
+from tui.model.tensor_source import KEPT_ELEMENTS, Quantity, TensorSource, place_of
+from tui.screens.base import TraceScreen
+from tui.terminal.tensor_files import export
 from tui.widgets.header import Header
 from tui.widgets.heatmap import Heatmap
 from tui.widgets.jump import JumpBar, indices_of

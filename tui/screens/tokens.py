@@ -12,12 +12,13 @@ from tracer.analysis.verdict import HOLDS, ranking_warning, relative_deltas
 from tracer.errors import TracerError
 from tracer.records import Floats
 from tracer.text import clean
-from tui import actions, text_lines
-from tui.format import number, wrap
+from tui import actions
+from tui.lines import text as text_lines
+from tui.lines.format import number, wrap
+from tui.lines.roles import Line, Role
+from tui.lines.text import Scored
+from tui.lines.tokens import token_lines
 from tui.screens.base import TraceScreen
-from tui.text_lines import Scored
-from tui.theme import Line, Role
-from tui.token_lines import token_lines
 from tui.widgets.lines import LinesView
 
 _MOST_EXAMPLES = 50

@@ -10,14 +10,14 @@ from textual.widget import Widget
 from textual.worker import get_current_worker
 
 from tracer.errors import TraceFileError
-from tui import filters
-from tui.figures import Figures, Ints
-from tui.filters import Filter
-from tui.format import plural
-from tui.outline import SORTS, Sort
+from tui.lines.format import plural
+from tui.model import filters
+from tui.model.figures import Figures, Ints
+from tui.model.filters import Filter
+from tui.model.outline import SORTS, Sort
+from tui.model.search import NOTHING, Index
+from tui.model.searchable import Searchable, read_sources
 from tui.screens.base import TraceScreen
-from tui.search import NOTHING, Index
-from tui.searching import Searchable, read_sources
 from tui.widgets.layer_tree import LayerTree
 from tui.widgets.search import SearchBar
 
@@ -157,19 +157,19 @@ class TreeScreen(TraceScreen):
 
     def action_filter(self) -> None:
         """Offer the filters."""
-        from tui.menus import filter_items
+        from tui.lines.menus import filter_items
 
         self.offer("Show only", partial(filter_items, self.figures, self.filter), self._choose_filter)
 
     def action_sort(self) -> None:
         """Offer the orders."""
-        from tui.menus import sort_items
+        from tui.lines.menus import sort_items
 
         self.offer("Sort by", partial(sort_items, self.layer_tree.outline.sort), self._choose_sort)
 
     def action_columns(self) -> None:
         """Offer the columns."""
-        from tui.menus import column_items
+        from tui.lines.menus import column_items
 
         self.offer("Columns", lambda: column_items(self.session.settings.columns), self._choose_column, stays=True)
 
@@ -219,7 +219,7 @@ class TreeScreen(TraceScreen):
         self._sort(next(sort for sort in SORTS if sort == name))
 
     def _choose_column(self, name: str) -> None:
-        from tui.menus import toggled_column
+        from tui.lines.menus import toggled_column
 
         columns = toggled_column(self.session.settings.columns, name)
         self.session.settings = self.session.settings.with_columns(columns)

@@ -10,15 +10,15 @@ from textual.screen import Screen
 
 from tracer.text import clean
 from tui import actions
-from tui.format import wrap
-from tui.theme import Line, Role
+from tui.lines.format import wrap
+from tui.lines.roles import Line, Role
 from tui.widgets.footer import Footer
 from tui.widgets.lines import LinesView
 from tui.widgets.note import Note
 
 if TYPE_CHECKING:
     from tui.app import TracerApp
-    from tui.recording import Recording
+    from tui.live.process import Recording
 
 _SECONDS = 0.2
 

@@ -15,7 +15,7 @@ from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
 from tui import actions
-from tui.theme import Line
+from tui.lines.roles import Line
 from tui.widgets.lines import look_of, strip_of
 
 HEADING = 1

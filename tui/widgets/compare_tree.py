@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from tui import compare_rows
-from tui.compare_rows import Pair
-from tui.theme import Line
+from tui.lines import compare as compare_rows
+from tui.lines.compare import Pair
+from tui.lines.roles import Line
 from tui.widgets.layer_tree import LayerTree
 
 

@@ -6,8 +6,8 @@ from textual.content import Content
 from textual.style import Style
 from textual.widget import Widget
 
-from tui.crumbs import SEPARATOR, crumbs
-from tui.session import Session
+from tui.lines.crumbs import SEPARATOR, crumbs
+from tui.model.session import Session
 
 
 class Crumbs(Widget):

@@ -10,10 +10,10 @@ from textual.message import Message
 from tracer.errors import TraceFileError
 from tracer.text import clean
 from tracer.tracefile.trace import TensorName
-from tui.detail_lines import detail_lines, figure_of, tensor_at
-from tui.format import wrap
-from tui.session import Session
-from tui.theme import Line, Role
+from tui.lines.detail import detail_lines, figure_of, tensor_at
+from tui.lines.format import wrap
+from tui.lines.roles import Line, Role
+from tui.model.session import Session
 from tui.widgets.lines import LinesView
 
 

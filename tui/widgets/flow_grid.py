@@ -13,10 +13,10 @@ from textual.message import Message
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
-from tui import flow_rows
-from tui.flow_rows import FlowTable, Layout
-from tui.palettes import Look
-from tui.theme import Line
+from tui.lines import flow as flow_rows
+from tui.lines.flow import FlowTable, Layout
+from tui.lines.roles import Line
+from tui.themes import Look
 from tui.widgets.lines import look_of, strip_of
 
 

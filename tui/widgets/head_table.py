@@ -13,8 +13,9 @@ from textual.message import Message
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
-from tui import actions, head_lines
-from tui.head_lines import HeadTable, Layout
+from tui import actions
+from tui.lines import heads as head_lines
+from tui.lines.heads import HeadTable, Layout
 from tui.widgets.lines import look_of, strip_of
 
 _HEADING = 1

@@ -10,9 +10,9 @@ from textual.message import Message
 from textual.strip import Strip
 from textual.widget import Widget
 
-from tui.header_lines import clicked, header_lines
-from tui.session import Session
-from tui.theme import Line
+from tui.lines.header import clicked, header_lines
+from tui.lines.roles import Line
+from tui.model.session import Session
 from tui.widgets.lines import look_of, strip_of
 
 SHORT = 16

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tui.theme import Line, Role
+from tui.lines.roles import Line, Role
 from tui.widgets.note import Note
 
 _LINES: tuple[tuple[tuple[str, str], ...], ...] = (

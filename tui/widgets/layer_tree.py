@@ -15,12 +15,13 @@ from textual.message import Message
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
-from tui import actions, rows
-from tui.figures import Bools, Figures
-from tui.outline import Outline, Sort
-from tui.rows import Shape
-from tui.search import NOTHING, Found
-from tui.theme import Line
+from tui import actions
+from tui.lines import layers as rows
+from tui.lines.layers import Shape
+from tui.lines.roles import Line
+from tui.model.figures import Bools, Figures
+from tui.model.outline import Outline, Sort
+from tui.model.search import NOTHING, Found
 from tui.widgets.lines import look_of, strip_of
 
 HEADING = 1

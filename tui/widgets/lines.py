@@ -14,8 +14,8 @@ from textual.strip import Strip
 from textual.widget import Widget
 
 from tui import actions
-from tui.palettes import DARK, Look
-from tui.theme import Cell, Line
+from tui.lines.roles import Cell, Line
+from tui.themes import DARK, Look
 
 Lines = Sequence[Line]
 

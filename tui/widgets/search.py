@@ -11,7 +11,7 @@ from textual.events import Key
 from textual.message import Message
 from textual.widgets import Input, Label
 
-from tui.format import plural
+from tui.lines.format import plural
 
 
 class SearchBar(Horizontal):

@@ -6,7 +6,7 @@ from textual.content import Content
 from textual.style import Style
 from textual.widget import Widget
 
-from tui.screens import SCREENS, Entry
+from tui.screen_table import SCREENS, Entry
 
 
 def tab_texts(current: str, width: int) -> list[tuple[Entry, str]]:

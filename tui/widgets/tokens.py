@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tracer.records import Run
-from tui.token_lines import token_lines
+from tui.lines.tokens import token_lines
 from tui.widgets.lines import LinesView
 
 

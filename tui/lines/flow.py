@@ -1,0 +1,337 @@
+"""The flow map's lines: what DeepLIFT carries through each layer, token by token, and where it changes its mind."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from rich.cells import cell_len, chop_cells, set_cell_size
+
+from tracer.analysis.flow_map import FlowMap
+from tracer.text import clean, percentage
+from tui.lines import heat
+from tui.lines.format import fit, narrow, number, number_with_exponent, plural, shorten, wrap
+from tui.lines.heat import Levels
+from tui.lines.roles import Cell, Line, Role
+from tui.model.figures import Bools, Floats
+
+FLIP = "↕"
+OFF_SHARE = 0.01
+"""From this part of f(x)-f(x') on, a row whose sum is another is marked."""
+_SUM = 11
+_NUMBER_CELL = 8
+_LEAST_CELL = 4
+_LONGEST_NAME = 28
+_MOST_HEADINGS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class FlowTable:
+    """A flow map made ready to be painted: one row a layer, one column a token.
+
+    `levels` is the heat of each cell, by the largest of its row or of the whole map; `largest` what that was, one a
+    row. `flips` is True where a token's sign is another than in the last layer before in which it mattered. `off` is
+    True for rows whose sum is not `change` = f(x) − f(x'), `empty` for rows without any number: the trace left their
+    tensors out, or they are NaN; such rows are in no column sum.
+    """
+
+    map: FlowMap
+    names: tuple[str, ...]
+    tokens: tuple[str, ...]
+    whole: bool
+    levels: Levels
+    largest: Floats
+    flips: Bools
+    row_sums: Floats
+    column_sums: Floats
+    off: Bools
+    empty: Bools
+    change: float
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns."""
+        rows, columns = self.map.values.shape
+        return int(rows), int(columns)
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Widths in cells: the layer's name, the row's sum (0: not shown), each token's cell; what fits beside them."""
+
+    name: int
+    sum: int
+    cell: int
+    numbers: bool
+    visible: int
+
+    @property
+    def frozen(self) -> int:
+        """What does not scroll sideways."""
+        return self.name + self.sum
+
+
+def table(flow: FlowMap, change: float, whole: bool) -> FlowTable:
+    """The table of a flow map; `whole` measures the heat by the whole map, not row by row."""
+    values = flow.values
+    rows = [heat.largest_of(row) for row in values]
+    largest = np.full(len(rows), max(rows, default=0.0)) if whole else np.array(rows, dtype=np.float64)
+    empty: Bools = np.asarray(np.isnan(values).all(axis=1))
+    with np.errstate(invalid="ignore"):  # infinities of both signs
+        row_sums, column_sums = values.sum(axis=1), values[~empty].sum(axis=0)
+        off = ~(np.abs(row_sums - change) <= OFF_SHARE * abs(change)) & ~empty
+    return FlowTable(
+        map=flow,
+        names=tuple(clean(name, 200) for name in flow.names),
+        tokens=tuple(clean(token, 60) for token in flow.tokens),
+        whole=whole,
+        levels=heat.levels(values, largest[:, None]),
+        largest=largest,
+        flips=sign_changes(values),
+        row_sums=row_sums,
+        column_sums=column_sums,
+        off=off,
+        empty=empty,
+        change=change,
+    )
+
+
+def sign_changes(values: Floats) -> Bools:
+    """Where a token's sign is another than in the last row before in which it mattered, (rows, tokens).
+
+    A value matters from the first level of its own row's heat on: noise about zero changes no mind.
+    """
+    largest = np.array([heat.largest_of(row) for row in values])
+    mattering = np.abs(heat.levels(values, largest[:, None])) * np.isfinite(values) > 0
+    signs = np.where(mattering, np.sign(values), 0.0)
+    changed = np.zeros(values.shape, dtype=np.bool_)
+    last = np.zeros(values.shape[1])
+    for row, sign in enumerate(signs):
+        changed[row] = sign * last < 0
+        last = np.where(sign != 0, sign, last)
+    return changed
+
+
+def layout(flow: FlowTable, width: int, numbers: bool) -> Layout:
+    """Widths for `width` cells. Numbers are shown where all tokens fit with them, or where they are asked for."""
+    columns = flow.shape[1]
+    longest = max((cell_len(name) for name in flow.names), default=0)
+    name = max(min(longest + 1, _LONGEST_NAME, width // 4), 11 if width >= 60 else 6)
+    total = _SUM if width >= 60 else 0
+    room = max(width - name - total, 1)
+    even = room // max(columns, 1)
+    if numbers or even >= _NUMBER_CELL:
+        cell = min(max(even, _NUMBER_CELL), _NUMBER_CELL + 2)
+        return Layout(name, total, cell, True, max(min(room // cell, columns), 1))
+    cell = min(max(even, _LEAST_CELL), _NUMBER_CELL - 1)
+    return Layout(name, total, cell, False, max(min(room // cell, columns), 1))
+
+
+def headings(flow: FlowTable, given: Layout, first: int, column: int, lines: int) -> list[Line]:
+    """The tokens from `first` on, above their columns, in `lines` lines; the one of the cursor stands out."""
+    shown = range(first, min(first + given.visible, flow.shape[1]))
+    pieces = {index: _pieces(flow.tokens[index], given.cell - 1, lines) for index in shown}
+    result: list[Line] = []
+    for line in range(lines):
+        bottom = line == lines - 1
+        cells: list[Cell] = [(fit("layer" if bottom else "", given.name), Role.TITLE)]
+        if given.sum:
+            cells.append((fit("row sum " if bottom else "", given.sum, right=True), Role.TITLE))
+        for index in shown:
+            text = pieces[index][line]
+            role = Role.ACCENT if index == column else Role.TITLE
+            cells.append((" " + fit(text, given.cell - 1, right=given.numbers), role))
+        result.append(cells)
+    return result
+
+
+def heading_lines(flow: FlowTable, given: Layout, height: int) -> int:
+    """How many lines the tokens take: as many as the longest needs, few on a low screen."""
+    most = _MOST_HEADINGS if height >= 16 else 1
+    width = max(given.cell - 1, 1)
+    longest = max((math.ceil(cell_len(token) / width) for token in flow.tokens), default=1)
+    return max(min(most, longest), 1)
+
+
+def row(flow: FlowTable, given: Layout, index: int, first: int, column: int | None = None) -> tuple[Line, int | None]:
+    """The line of a layer with the tokens from `first` on, and which of its cells is the one of `column`."""
+    cells: list[Cell] = [(fit(shorten(flow.names[index], given.name - 1), given.name), Role.TEXT)]
+    if given.sum:
+        role = Role.DIVERGING if flow.off[index] else Role.MUTED
+        cells.append((fit(_sum(float(flow.row_sums[index])), given.sum, right=True), role))
+    at = None
+    for token in range(first, min(first + given.visible, flow.shape[1])):
+        marker = FLIP if flow.flips[index, token] else " "
+        cells.append((marker, Role.ACCENT))
+        if token == column:
+            at = len(cells)
+        cells.append(_cell(flow, given, index, token))
+    return cells, at
+
+
+def sums(flow: FlowTable, given: Layout, first: int) -> Line:
+    """The last line: what each column sums to."""
+    with np.errstate(invalid="ignore"):
+        total = float(flow.row_sums[~flow.empty].sum())
+    cells: list[Cell] = [(fit("column sum" if given.name > 10 else "sum", given.name), Role.TITLE)]
+    if given.sum:
+        cells.append((fit(_sum(total), given.sum, right=True), Role.MUTED))
+    largest = heat.largest_of(flow.column_sums)
+    found = heat.levels(flow.column_sums, largest)
+    for token in range(first, min(first + given.visible, flow.shape[1])):
+        value, level = float(flow.column_sums[token]), int(found[token])
+        if given.numbers:
+            text = fit(figure(value, largest), given.cell - 1, right=True)
+            cells.append((" " + text, Role.TEXT if level else Role.MUTED))
+        else:
+            text, role = heat.shaded(level, given.cell - 1)
+            cells += [(" ", Role.TEXT), (text, role)]
+    return cells
+
+
+def cursor_lines(flow: FlowTable, row: int, column: int, width: int) -> list[Line]:
+    """What stands under the cursor, exactly: value, layer, token; and what the signs of the map mean."""
+    value, total = float(flow.map.values[row, column]), float(flow.row_sums[row])
+    largest = float(flow.largest[row])
+    role = Role.NONFINITE if not math.isfinite(value) else Role.POSITIVE if value >= 0 else Role.NEGATIVE
+    first: list[Cell] = [
+        (f"{number(value, signed=True, digits=6)}", role),
+        (f"  token {column} ", Role.MUTED),
+        (f"“{flow.tokens[column]}”", Role.STRONG),
+        ("  at ", Role.MUTED),
+        (shorten(flow.names[row], max(width // 3, 8)), Role.STRONG),
+    ]
+    if flow.flips[row, column]:
+        before = last_before(flow, row, column)
+        first.append((f"  {FLIP} was {number(before, signed=True)}", Role.ACCENT))
+    facts = [
+        f"row sum {number(total, signed=True)}",
+        f"f(x)-f(x') {number(flow.change, signed=True)}",
+        f"column sum {number(float(flow.column_sums[column]), signed=True)}",
+    ]
+    if largest > 0 and math.isfinite(value):
+        of = "the map" if flow.whole else "its row"
+        facts.insert(0, f"{percentage(abs(value) / largest)} of the largest of {of}")
+    return [_kept(first, width), [(_joined(facts, width), Role.MUTED)]]
+
+
+def last_before(flow: FlowTable, row: int, column: int) -> float:
+    """The token's value in the last layer before `row` in which it mattered, NaN where there is none."""
+    values = flow.map.values
+    for index in range(row - 1, -1, -1):
+        value = float(values[index, column])
+        if math.isfinite(value) and abs(value) >= heat.BOUNDS[0] * heat.largest_of(values[index]) and value != 0:
+            return value
+    return math.nan
+
+
+def summary(flow: FlowTable, width: int) -> list[Line]:
+    """What the map shows, in a few sentences."""
+    counts = flow.flips.sum(axis=1)
+    if counts.any():
+        most = int(np.argmax(counts))
+        changes = f"{plural(int(counts.sum()), 'change')} of sign ({FLIP}), most at {flow.names[most]}"
+        text = f"{changes}: {int(counts[most])} of {plural(flow.shape[1], 'token')}."
+    else:
+        text = "No token changes its sign on the way."
+    lines = wrap(f"{text} {_sums_in_words(flow)}", width)
+    return [[(line, Role.TEXT)] for line in lines]
+
+
+def _sums_in_words(flow: FlowTable) -> str:
+    change = f"f(x)-f(x') = {number(flow.change, signed=True)}"
+    filled = np.flatnonzero(~flow.empty)
+    off = np.flatnonzero(flow.off)
+    if not len(off):
+        text = f"Every row sums to {change}."
+    elif off[0] != filled[0]:
+        text = f"The inputs' row sums to {change}; rows that do not are branches beside others, or leaks that cancel."
+    elif off[-1] == filled[-1]:
+        text = f"Not even the last row sums to {change}: the sum is lost behind {flow.names[off[-1]]}."
+    else:
+        after = int(filled[np.searchsorted(filled, off[-1], side="right")])
+        text = f"Rows should sum to {change}; going back from the output, that is lost in {flow.names[after]}."
+    if flow.empty.any():
+        text += f" {plural(int(flow.empty.sum()), 'row')} without numbers: tensors left out of the trace, or NaN."
+    return text
+
+
+def start(flow: FlowTable) -> tuple[int, int]:
+    """Where the cursor begins: in the layer with the most changes of sign, else at the largest value of the first."""
+    counts = flow.flips.sum(axis=1)
+    row = int(np.argmax(counts))
+    if counts[row]:
+        return row, int(np.argmax(flow.flips[row]))
+    sizes = np.abs(flow.map.values[0])
+    return 0, int(np.argmax(np.where(np.isnan(sizes), -1.0, sizes)))
+
+
+def legend(flow: FlowTable, given: Layout, first: int, width: int) -> Line:
+    """Which tokens are in view where not all are, and what colours, shades and marks mean, as much as fits."""
+    of = "the map" if flow.whole else "its row"
+    columns = flow.shape[1]
+    facts = [f"tokens {first}-{first + given.visible - 1} of 0-{columns - 1}"] if given.visible < columns else []
+    facts += [
+        f"heat by the largest of {of}" if given.numbers else f"{heat.legend()} of the largest of {of}",
+        f"{FLIP} sign changed",
+        "Σ m·Δ at each layer's output",
+    ]
+    return [(_joined(facts, width), Role.MUTED)]
+
+
+def figure(value: float, largest: float) -> str:
+    """`value` in at most seven characters, with as many decimals as `largest` needs: a row reads as one."""
+    if not math.isfinite(value):
+        return number(value, signed=True)
+    if not 0.01 <= largest < 99_999.5:
+        text = "0" if value == 0 else number_with_exponent(value, 1, "+")
+        return text if len(text) <= _NUMBER_CELL - 1 else number_with_exponent(value, 0, "+")
+    decimals = min(max(2 - math.floor(math.log10(largest)), 0), 3)
+    return f"{value:+.{decimals}f}"
+
+
+def _cell(flow: FlowTable, given: Layout, row: int, token: int) -> Cell:
+    level = int(flow.levels[row, token])
+    width = given.cell - 1
+    if not given.numbers:
+        return heat.shaded(level, width)
+    text = figure(float(flow.map.values[row, token]), float(flow.largest[row]))
+    return fit(text, width, right=True), Role.MUTED if level == 0 else heat.role_of(level)
+
+
+def _sum(value: float) -> str:
+    text = number(value, signed=True, digits=3)
+    return (text if len(text) < _SUM - 1 else narrow(value, _SUM - 2)) + " "
+
+
+def _pieces(token: str, width: int, lines: int) -> list[str]:
+    """A token cut into `lines` pieces of `width` cells, the last of them in the last line."""
+    width = max(width, 2)
+    pieces = chop_cells(token, width) or [""]
+    if len(pieces) > lines:
+        pieces = pieces[:lines]
+        if width > 3:
+            pieces[-1] = set_cell_size(pieces[-1], width - 1) + "…"
+    return [""] * (lines - len(pieces)) + pieces
+
+
+def _joined(facts: list[str], width: int) -> str:
+    """As many facts as fit in one line."""
+    kept = list(facts)
+    while len(kept) > 1 and cell_len("   ".join(kept)) > width:
+        kept.pop()
+    return shorten("   ".join(kept), width)
+
+
+def _kept(cells: list[Cell], width: int) -> Line:
+    """The cells that fit, the last of them cut."""
+    kept: list[Cell] = []
+    room = width
+    for text, role in cells:
+        if room <= 0:
+            break
+        part = text if cell_len(text) <= room else fit(text, room)
+        kept.append((part, role))
+        room -= cell_len(part)
+    return kept

@@ -1,0 +1,1 @@
+"""Traces that are still being recorded: watching their files, following and starting their recordings."""

@@ -1,0 +1,1 @@
+"""What the screens show and remember, without a terminal. May import of tracer what reads traces."""

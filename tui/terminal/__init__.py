@@ -1,0 +1,1 @@
+"""What is particular to the terminal: changed cells, the clipboard, files, the browser."""
