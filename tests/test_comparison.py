@@ -11,7 +11,7 @@ import torch
 from transformers import BertConfig
 
 from tests.benchmarks import comparison, observers
-from tracer.model.hooks import tensors_in
+from tracer.model.tensors import tensors_in
 
 TINY = BertConfig(num_hidden_layers=1, hidden_size=8, num_attention_heads=2, intermediate_size=16, vocab_size=20)
 warnings.filterwarnings("ignore")

@@ -17,7 +17,7 @@ from transformers import BertConfig
 
 import tracer
 from tests.benchmarks.observing import subject
-from tracer.model.hooks import tensors_in
+from tracer.model.tensors import tensors_in
 from tracer.tracefile.trace import Trace
 
 LIBRARIES = ("torchlens", "nnsight")

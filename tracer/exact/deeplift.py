@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from tracer.errors import InputError
 from tracer.exact.paired import Note, PairedEvaluation
 from tracer.model.exclusive import in_use
-from tracer.model.hooks import listening, module_paths, tensors_in
-from tracer.model.output import logits_of
-from tracer.model.restore import buffers_kept, copied, same_random_numbers
-from tracer.model.target import Target, select
+from tracer.model.hooks import listening, module_paths
+from tracer.model.output import Target, logits_of, select
+from tracer.model.restore import restoring_buffers, restoring_random_numbers
+from tracer.model.tensors import copied, tensors_in
 from tracer.model.undo import undoing_all
 from tracer.model.unsupported import check_inputs, check_model
 from tracer.rules.rulebook import EXACT, Rulebook
@@ -105,7 +105,7 @@ class DeepLift:
         deltas.
 
         `baselines`: tensor, number or tuple of these; None is zero; one example serves all. `target` selects one number
-        an example (`tracer.model.target.select`). `additional_forward_args` follow the inputs in the call and are not
+        an example (`tracer.model.output.select`). `additional_forward_args` follow the inputs in the call and are not
         attributed to; `baseline_forward_args` stand in for them in the reference's run (its own mask and positions).
         `custom_attribution_func` takes (multipliers[, inputs[, baselines]]) and replaces multipliers·(inputs −
         baselines). Law: Σ attributions = f(x) − f(x') per example.
@@ -180,8 +180,8 @@ class DeepLift:
             in_use(self.model),
             torch.inference_mode(False),
             torch.enable_grad(),
-            buffers_kept(self.model),
-            same_random_numbers(self.model) as again,
+            restoring_buffers(self.model),
+            restoring_random_numbers(self.model) as again,
         ):
             leaves = tuple(_ordinary(x).detach().requires_grad_() for x in xs)
             refs = tuple(_ordinary(ref) for ref in refs)

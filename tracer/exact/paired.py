@@ -28,8 +28,8 @@ from tracer.model import torch_functions as ops
 from tracer.model.hooks import is_atomic, module_paths
 from tracer.model.process import uncompiled
 from tracer.model.source import source_line
+from tracer.model.tensors import memory_of
 from tracer.model.undo import Mode, no_fast_path, saved_tensors, undoing
-from tracer.model.unsupported import memory_of
 from tracer.rules.call import Call
 from tracer.rules.rulebook import EXACT, Rulebook
 from tracer.rules.table import approximate, bind_exact, rescale

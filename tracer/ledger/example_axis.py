@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from tracer.model.unsupported import memory_of
+from tracer.model.tensors import memory_of
 
 Array: TypeAlias = npt.NDArray[Any]
 

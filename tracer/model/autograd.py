@@ -7,7 +7,6 @@ graph, so the observed run computes bit for bit what the unobserved run does, ho
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Container, Iterable
 from typing import TypeAlias
 
@@ -22,12 +21,6 @@ Plain pairs, as nodes themselves have them: thousands are made in a run.
 
 Consumption: TypeAlias = tuple[Node, int, GradientEdge]
 """A node, the number of one of its inputs, and the gradient edge of the tensor that it takes there."""
-
-
-def storage_uses(storage: torch.UntypedStorage) -> int:
-    """How many tensors, saved ones and `storage` itself hold this memory; a huge number where torch cannot tell."""
-    count = getattr(torch._C, "_storage_Use_Count", None)
-    return sys.maxsize if count is None else int(count(storage._cdata))
 
 
 def gradient_edge(tensor: torch.Tensor) -> GradientEdge | None:

@@ -22,8 +22,9 @@ from tracer.errors import InputError, ModelError
 from tracer.model import torch_functions as ops
 from tracer.model.exclusive import in_use
 from tracer.model.hooks import remove_hooks
-from tracer.model.restore import buffers_kept, copied, same_random_numbers
-from tracer.model.undo import Mode, Switch, modes_kept, no_fast_path, undoing
+from tracer.model.restore import restoring_buffers, restoring_random_numbers
+from tracer.model.tensors import copied
+from tracer.model.undo import Mode, Switch, no_fast_path, restoring_modes, undoing
 
 Function = Callable[..., Any]
 KINDS = ("softmax", "gelu")
@@ -261,7 +262,12 @@ def _discover(model: nn.Module, kinds: list[str], args: tuple[Any, ...], kwargs:
         return func(*args, **kwargs)
 
     training = [module for module in model.modules() if module.training]
-    with undoing(partial(_train, training, True)), no_fast_path.on(), buffers_kept(model), same_random_numbers(model):
+    with (
+        undoing(partial(_train, training, True)),
+        no_fast_path.on(),
+        restoring_buffers(model),
+        restoring_random_numbers(model),
+    ):
         _train(training, False)  # a dry run must neither draw random numbers nor move batch statistics
         followed = _calls_followed(model, stack, lambda _call: None, lambda _call: None)
         with torch.no_grad(), followed, _Routing(stack, None, note):
@@ -340,7 +346,7 @@ def _routed(model: nn.Module, plan: Plan) -> Iterator[None]:
         for module, name in reversed(added):
             module._modules.pop(name, None)
 
-    with modes_kept(), undoing(undo), _calls_followed(model, stack, begin, end):
+    with restoring_modes(), undoing(undo), _calls_followed(model, stack, begin, end):
         for module, children in plan.items():
             for kind, child in children:
                 name = _free_name(module, kind)

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Protocol
 
-import torch
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 
@@ -112,27 +111,3 @@ def remove_hooks(modules: Iterable[nn.Module], ours: Callable[[Any], bool]) -> N
         for key in [key for hooks in (before, after) for key, hook in list(hooks.items()) if ours(hook)]:
             for table in (*settings, before, after):  # the hooks last: until then they are found again
                 table.pop(key, None)
-
-
-def tensors_in(value: Any, name: str = "") -> list[tuple[str, torch.Tensor]]:
-    """Every tensor in a nest of tuples, lists, dicts and dataclasses, with its name ("0", "mask", "states.3")."""
-    found: list[tuple[str, torch.Tensor]] = []
-    _collect(value, name, found)
-    return found
-
-
-def _collect(value: Any, name: str, found: list[tuple[str, torch.Tensor]]) -> None:
-    if isinstance(value, torch.Tensor):
-        found.append((name, value))
-        return
-    items: Iterable[tuple[Any, Any]] = ()
-    if isinstance(value, (tuple, list)):
-        items = enumerate(value)
-    elif value is None or isinstance(value, (str, int, float)):
-        return
-    elif isinstance(value, Mapping):
-        items = value.items()
-    elif hasattr(value, "__dataclass_fields__") and not isinstance(value, type):
-        items = ((key, getattr(value, key, None)) for key in value.__dataclass_fields__)
-    for key, item in items:
-        _collect(item, f"{name}.{key}" if name else str(key), found)

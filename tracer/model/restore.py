@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from tracer.model.hooks import modules_of, remove_hooks
 from tracer.model.undo import undoing
@@ -17,7 +17,7 @@ _WRITTEN_BY_CAPTUM = ("input", "output")
 
 
 @contextmanager
-def buffers_kept(model: nn.Module) -> Iterator[None]:
+def restoring_buffers(model: nn.Module) -> Iterator[None]:
     """Put back the buffers of `model`, as the running statistics that batch norm in training moves."""
     places = [
         (module._buffers, name, buffer, buffer.clone())
@@ -38,15 +38,8 @@ def buffers_kept(model: nn.Module) -> Iterator[None]:
         yield
 
 
-def copied(value: Any) -> Any:
-    """The value, tensors in its tuples copied: a model may write to what it is given. Parameters stay what they are."""
-    if isinstance(value, tuple):
-        return tuple(map(copied, value))
-    return value.clone() if isinstance(value, Tensor) and not isinstance(value, nn.Parameter) else value
-
-
 @contextmanager
-def same_random_numbers(model: nn.Module) -> Iterator[Callable[[], None]]:
+def restoring_random_numbers(model: nn.Module) -> Iterator[Callable[[], None]]:
     """A function that winds torch's random numbers back to the start of the context, as leaving it does.
 
     Those of the CPU and of the CUDA devices that `model` lies on.
@@ -64,7 +57,7 @@ def same_random_numbers(model: nn.Module) -> Iterator[Callable[[], None]]:
         yield again
 
 
-def captums_traces(model: nn.Module) -> Callable[[], None]:
+def captum_leftovers(model: nn.Module) -> Callable[[], None]:
     """What takes away the hooks and the attributes that captum will have left on `model` since now.
 
     captum 0.9 leaves `input` and `output` on the modules that it rules where anything fails before their backward

@@ -95,7 +95,7 @@ def undoing_all(function: Callable[_P, _R]) -> Callable[_P, _R]:
 
 
 @contextmanager
-def modes_kept() -> Iterator[None]:
+def restoring_modes() -> Iterator[None]:
     """The function modes under way are the same after the context, whatever was entered or left inside it."""
     with undoing(functools.partial(_restore_modes, _modes())):
         yield

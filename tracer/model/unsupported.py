@@ -15,7 +15,6 @@ from torch.nn.parameter import is_lazy
 
 from tracer.errors import InputError, ModelError
 from tracer.model.hooks import modules_of
-from tracer.model.source import source_line
 
 _PARALLEL = (nn.DataParallel, nn.parallel.DistributedDataParallel)
 _SHARDED = {"FullyShardedDataParallel", "FSDPModule"}
@@ -162,19 +161,6 @@ def _check_baseline(name: str, baseline: Any, tensor: Tensor) -> None:
         raise InputError(
             f"the {name} has dtype {_dtype(baseline)}, its input {_dtype(tensor)}: give baseline.to(input)"
         )
-
-
-def memory_of(tensor: Tensor) -> int:
-    """Where a tensor's elements lie; `ModelError` for one inside the model that lies in no single piece of memory."""
-    try:
-        if not tensor.is_nested:  # which has one storage, but no shape
-            return tensor.untyped_storage().data_ptr()
-    except (NotImplementedError, RuntimeError):
-        pass
-    fault = "" if torch._C._functorch.is_functorch_wrapped_tensor(tensor) else tensor_fault(tensor)
-    if not fault:
-        fault = "belongs to a transform of torch.func (vmap, grad, jvp): write the loop or the derivative out"
-    raise ModelError(f"a tensor that the model makes at {source_line()} {fault}")
 
 
 def explained(error: BaseException) -> str:

@@ -8,8 +8,7 @@ import torch
 
 from tracer.ledger.settling import Settling
 from tracer.ledger.wires import Call, Wire
-from tracer.model.autograd import storage_uses
-from tracer.model.unsupported import memory_of
+from tracer.model.tensors import memory_of, storage_uses
 
 _LARGE = 2**18  # bytes from which a tensor is put aside as soon as nobody else holds it
 

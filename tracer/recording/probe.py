@@ -11,9 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from tracer.exact.deeplift import formatted
-from tracer.model.output import logits_of
-from tracer.model.restore import same_random_numbers
-from tracer.model.target import select
+from tracer.model.output import logits_of, select
+from tracer.model.restore import restoring_random_numbers
 from tracer.model.undo import no_warnings
 from tracer.records import Note
 
@@ -46,7 +45,7 @@ def extras_note(model: nn.Module, call: tuple[Any, Any, Any, Any], own: Any) -> 
     examples."""
     inputs, baselines, target, shared = call
     _inputs, references = formatted(inputs, baselines)
-    with torch.no_grad(), same_random_numbers(model) as again:
+    with torch.no_grad(), restoring_random_numbers(model) as again:
         outputs = []
         for extras in (shared, own):
             again()

@@ -21,7 +21,8 @@ from tracer.ledger.wires import Observation
 from tracer.model.exclusive import in_use
 from tracer.model.hooks import module_paths
 from tracer.model.output import unwrapping
-from tracer.model.restore import buffers_kept, captums_traces, copied, same_random_numbers
+from tracer.model.restore import captum_leftovers, restoring_buffers, restoring_random_numbers
+from tracer.model.tensors import copied
 from tracer.model.undo import no_warnings, undoing, undoing_all
 from tracer.model.unsupported import check_inputs, explained
 from tracer.recording.exact_observer import RunObserver
@@ -88,11 +89,11 @@ def record(
     for tensor in tensors:
         if not tensor.is_floating_point():
             _refuse_integers(model, tensor, request, method)
-    with in_use(model), buffers_kept(model):
+    with in_use(model), restoring_buffers(model):
         if method == "captum" and not rules:
             return _record_captum(model, request)
         rulebook = Rulebook.parse(method, [rules] if isinstance(rules, str) else rules)
-        with same_random_numbers(model):
+        with restoring_random_numbers(model):
             return _record_rulebook(model, request, rulebook, method)
 
 
@@ -111,7 +112,7 @@ def _record_captum(model: nn.Module, request: _Request) -> Trace:
 
     watching = Watching(model, request.keeping)
     try:
-        with unwrapping(model), watching, undoing(captums_traces(model)):
+        with unwrapping(model), watching, undoing(captum_leftovers(model)):
             with no_warnings.on():  # captum announces its hooks and its gradients at every call
                 attributions, delta = CaptumDeepLift(model).attribute(*request.call, return_convergence_delta=True)
             found = tuple(
@@ -134,7 +135,7 @@ def _record_captum(model: nn.Module, request: _Request) -> Trace:
 
 
 def _panel(model: nn.Module, panel: PanelMaker, *seen: Any) -> Panel:
-    with same_random_numbers(model):
+    with restoring_random_numbers(model):
         return panel(*seen)
 
 
@@ -143,7 +144,7 @@ def _probe(
 ) -> Iterator[Note]:
     """What only another run of the model can tell of a captum recording that is over."""
     modules = {path: module for module, path in (request.keeping.details.names or module_paths(model)).items()}
-    with same_random_numbers(model), undoing(captums_traces(model)):
+    with restoring_random_numbers(model), undoing(captum_leftovers(model)):
         if observation.examples > 1 and may_couple(observation, modules):
             note = batch_note(model, request.call, attributions)
             if note is not None:

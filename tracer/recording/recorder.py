@@ -22,10 +22,10 @@ from tracer.ledger.settling import Settling
 from tracer.ledger.wires import Attributed, Call, Observation, Use, Wire
 from tracer.model import torch_functions as ops
 from tracer.model.autograd import GradientEdge, consumptions, gradient_edge
-from tracer.model.hooks import is_atomic, tensors_in
+from tracer.model.hooks import is_atomic
 from tracer.model.source import source_line
+from tracer.model.tensors import memory_of, tensors_in
 from tracer.model.undo import Mode
-from tracer.model.unsupported import memory_of
 from tracer.recording import notes as circumstances
 from tracer.recording.journal import Journal
 from tracer.recording.live_wires import LiveWires

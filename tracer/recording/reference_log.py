@@ -10,9 +10,9 @@ import torch
 from torch import nn
 
 from tracer.model import torch_functions as ops
-from tracer.model.hooks import is_atomic, tensors_in
+from tracer.model.hooks import is_atomic
+from tracer.model.tensors import memory_of, tensors_in
 from tracer.model.undo import Mode
-from tracer.model.unsupported import memory_of
 
 
 class ReferenceLog(Mode):

@@ -17,8 +17,8 @@ from tracer.ledger.wires import Attributed
 from tracer.model.exclusive import in_use
 from tracer.model.hooks import listening
 from tracer.model.process import uncompiled
-from tracer.model.restore import captums_traces
-from tracer.model.undo import Level, modes_kept, remove_stale_modes
+from tracer.model.restore import captum_leftovers
+from tracer.model.undo import Level, remove_stale_modes, restoring_modes
 from tracer.model.unsupported import check_model, check_tensors
 from tracer.recording.recorder import Recorder
 from tracer.recording.reference_log import ReferenceLog
@@ -105,7 +105,7 @@ class Watching:
 
     def _begin(self) -> None:
         with ExitStack() as opening:
-            opening.enter_context(modes_kept())
+            opening.enter_context(restoring_modes())
             opening.enter_context(in_use(self._model))
             recording = opening.enter_context(self._recording)
             self._recorder = Recorder(
@@ -116,7 +116,7 @@ class Watching:
                 journal=recording.journal,
                 settling=recording.settle,
             )
-            self._traces_gone = captums_traces(self._model)
+            self._traces_gone = captum_leftovers(self._model)
             self._observing = opening.enter_context(ExitStack())
             self._observing.enter_context(uncompiled())
             self._observing.enter_context(listening(recording.paths, self._recorder))
