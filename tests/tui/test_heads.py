@@ -16,6 +16,8 @@ from textual.pilot import Pilot
 from tests.synthetic import synthetic_run, write_synthetic
 from tests.test_trace import changed
 from tests.tui.builders import node
+from tracer.analysis import heads
+from tracer.analysis.heads import Attention, HeadFigures, attentions, distinct_names, head_figures
 from tracer.records import Edge, TensorRef
 from tracer.tracefile.trace import Trace, open_trace
 from tracer.tracefile.writer import TraceWriter
@@ -23,8 +25,6 @@ from tui.app import TracerApp
 from tui.lines.format import number
 from tui.lines.heads import HeadTable, head_lines, heading, layout, row, unrecorded_text
 from tui.lines.roles import Line
-from tui.model import heads
-from tui.model.heads import Attention, HeadFigures, attentions, distinct_names, head_figures
 from tui.screens.heads import HeadsScreen
 from tui.screens.layers import LayersScreen
 from tui.screens.tensor import TensorScreen

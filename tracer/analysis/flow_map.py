@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from tracer.analysis.difference import difference
 from tracer.errors import InputError
 from tracer.records import Direction, Edge, Floats
 from tracer.tracefile.trace import TensorName, Trace
@@ -126,9 +127,8 @@ def _token_flows(trace: Trace, node: int, edge: Edge, example: int, sizes: tuple
         _of_example(trace, node, name, edge, example, sizes) for name in _TENSORS[edge.direction]
     )
     with np.errstate(invalid="ignore", over="ignore"):
-        # A mask puts the same infinity into both runs: no difference.
-        difference = np.where(value == reference, value.dtype.type(0), value - reference)
-        flows: Floats = (multiplier * difference).reshape(sizes[1], -1).sum(axis=1, dtype=np.float64)
+        delta = difference(value, reference)
+        flows: Floats = (multiplier * delta).reshape(sizes[1], -1).sum(axis=1, dtype=np.float64)
     return flows
 
 

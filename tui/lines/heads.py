@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 from rich.cells import cell_len
 
+from tracer.analysis.heads import Attention, HeadFigures
 from tracer.text import clean, percentage
 from tui.lines import heat
 from tui.lines.format import fit, narrow, number, shorten, wrap
 from tui.lines.roles import Cell, Line, Role
 from tui.model.figures import Floats
-from tui.model.heads import Attention, HeadFigures
 
 _LONGEST_NAME = 30
 _TOTAL = 11

@@ -8,6 +8,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from tracer.analysis.difference import BLOCK_BYTES, difference
 from tracer.records import Direction, Edge, TensorRef
 from tracer.tracefile.trace import TensorName, Trace
 
@@ -15,7 +16,6 @@ Array = npt.NDArray[Any]
 Quantity = Literal["value", "reference", "difference", "multiplier", "product"]
 
 QUANTITIES: tuple[Quantity, ...] = ("value", "reference", "difference", "multiplier", "product")
-BLOCK_BYTES = 1 << 20
 KEPT_ELEMENTS = 1 << 20
 """A slice of at most this many elements is kept once it has been read; a larger one is read again for each window."""
 
@@ -132,17 +132,6 @@ def _combined(parts: Sequence[Array]) -> Array:
     delta = difference(parts[0], parts[1])
     with np.errstate(all="ignore"):
         return delta if len(parts) == 2 else np.multiply(parts[2], delta)
-
-
-def difference(value: Array, reference: Array) -> Array:
-    """value − reference, 0 where both are the same infinity: masks put −inf into both runs."""
-    if not np.issubdtype(value.dtype, np.inexact):
-        value, reference = value.astype(np.float64), reference.astype(np.float64)
-    with np.errstate(all="ignore"):
-        delta: Array = np.subtract(value, reference)
-        if not np.isfinite(delta.sum()):
-            delta[value == reference] = 0
-    return delta
 
 
 def _ref(edge: Edge, part: Quantity) -> TensorRef | None:

@@ -11,11 +11,11 @@ from typing import Literal
 
 import numpy as np
 
+from tracer.analysis.difference import BLOCK_BYTES, difference
 from tracer.records import Edge, Floats
 from tracer.tracefile.trace import TensorName, Trace
-from tui.model.tensor_source import BLOCK_BYTES, difference
 
-Kind = Literal["softmax", "fused"]
+AttentionKind = Literal["softmax", "fused"]
 
 _FUSED = ("scaled_dot_product_attention",)
 _SOFTMAX = ("softmax", "softmax2d")
@@ -42,7 +42,7 @@ class Attention:
     node: int
     path: str
     name: str
-    kind: Kind
+    kind: AttentionKind
     heads: int
     group: int
     inputs: tuple[Part, ...]
@@ -71,7 +71,7 @@ def attentions(trace: Trace) -> Iterator[Attention | None]:
     types, paths = [name.lower() for name in trace.columns.types], trace.columns.paths
     end = trace.columns.end
     softmaxes: list[int] = []
-    found: dict[int, tuple[Kind, int, int, tuple[Part, ...], Part]] = {}
+    found: dict[int, tuple[AttentionKind, int, int, tuple[Part, ...], Part]] = {}
     for node, name in enumerate(types):
         if name in _SOFTMAX and not (softmaxes and node < end[softmaxes[-1]]):
             parts = _softmax_parts(trace, trace.edges(node))
