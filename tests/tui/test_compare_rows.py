@@ -15,11 +15,11 @@ from rich.cells import cell_len
 from tests.tui.builders import EVIL, node, write
 from tests.tui.test_panes import check_within, text_of
 from tracer.analysis.compare import compare
+from tracer.analysis.severity import Severity
 from tracer.records import Node
 from tracer.tracefile.trace import Trace
 from tui.lines import compare as compare_rows
 from tui.lines.compare import ONLY_A, ONLY_B, Pair
-from tui.model.figures import Severity
 
 # A and B share the model, its block and "dense"; A has SDPA in one op, B as matmul and softmax.
 LEAKS_A = {"": 0.0, "block": 0.0, "block.dense": 0.5, "block/sdpa": 3.0}

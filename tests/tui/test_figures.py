@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.tui.builders import figures
-from tui.model.figures import Severity
+from tracer.analysis.severity import Severity
 
 
 def test_severity_follows_the_share_and_the_worst_is_the_largest() -> None:

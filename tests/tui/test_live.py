@@ -17,6 +17,7 @@ from textual.pilot import Pilot
 from tests.synthetic import synthetic_run
 from tests.tui.test_app import run, shown, text_of, tree_of
 from tests.tui.test_watch import NAN, begun, calls
+from tracer.analysis.severity import Severity
 from tracer.errors import TracerError
 from tracer.tracefile.trace import open_trace
 from tracer.tracefile.writer import TraceWriter
@@ -24,7 +25,6 @@ from tui import app as app_module
 from tui.app import TracerApp
 from tui.live import follow as following
 from tui.live.process import Recording
-from tui.model.figures import Severity
 from tui.screens.waiting import WaitingScreen
 
 

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 
 from tests.tui.builders import EVIL, figures
+from tracer.analysis.severity import Severity
 from tui.lines import layers as rows
 from tui.lines.roles import GLYPHS, Cell, Role
-from tui.model.figures import Severity
 from tui.model.outline import Sort
 
 NAMES = ["", "bert.encoder", "bert.encoder.layer.0", "bert.encoder.layer.0/softmax", "世界" * 30, EVIL, "x" * 500]

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 
 from tests.synthetic import write_synthetic
 from tests.tui.builders import node, write
+from tracer.analysis.severity import Severity
 from tracer.analysis.verdict import verdict
 from tracer.errors import InputError
 from tracer.tracefile.trace import Trace
-from tui.model.figures import Severity
 from tui.model.history import History
 from tui.model.session import THRESHOLDS, Session
 

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from rich.cells import cell_len
 
 from tracer.analysis.compare import Comparison, difference
+from tracer.analysis.severity import LARGE_SHARE, Severity, subtree_maximum
 from tracer.analysis.verdict import HOLDS, OFF, changes
 from tracer.records import Node, Run
 from tracer.report.comparison import outcome
@@ -19,7 +20,7 @@ from tracer.tracefile.trace import Trace
 from tui.lines import layers as rows
 from tui.lines.format import fit, narrow, number, plural, seconds, shorten, signed_bar, wrap
 from tui.lines.roles import GLYPHS, SEVERITY_ROLES, Cell, Line, Role
-from tui.model.figures import LARGE_SHARE, Figures, Floats, Ints, Severity, derive, subtree_maximum
+from tui.model.figures import Figures, Floats, Ints, derive
 
 ONLY_A, ONLY_B = "‹", "›"
 MINIMUM_TREE = 12

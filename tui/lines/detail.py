@@ -6,12 +6,13 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
+from tracer.analysis.severity import Severity, is_unknown
 from tracer.records import Edge, Floats, Node, Statistics
 from tracer.text import clean, percentage
 from tracer.tracefile.trace import TensorName
 from tui.lines.format import fit, number, seconds, shorten, wrap
 from tui.lines.roles import GLYPHS, SEVERITY_ROLES, Cell, Line, Role
-from tui.model.figures import Figures, Severity, is_unknown
+from tui.model.figures import Figures
 
 _LABEL = 12
 _FIGURE = 11

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 
 from rich.cells import cell_len
 
+from tracer.analysis.severity import LARGE_SHARE, Severity
 from tracer.analysis.verdict import HOLDS, Verdict
 from tracer.records import Finding, Run
 from tracer.text import clean, percentage
 from tui.lines.format import bar, fit, number, plural, shorten, wrap
 from tui.lines.roles import GLYPHS, SEVERITY_ROLES, Cell, Line, Role
-from tui.model.figures import LARGE_SHARE, Figures, Severity
+from tui.model.figures import Figures
 
 _BAR = 10
 _SHARE = 7

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 
 from rich.cells import cell_len
 
+from tracer.analysis.severity import Severity, is_unknown
 from tracer.text import clean, percentage
 from tui.lines.format import fit, narrow, number, seconds, shorten, signed_bar
 from tui.lines.roles import GLYPHS, SEVERITY_ROLES, Cell, Role
-from tui.model.figures import Figures, Severity, is_unknown
+from tui.model.figures import Figures
 from tui.model.outline import Sort
 
 MINIMUM_TREE = 24

@@ -14,7 +14,7 @@ from rich.segment import Segment
 from textual.color import Color
 from textual.filter import LineFilter
 
-from tui.model.figures import Severity
+from tracer.analysis.severity import Severity
 
 
 class Role(StrEnum):

@@ -1,36 +1,18 @@
-"""Plain arrays over all calls of a trace, and what follows from them: severity, divergences, the worst call."""
+"""The columns of a trace with the severity of each call, as plain arrays: what the screens of calls show."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import IntEnum
 
 import numpy as np
 import numpy.typing as npt
 
+from tracer.analysis.severity import DIVERGING_SHARE, rate, subtree_maximum
+
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
-
-DIVERGING_SHARE = 0.01
-LARGE_SHARE = 0.1
-NEGLIGIBLE = 1e-3
-
-
-class Severity(IntEnum):
-    """How much of the leak a call makes itself, from nothing that matters to what is no number at all."""
-
-    QUIET = 0
-    DIVERGING = 1
-    LARGE = 2
-    NONFINITE = 3
-
-
-def is_unknown(value: float, severity: Severity) -> bool:
-    """Whether a figure is not known yet, as in a run that is being recorded: NaN that is no divergence."""
-    return math.isnan(value) and severity is Severity.QUIET
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,35 +69,18 @@ def derive(
     diverging_share: float = DIVERGING_SHARE,
     complete: bool = True,
 ) -> Figures:
-    """The figures of these columns, where `change` = f(x) − f(x').
+    """The figures of these columns, where `change` = f(x) − f(x'); `tracer.analysis.severity.rate` rates the calls.
 
-    A call diverges when its self leak is `diverging_share` of Σ|self leak| or the largest of all, and also at least a
-    thousandth of |change|: rounding noise of a run that closes is no divergence, however its shares fall, and fills no
-    bar. `seconds` may be left out: the times are then NaN. Of a run that is not `complete`, NaN says that a figure is
-    not known yet: that is no divergence.
+    `seconds` may be left out: the times are then NaN. Of a run that is not `complete`, NaN says that a figure is not
+    known yet. A leak that is negligible against `change` fills no bar, so `largest_leak` is at least that.
     """
     leak_array = np.asarray(leak, dtype=np.float64)
     self_array = np.asarray(self_leak, dtype=np.float64)
     end_array = np.asarray(end, dtype=np.int64)
-    magnitude = np.abs(self_array)
-    finite = np.isfinite(magnitude)
-    total = float(magnitude[finite].sum())
-    share = np.where(finite, magnitude / total if total else 0.0, np.inf)
-    largest = float(magnitude[finite].max(initial=0.0))
-    floor = NEGLIGIBLE * abs(change) if np.isfinite(change) else 0.0
-    threshold = max(min(diverging_share * total, largest), floor)
-
-    severity = np.zeros(len(magnitude), dtype=np.uint8)
-    severity[finite & (magnitude >= threshold) & (magnitude > 0)] = Severity.DIVERGING
-    severity[(severity == Severity.DIVERGING) & (share >= LARGE_SHARE)] = Severity.LARGE
-    bad = ~finite if complete else np.isinf(magnitude)
-    severity[bad] = Severity.NONFINITE
-    share[~finite & ~bad] = np.nan
-
-    worst = int(np.argmax(np.where(bad, np.inf, np.nan_to_num(magnitude)))) if len(magnitude) else 0
+    rated = rate(self_array, change, diverging_share, complete)
     times = np.asarray(seconds, dtype=np.float64)
-    if len(times) != len(magnitude):
-        times = np.full(len(magnitude), np.nan)
+    if len(times) != len(self_array):
+        times = np.full(len(self_array), np.nan)
     parents = np.asarray(parent, dtype=np.int64)
     finite_leaks = np.abs(leak_array[np.isfinite(leak_array)])
     return Figures(
@@ -131,12 +96,12 @@ def derive(
         kinds=kinds,
         types=types,
         paths=paths,
-        share=share,
-        severity=severity,
-        subtree_severity=subtree_maximum(severity, end_array),
-        diverging=np.flatnonzero(severity),
-        worst=worst,
-        largest_leak=float(finite_leaks.max(initial=floor)),
+        share=rated.share,
+        severity=rated.severity,
+        subtree_severity=subtree_maximum(rated.severity, end_array),
+        diverging=np.flatnonzero(rated.severity),
+        worst=rated.worst,
+        largest_leak=float(finite_leaks.max(initial=rated.negligible)),
         deepest=int(np.max(depth, initial=0)),
     )
 
@@ -147,13 +112,3 @@ def _own(seconds: Floats, parent: Ints) -> Floats:
     inner = parent >= 0
     spent = np.bincount(parent[inner], weights=measured[inner], minlength=len(measured))
     return np.maximum(measured - spent, 0.0)
-
-
-def subtree_maximum(severity: npt.NDArray[np.uint8], end: Ints) -> npt.NDArray[np.uint8]:
-    """The largest severity in each subtree, by counting per level: levels are few, calls may be many."""
-    result = np.zeros(len(severity), dtype=np.uint8)
-    start = np.arange(len(severity))
-    for level in range(1, max(Severity) + 1):
-        before = np.concatenate(([0], np.cumsum(severity >= level)))
-        result += (before[end] > before[start]).astype(np.uint8)
-    return result

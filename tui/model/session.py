@@ -7,11 +7,12 @@ from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from tracer.analysis.severity import DIVERGING_SHARE
 from tracer.analysis.verdict import Verdict, changes, verdict
 from tracer.errors import TracerError
 from tracer.text import clean
 from tracer.tracefile.trace import Trace
-from tui.model.figures import DIVERGING_SHARE, Figures, derive
+from tui.model.figures import Figures, derive
 from tui.model.history import History
 from tui.model.settings import Settings
 

@@ -12,6 +12,7 @@ from textual.widget import Widget
 from textual.worker import get_current_worker
 
 from tracer.analysis.heads import Attention, HeadFigures, attentions, head_figures
+from tracer.analysis.severity import NEGLIGIBLE
 from tracer.analysis.verdict import changes
 from tracer.errors import TraceFileError
 from tracer.tracefile.trace import Trace
@@ -21,7 +22,6 @@ from tui.lines.format import number, wrap
 from tui.lines.heads import HeadTable
 from tui.lines.roles import Line, Role
 from tui.model.axis_labels import row_and_column_labels
-from tui.model.figures import NEGLIGIBLE
 from tui.model.tensor_source import Quantity, TensorSource
 from tui.screens.base import TraceScreen
 from tui.widgets.head_table import HeadGrid

@@ -8,12 +8,12 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.screen import ModalScreen
 
+from tracer.analysis.severity import DIVERGING_SHARE, LARGE_SHARE, NEGLIGIBLE, Severity
 from tracer.text import clean
 from tui import actions
 from tui.lines.format import fit, wrap
 from tui.lines.help import READING
 from tui.lines.roles import GLYPHS, SEVERITY_ROLES, Line, Role
-from tui.model.figures import DIVERGING_SHARE, LARGE_SHARE, NEGLIGIBLE, Severity
 from tui.model.settings import config_file
 from tui.widgets.lines import LinesView
 
