@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from tracer.ledger.example_axis import Origin, Place, find_place, half, per_example
+from tracer.ledger.example_axis import ExamplePlace, Origin, find_place, half, per_example
 
 T, B, H, D = 4, 4, 2, 6  # positions, doubled examples, heads, width: as confusable as they come
 # one torch function a step, as the recorder sees them
@@ -41,7 +41,7 @@ STEPS: dict[str, Steps] = {
 }
 
 
-def follow(steps: Steps, rows: int) -> tuple[torch.Tensor, Place]:
+def follow(steps: Steps, rows: int) -> tuple[torch.Tensor, ExamplePlace]:
     """The tensor after the steps, whose entries still say which example they belong to, and the place found."""
     tensor = torch.arange(rows, dtype=torch.float64).reshape(rows, 1, 1).expand(rows, T, D).contiguous()
     place = find_place(tensor, rows, None)
@@ -76,8 +76,12 @@ def test_each_row_is_one_example(name: str) -> None:
 
 def test_a_reduction_takes_the_axes_before_it_away() -> None:
     parent = torch.arange(float(B)).reshape(1, B, 1).expand(T, B, D).contiguous()
-    assert find_place(parent.mean(0), B, Origin(parent, Place(1, 1), op="mean", args=(parent, 0))) == Place(0, 1)
-    assert find_place(parent.mean(-1), B, Origin(parent, Place(1, 1), op="mean", kwargs={"dim": [-1]})) == Place(1, 1)
+    assert find_place(
+        parent.mean(0), B, Origin(parent, ExamplePlace(1, 1), op="mean", args=(parent, 0))
+    ) == ExamplePlace(0, 1)
+    assert find_place(
+        parent.mean(-1), B, Origin(parent, ExamplePlace(1, 1), op="mean", kwargs={"dim": [-1]})
+    ) == ExamplePlace(1, 1)
     # without knowing what was reduced, sizes alone would have said axis 1
     assert parent.mean(0).shape == (B, D)
 
@@ -89,26 +93,28 @@ def test_without_a_place_all_counts_for_the_first_example() -> None:
 
 def test_ops_that_add_axes_move_the_place_along() -> None:
     parent = torch.arange(float(B)).reshape(B, 1).expand(B, T).contiguous()
-    here = Place(0, 1)
+    here = ExamplePlace(0, 1)
     stacked = torch.stack([parent] * B)
-    assert find_place(stacked, B, Origin(parent, here, "0.0", "stack", ([parent] * B,))) == Place(1, 1)
+    assert find_place(stacked, B, Origin(parent, here, "0.0", "stack", ([parent] * B,))) == ExamplePlace(1, 1)
     behind = torch.stack([parent] * B, dim=-1)
-    assert find_place(behind, B, Origin(parent, here, "0.0", "stack", ([parent] * B,), {"dim": -1})) == Place(0, 1)
+    assert find_place(behind, B, Origin(parent, here, "0.0", "stack", ([parent] * B,), {"dim": -1})) == ExamplePlace(
+        0, 1
+    )
     repeated = parent.repeat(B, 1, 1)
-    assert find_place(repeated, B, Origin(parent, here, "0", "repeat", (parent, B, 1, 1))) == Place(1, 1)
+    assert find_place(repeated, B, Origin(parent, here, "0", "repeat", (parent, B, 1, 1))) == ExamplePlace(1, 1)
     added = parent + torch.ones(B, 1, 1)
-    assert find_place(added, B, Origin(parent, here, "0", "add", (parent, torch.ones(B, 1, 1)))) == Place(1, 1)
+    assert find_place(added, B, Origin(parent, here, "0", "add", (parent, torch.ones(B, 1, 1)))) == ExamplePlace(1, 1)
     equation = "bt,hb->thb"
     mixed = torch.einsum(equation, parent, torch.ones(B, B))
-    assert find_place(mixed, B, Origin(parent, here, "1", "einsum", (equation, parent, torch.ones(B, B)))) == Place(
-        2, 1
-    )
+    assert find_place(
+        mixed, B, Origin(parent, here, "1", "einsum", (equation, parent, torch.ones(B, B)))
+    ) == ExamplePlace(2, 1)
 
 
 def test_a_place_always_divides_its_axis() -> None:
     # one example in a doubled batch, stacked into a shape where every axis could be it
     parent = torch.ones(2, 3)
-    found = find_place(torch.ones(3, 2, 2), 2, Origin(parent, Place(1, 3)))
+    found = find_place(torch.ones(3, 2, 2), 2, Origin(parent, ExamplePlace(1, 3)))
     assert found is not None
     first, second = (half(np.ones((3, 2, 2)), number, found, 2) for number in (0, 1))
     assert first.shape == second.shape

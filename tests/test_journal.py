@@ -108,8 +108,8 @@ def test_an_interrupted_exact_run_keeps_its_calls(tmp_path: Path) -> None:
 
 RECORDING = """
 import sys, torch, tracer
-from tracer import journal
-from tracer.store import TraceWriter
+from tracer.recording import journal
+from tracer.tracefile.writer import TraceWriter
 from tests.test_journal import Chain
 journal._SECONDS, journal._SHARE = 0.0, 0
 plain = TraceWriter.note_progress

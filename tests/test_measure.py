@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
 from tracer.ledger.arrays import as_array, extremes, identical, ratio, statistics, subtract, sums
-from tracer.ledger.example_axis import Place
+from tracer.ledger.example_axis import ExamplePlace
 
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")  # of overflow and NaN, which callers silence
 
@@ -61,7 +61,7 @@ def reference_sums(
 def test_flow_is_the_sum_of_multiplier_times_difference(shape: tuple[int, ...]) -> None:
     torch.manual_seed(0)
     difference, multiplier = torch.randn(shape, dtype=torch.float64), torch.randn(shape, dtype=torch.float64)
-    flow, magnitude = sums(multiplier.numpy(), difference.numpy(), Place(0, 1), shape[0])
+    flow, magnitude = sums(multiplier.numpy(), difference.numpy(), ExamplePlace(0, 1), shape[0])
     expected, size = reference_sums(multiplier, difference, shape[0])
     assert np.allclose(flow, expected, rtol=1e-12)
     assert magnitude == pytest.approx(size, rel=1e-12)
@@ -71,7 +71,7 @@ def test_flows_of_strided_tensors_are_those_of_their_copies() -> None:
     torch.manual_seed(0)
     wide = torch.randn(1, 300, 400)
     multiplier, difference = wide.transpose(1, 2)[:, ::2], torch.randn(400, 1, 300).transpose(0, 1)[:, ::2]
-    flow, magnitude = sums(multiplier.numpy(), difference.numpy(), Place(0, 1), 1)
+    flow, magnitude = sums(multiplier.numpy(), difference.numpy(), ExamplePlace(0, 1), 1)
     expected, size = reference_sums(multiplier, difference, 1)
     assert np.allclose(flow, expected, rtol=1e-9)
     assert magnitude == pytest.approx(size, rel=1e-5)
@@ -82,12 +82,12 @@ def test_flows_are_summed_in_double_precision() -> None:
     for size in (2**10, 2**17):
         difference = np.ones((1, size), np.float32)
         difference[0, 0] = 2.0**24
-        assert sums(np.ones_like(difference), difference, Place(0, 1), 1)[0][0] == 2.0**24 + size - 1
+        assert sums(np.ones_like(difference), difference, ExamplePlace(0, 1), 1)[0][0] == 2.0**24 + size - 1
 
 
 def test_a_magnitude_that_single_precision_cannot_hold_is_summed_in_double() -> None:
     large = np.full((1, 2**17), 1e36, np.float32)
-    assert sums(np.ones_like(large), large, Place(0, 1), 1)[1] == pytest.approx(2**17 * 1e36, rel=1e-5)
+    assert sums(np.ones_like(large), large, ExamplePlace(0, 1), 1)[1] == pytest.approx(2**17 * 1e36, rel=1e-5)
 
 
 @pytest.mark.parametrize("size", [2**10, 2**17])
@@ -113,13 +113,13 @@ def test_equal_infinities_have_no_difference() -> None:
 
 def test_an_infinite_flow_is_no_reason_to_leave_out_what_a_nan_carries() -> None:
     difference = np.array([[1.0, 2.0, 3.0]], np.float32)
-    flow, magnitude = sums(np.array([[math.nan, 1.0, 1.0]], np.float32), difference, Place(0, 1), 1)
+    flow, magnitude = sums(np.array([[math.nan, 1.0, 1.0]], np.float32), difference, ExamplePlace(0, 1), 1)
     assert math.isnan(flow[0])
     assert math.isnan(magnitude)
-    flow, magnitude = sums(np.array([[0.0, 1.0, -1.0]], np.float32), difference * math.inf, Place(0, 1), 1)
+    flow, magnitude = sums(np.array([[0.0, 1.0, -1.0]], np.float32), difference * math.inf, ExamplePlace(0, 1), 1)
     assert math.isnan(flow[0])  # ∞ − ∞
     assert magnitude == math.inf
-    flow, magnitude = sums(np.array([[0.0, 1.0, -1.0]]), np.array([[math.inf, 2.0, 3.0]]), Place(0, 1), 1)
+    flow, magnitude = sums(np.array([[0.0, 1.0, -1.0]]), np.array([[math.inf, 2.0, 3.0]]), ExamplePlace(0, 1), 1)
     assert (flow[0], magnitude) == (-1.0, 5.0)
 
 
@@ -161,5 +161,5 @@ def test_differences_of_small_and_large_arrays(size: int) -> None:
 @pytest.mark.parametrize("size", [2**4, 2**17])
 def test_flows_of_several_examples_are_their_own(size: int) -> None:
     difference = np.random.default_rng(0).normal(size=(3, size)).astype(np.float32)
-    flow, _magnitude = sums(np.ones_like(difference), difference, Place(0, 1), 3)
+    flow, _magnitude = sums(np.ones_like(difference), difference, ExamplePlace(0, 1), 3)
     assert flow == pytest.approx(difference.astype(np.float64).sum(1), rel=1e-9)

@@ -17,10 +17,10 @@ from torch import nn
 import tracer
 from tracer.errors import ObservationError, TraceFileError
 from tracer.ledger.arrays import as_array, statistics
-from tracer.ledger.example_axis import Place
+from tracer.ledger.example_axis import ExamplePlace
 from tracer.ledger.settling import Settling
 from tracer.ledger.spill import Spill
-from tracer.ledger.wire_figures import Known, _is_loss, examine
+from tracer.ledger.wire_figures import StatisticsCache, _is_loss, figures_of
 from tracer.ledger.wires import Wire
 from tracer.records import Statistics
 
@@ -262,7 +262,7 @@ def test_what_fails_while_a_wire_is_settled_leaves_the_attribution_as_it_is(monk
         raise TypeError("a tensor of an unheard-of kind")
 
     monkeypatch.setattr("tracer.ledger.settling._BATCH", 0)
-    monkeypatch.setattr("tracer.ledger.settling.examine", fail)
+    monkeypatch.setattr("tracer.ledger.settling.figures_of", fail)
     found = []
     with pytest.raises(TypeError, match="unheard-of"), tracer.watch(model):
         found.append(captum.attr.DeepLift(model).attribute(x, target=0))
@@ -277,10 +277,10 @@ def test_what_failed_once_makes_no_trace(monkeypatch: pytest.MonkeyPatch) -> Non
         if not failed:
             failed.append(True)
             raise RuntimeError("for a moment")
-        return examine(*arguments)  # type: ignore[arg-type]
+        return figures_of(*arguments)  # type: ignore[arg-type]
 
     monkeypatch.setattr("tracer.ledger.settling._BATCH", 0)
-    monkeypatch.setattr("tracer.ledger.settling.examine", fail_once)
+    monkeypatch.setattr("tracer.ledger.settling.figures_of", fail_once)
     with pytest.raises(ObservationError, match=r"^no trace can be made of this run \(RuntimeError: for a moment\)"):
         recorded()
 
@@ -387,7 +387,7 @@ def test_what_is_lost_at_a_step_between_calls_is_the_same_where_it_was_put_aside
 
     def noted(self: Settling, wires: list[Wire]) -> None:
         put_aside(self, wires)
-        sides.extend(wire.sides for wire in wires if not wire.shown)
+        sides.extend(wire.value_figures for wire in wires if not wire.shown)
 
     monkeypatch.setattr("tracer.ledger.settling._BATCH", 0)
     monkeypatch.setattr("tracer.recording.live_wires._LARGE", 0)
@@ -497,18 +497,18 @@ def approximately(figures: Statistics) -> Statistics:
 
 
 def test_halves_that_overlap_have_their_own_figures() -> None:
-    base, known = torch.arange(8.0), Known()
-    known.statistics(as_array(base[2:6]))
+    base, cache = torch.arange(8.0), StatisticsCache()
+    cache.statistics(as_array(base[2:6]))
     whole = as_array(torch.as_strided(base, (4, 2), (1, 1)))
-    first, second = whole.half(0, Place(0, 1), 2), whole.half(1, Place(0, 1), 2)
+    first, second = whole.half(0, ExamplePlace(0, 1), 2), whole.half(1, ExamplePlace(0, 1), 2)
     for half in (first, second):
         assert half.numbers is not None
-        assert known.statistics(half) == statistics(half.numbers)
+        assert cache.statistics(half) == statistics(half.numbers)
 
 
 def test_figures_of_a_part_are_not_those_of_the_whole() -> None:
-    tensor, known = torch.arange(6.0).reshape(3, 2), Known()
+    tensor, cache = torch.arange(6.0).reshape(3, 2), StatisticsCache()
     for part in (tensor, tensor[:2], tensor[1:], tensor.T, tensor[:, :1], tensor.view(torch.int32), tensor.double()):
         recorded = as_array(part)
         expected = None if recorded.numbers is None else statistics(recorded.numbers)
-        assert known.statistics(recorded) == expected
+        assert cache.statistics(recorded) == expected

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from tracer.ledger.example_axis import Place, half, per_example
+from tracer.ledger.example_axis import ExamplePlace, half, per_example
 from tracer.records import Floats, Statistics
 
 _LARGE = 2**16  # numbers from which torch, with more than one thread, is sooner done
@@ -25,7 +25,7 @@ Numbers: TypeAlias = npt.NDArray[Any]
 """float32 (which stands for half precisions too) or float64."""
 
 
-class Tensor(NamedTuple):
+class HostTensor(NamedTuple):
     """A recorded tensor as an array: `raw` as it is stored (bfloat16 as its 16 bits), `numbers` to calculate with.
 
     `numbers` is None for what has no differences to share out: integers, booleans. Of complex tensors it has one more
@@ -49,15 +49,17 @@ class Tensor(NamedTuple):
         raw = np.ascontiguousarray(self.raw)
         return raw.reshape(-1).view(np.uint8).data if raw.size else b""
 
-    def half(self, number: Literal[0, 1], place: Place, rows: int) -> Tensor:
+    def half(self, number: Literal[0, 1], place: ExamplePlace, rows: int) -> HostTensor:
         """The first or the second half of the examples that lie at `place`."""
         part = half(self.raw, number, place, rows)
         if self.numbers is not self.raw:
-            return Tensor(part, None if self.numbers is None else half(self.numbers, number, place, rows), self.dtype)
+            return HostTensor(
+                part, None if self.numbers is None else half(self.numbers, number, place, rows), self.dtype
+            )
         if not self.address or self.raw.shape[place.axis] != rows * place.inner:  # no slice of what lies there
-            return Tensor(part, part, self.dtype)
+            return HostTensor(part, part, self.dtype)
         distance = self.raw.strides[place.axis] * part.shape[place.axis]
-        return Tensor(part, part, self.dtype, self.address + number * distance)
+        return HostTensor(part, part, self.dtype, self.address + number * distance)
 
 
 def dtype_name(tensor: torch.Tensor) -> str:
@@ -65,22 +67,22 @@ def dtype_name(tensor: torch.Tensor) -> str:
     return str(tensor.dtype).removeprefix("torch.")
 
 
-def as_array(tensor: torch.Tensor) -> Tensor:
+def as_array(tensor: torch.Tensor) -> HostTensor:
     """The tensor on the CPU, sharing its memory where it lies there."""
     if tensor.dtype == torch.float32 and tensor.is_cpu and not tensor.is_neg():  # by far the most, in few steps
         raw = tensor.numpy() if not tensor.requires_grad else tensor.detach().numpy()
-        return Tensor(raw, raw, "float32", tensor.data_ptr())
+        return HostTensor(raw, raw, "float32", tensor.data_ptr())
     plain = tensor.detach().cpu().resolve_conj().resolve_neg()
     if plain.dtype == torch.bfloat16:
-        return Tensor(plain.view(torch.uint16).numpy(), plain.float().numpy(), "bfloat16")
+        return HostTensor(plain.view(torch.uint16).numpy(), plain.float().numpy(), "bfloat16")
     if plain.dtype.is_floating_point and plain.dtype.itemsize == 1:  # float8, of which numpy knows nothing
-        return Tensor(plain.view(torch.uint8).numpy(), plain.float().numpy(), dtype_name(tensor))
+        return HostTensor(plain.view(torch.uint8).numpy(), plain.float().numpy(), dtype_name(tensor))
     raw = plain.numpy()
     if plain.is_complex():  # Re(conj(m)·Δ) is the sum over both parts
-        return Tensor(raw, torch.view_as_real(plain).numpy(), dtype_name(tensor))
+        return HostTensor(raw, torch.view_as_real(plain).numpy(), dtype_name(tensor))
     if raw.dtype == np.float16:
-        return Tensor(raw, raw.astype(np.float32), "float16")
-    return Tensor(raw, raw if raw.dtype in (np.float32, np.float64) else None, dtype_name(tensor))
+        return HostTensor(raw, raw.astype(np.float32), "float16")
+    return HostTensor(raw, raw if raw.dtype in (np.float32, np.float64) else None, dtype_name(tensor))
 
 
 def statistics(numbers: Numbers) -> Statistics:
@@ -133,7 +135,7 @@ def subtract(value: Numbers, reference: Numbers, finite: bool = False) -> Number
     return difference
 
 
-def sums(multiplier: Numbers, difference: Numbers, place: Place | None, examples: int) -> tuple[Floats, float]:
+def sums(multiplier: Numbers, difference: Numbers, place: ExamplePlace | None, examples: int) -> tuple[Floats, float]:
     """(Σ m·Δ per example, float64 (E,); Σ |m·Δ| over everything): products in the tensor's dtype, sums in float64.
 
     Where m is 0, nothing flows, though Δ be NaN or infinite: as in the branch that a `torch.where` left out.
@@ -164,7 +166,7 @@ def ratio(one: Numbers, other: Numbers) -> Numbers:
     return _pairwise(np.divide, torch.div, one, other)
 
 
-def _flow(product: Numbers, place: Place | None, examples: int) -> Floats:
+def _flow(product: Numbers, place: ExamplePlace | None, examples: int) -> Floats:
     rows = per_example(product, place, examples) if examples > 1 else product.ravel("K")[np.newaxis]  # needs no copy
     if product.size < _LARGE:
         return np.asarray(np.add.reduce(rows, 1, dtype=np.float64))

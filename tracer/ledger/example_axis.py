@@ -20,7 +20,7 @@ _REDUCTIONS = {
 }  # fmt: skip
 
 
-class Place(NamedTuple):
+class ExamplePlace(NamedTuple):
     """The examples lie on `axis`, `inner` neighbouring elements of it belonging to one example.
 
     A plain example axis has `inner` 1. Merged with H heads behind it, `inner` is H. Merged with positions before it,
@@ -36,14 +36,14 @@ class Origin(NamedTuple):
     **kwargs)`."""
 
     tensor: torch.Tensor
-    place: Place
+    place: ExamplePlace
     name: str = "0"
     op: str = ""
     args: tuple[Any, ...] = ()
     kwargs: Mapping[str, Any] = MappingProxyType({})
 
 
-def find_place(tensor: torch.Tensor, rows: int, origin: Origin | None) -> Place | None:
+def find_place(tensor: torch.Tensor, rows: int, origin: Origin | None) -> ExamplePlace | None:
     """Where `tensor` holds `rows` examples; None if no axis can hold them.
 
     Views keep the examples' distance in memory, copies that reshape keep their distance in row-major order, ops that
@@ -54,25 +54,25 @@ def find_place(tensor: torch.Tensor, rows: int, origin: Origin | None) -> Place 
         if place is not None and _fits(tensor, rows, place):
             return place
     return next(
-        (Place(axis, size // rows) for axis, size in enumerate(tensor.shape) if size and size % rows == 0), None
+        (ExamplePlace(axis, size // rows) for axis, size in enumerate(tensor.shape) if size and size % rows == 0), None
     )
 
 
-def _fits(tensor: torch.Tensor, rows: int, place: Place) -> bool:
+def _fits(tensor: torch.Tensor, rows: int, place: ExamplePlace) -> bool:
     if not 0 <= place.axis < tensor.dim():
         return False
     size = tensor.shape[place.axis]
     return size > 0 and size % (rows * place.inner) == 0
 
 
-def _guesses(tensor: torch.Tensor, rows: int, origin: Origin) -> Iterator[Place | None]:
+def _guesses(tensor: torch.Tensor, rows: int, origin: Origin) -> Iterator[ExamplePlace | None]:
     """Where the examples may have gone, the surest first."""
     parent, place = origin.tensor, origin.place
     if memory_of(parent) == memory_of(tensor):
         distance = parent.stride(place.axis) * place.inner * parent.element_size() // tensor.element_size()
         yield _by_distance(tensor, rows, distance, tensor.stride())
     elif (axis := _moved(tensor, origin)) is not None:
-        yield Place(axis, place.inner)
+        yield ExamplePlace(axis, place.inner)
     elif parent.shape == tensor.shape:
         yield place
     elif parent.numel() == tensor.numel():
@@ -80,9 +80,9 @@ def _guesses(tensor: torch.Tensor, rows: int, origin: Origin) -> Iterator[Place 
     shift = max(tensor.dim() - parent.dim(), 0)  # broadcasting adds axes in front
     for axis in (place.axis + shift, place.axis):
         if axis < tensor.dim() and tensor.shape[axis] == parent.shape[place.axis]:
-            yield Place(axis, place.inner)
+            yield ExamplePlace(axis, place.inner)
     if place.axis < tensor.dim() and tensor.shape[place.axis] % rows == 0:
-        yield Place(place.axis, tensor.shape[place.axis] // rows)
+        yield ExamplePlace(place.axis, tensor.shape[place.axis] // rows)
 
 
 def _moved(tensor: torch.Tensor, origin: Origin) -> int | None:
@@ -113,7 +113,7 @@ def _reduced_axes(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[int
     return tuple(dim) if isinstance(dim, (tuple, list)) and all(isinstance(axis, int) for axis in dim) else ()
 
 
-def half(array: Array, number: Literal[0, 1], place: Place, rows: int) -> Array:
+def half(array: Array, number: Literal[0, 1], place: ExamplePlace, rows: int) -> Array:
     """The first or the second half of the examples, of the shape of `array` but for the halved axis."""
     axis, size = place.axis, array.shape[place.axis]
     if size == rows * place.inner:
@@ -125,7 +125,7 @@ def half(array: Array, number: Literal[0, 1], place: Place, rows: int) -> Array:
     return _split(array, place, rows)[(*(slice(None),) * (axis + 1), part)].reshape(shape)
 
 
-def per_example(array: Array, place: Place | None, examples: int) -> Array:
+def per_example(array: Array, place: ExamplePlace | None, examples: int) -> Array:
     """`array` as a matrix (examples, rest); without a place all of it counts for the first example."""
     if examples == 1:
         return array.reshape(1, -1)
@@ -135,7 +135,7 @@ def per_example(array: Array, place: Place | None, examples: int) -> Array:
     return np.moveaxis(_split(array, place, examples), place.axis + 1, 0).reshape(examples, -1)
 
 
-def _split(array: Array, place: Place, rows: int) -> Array:
+def _split(array: Array, place: ExamplePlace, rows: int) -> Array:
     """The axis of the examples taken apart into (repeats, rows, inner)."""
     before, size, after = array.shape[: place.axis], array.shape[place.axis], array.shape[place.axis + 1 :]
     return array.reshape(*before, size // (rows * place.inner), rows, place.inner, *after)
@@ -148,12 +148,14 @@ def _row_major(shape: torch.Size) -> list[int]:
     return strides
 
 
-def _by_distance(tensor: torch.Tensor, rows: int, distance: int, strides: tuple[int, ...] | list[int]) -> Place | None:
+def _by_distance(
+    tensor: torch.Tensor, rows: int, distance: int, strides: tuple[int, ...] | list[int]
+) -> ExamplePlace | None:
     """The axis along which neighbouring examples are `distance` elements apart: of those that fit, the coarsest."""
-    best: Place | None = None
+    best: ExamplePlace | None = None
     for axis, (size, stride) in enumerate(zip(tensor.shape, strides, strict=True)):
         if stride and distance % stride == 0:
             inner = distance // stride
             if size and size % (rows * inner) == 0 and (best is None or stride > strides[best.axis]):
-                best = Place(axis, inner)
+                best = ExamplePlace(axis, inner)
     return best

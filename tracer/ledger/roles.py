@@ -6,21 +6,23 @@ from collections import defaultdict
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from tracer.ledger.wires import Call, Observation, Wire
+from tracer.ledger.wires import Observation, ObservedCall, Wire
 from tracer.records import Direction
 
 
-class Role(NamedTuple):
+class WireRole(NamedTuple):
     """What a wire is to a call: its argument or result number `slot`; `passed`: an argument that it also returns."""
 
-    call: Call
+    call: ObservedCall
     direction: Direction
     slot: int
     name: str
     passed: bool
 
 
-def roles(observation: Observation) -> Iterator[tuple[Call, list[tuple[Wire, Role]], list[tuple[Wire, Role]]]]:
+def roles(
+    observation: Observation,
+) -> Iterator[tuple[ObservedCall, list[tuple[Wire, WireRole]], list[tuple[Wire, WireRole]]]]:
     """Each call in their order, with the wires that it took and those that it gave.
 
     What an op took past its arguments, from a closure or as the base of a view, is an argument named "captured".
@@ -33,8 +35,10 @@ def roles(observation: Observation) -> Iterator[tuple[Call, list[tuple[Wire, Rol
         into, out = _merged(call.arguments), _merged(call.results)
         for wire in captured.get(call.index, ()):
             into.setdefault(wire, "captured")
-        taken = [(wire, Role(call, "in", slot, name, wire in out)) for slot, (wire, name) in enumerate(into.items())]
-        given = [(wire, Role(call, "out", slot, name, False)) for slot, (wire, name) in enumerate(out.items())]
+        taken = [
+            (wire, WireRole(call, "in", slot, name, wire in out)) for slot, (wire, name) in enumerate(into.items())
+        ]
+        given = [(wire, WireRole(call, "out", slot, name, False)) for slot, (wire, name) in enumerate(out.items())]
         yield call, taken, given
 
 

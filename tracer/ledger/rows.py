@@ -21,7 +21,7 @@ from operator import attrgetter
 from typing import Any
 
 from tracer.ledger.settling import CallFigures, Settling
-from tracer.ledger.wires import Call, Wire
+from tracer.ledger.wires import ObservedCall, Wire
 from tracer.records import Edge, Floats, Node
 
 _BY_SLOT = attrgetter("direction", "slot")
@@ -31,7 +31,7 @@ _BY_SLOT = attrgetter("direction", "slot")
 class _Row:
     """A call, or a wire with an overwritten gradient, on its way to becoming a `Node`."""
 
-    call: Call | None
+    call: ObservedCall | None
     lost: Wire | None
     own: Floats
     children: list[_Row] = field(default_factory=list)
@@ -103,7 +103,7 @@ def _lost_node(
     return node, (settling.lost[wire][1],)
 
 
-def _node(row: _Row, call: Call, figures: CallFigures, place: dict[str, Any]) -> tuple[Node, tuple[Edge, ...]]:
+def _node(row: _Row, call: ObservedCall, figures: CallFigures, place: dict[str, Any]) -> tuple[Node, tuple[Edge, ...]]:
     edges = tuple(sorted(figures.edges, key=_BY_SLOT))
     magnitude, total = figures.magnitude, abs(sum(row.leak.tolist()))
     node = Node(

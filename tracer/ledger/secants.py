@@ -7,16 +7,16 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tracer.ledger.arrays import Numbers, Tensor, extremes, ratio
+from tracer.ledger.arrays import HostTensor, Numbers, extremes, ratio
 
 SMALL_DIFFERENCE = 1e-10  # captum's eps: below it its rules fall back to the gradient
 
 
-class Side(NamedTuple):
+class CallSide(NamedTuple):
     """Δ and the multiplier at one side of a call; None where they are not known."""
 
     difference: Numbers | None
-    multiplier: Tensor | None
+    multiplier: HostTensor | None
 
 
 class Secants(NamedTuple):
@@ -27,7 +27,7 @@ class Secants(NamedTuple):
     dropped: int = 0
 
 
-def secants(source: Side, result: Side) -> Secants:
+def secants(source: CallSide, result: CallSide) -> Secants:
     """The figures of a call with one argument and one result; of nothing where their shapes differ."""
     din, dout = source.difference, result.difference
     if din is None or dout is None or din.shape != dout.shape:
@@ -38,7 +38,7 @@ def secants(source: Side, result: Side) -> Secants:
     return Secants(_largest(source.multiplier, result.multiplier), near, dropped)
 
 
-def _largest(m_in: Tensor | None, m_out: Tensor | None) -> float:
+def _largest(m_in: HostTensor | None, m_out: HostTensor | None) -> float:
     """The largest |m_in / m_out| where m_in is finite and m_out is not 0; NaN where there is none."""
     if m_in is None or m_out is None or m_in.numbers is None or m_out.numbers is None:
         return float("nan")

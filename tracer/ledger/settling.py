@@ -18,25 +18,25 @@ import numpy as np
 import torch
 
 from tracer.errors import TraceFileError
-from tracer.ledger.arrays import Numbers, Tensor, statistics
-from tracer.ledger.roles import Role, roles
-from tracer.ledger.secants import Secants, Side, secants
+from tracer.ledger.arrays import HostTensor, Numbers, statistics
+from tracer.ledger.roles import WireRole, roles
+from tracer.ledger.secants import CallSide, Secants, secants
 from tracer.ledger.spill import Spill
 from tracer.ledger.wire_figures import (
-    Examined,
-    Known,
-    Seen,
-    Sent,
+    MultiplierFigures,
+    StatisticsCache,
+    WireFigures,
+    WireValues,
     attribution,
     difference_of,
-    examine,
     explained_flow,
-    look,
+    figures_of,
     pair,
     selected,
     settle_overrides,
+    values_of,
 )
-from tracer.ledger.wires import Observation, Sides, Use, Wire
+from tracer.ledger.wires import Observation, Use, ValueFigures, Wire
 from tracer.recording.captum import is_linear
 from tracer.records import Edge, Floats, TensorRef
 
@@ -66,7 +66,7 @@ class CallFigures:
     magnitude: float = 0.0
     edges: list[Edge] = field(default_factory=list)
     secants: Secants = _NO_SECANTS
-    waiting: Side | None = None
+    waiting: CallSide | None = None
 
 
 class Settling:
@@ -87,7 +87,7 @@ class Settling:
         self._sink = sink
         self._spill = spill or Spill()
         self._uses: dict[Wire, list[Use]] = defaultdict(list)
-        self._roles: dict[Wire, list[Role]] = defaultdict(list)
+        self._roles: dict[Wire, list[WireRole]] = defaultdict(list)
         self._kept: set[Wire] = set()
         self._outside: dict[Wire, torch.Tensor] = {}
         self._waiting: list[Wire] = []
@@ -204,17 +204,17 @@ class Settling:
     # --- in batches ---------------------------------------------------------------------------------------------------
 
     def _put_aside(self, wires: Sequence[Wire]) -> None:
-        known = Known()
+        cache = StatisticsCache()
         for wire in wires:
-            if wire.sides is not None:
+            if wire.value_figures is not None:
                 continue
             if wire.shown:
-                seen = look(self.observation, wire, known)
-                wire.sides, difference = self._sides(seen), seen.difference
+                seen = values_of(self.observation, wire, cache)
+                wire.value_figures, difference = self._value_figures(seen), seen.difference
             else:  # a step that no call that is seen can take up any more: if anything, its flow is asked for
                 value, reference = pair(self.observation, wire)
                 left_out = None if self._sink is None else TensorRef(None, value.dtype, value.shape, elided=True)
-                wire.sides = Sides(
+                wire.value_figures = ValueFigures(
                     value.shape, value.dtype, None, None, None, left_out, None if reference is None else left_out
                 )
                 difference = difference_of(value, reference)
@@ -222,7 +222,7 @@ class Settling:
             wire.value, wire.reference = wire.value.to("meta"), None
 
     def _settle(self, wires: Sequence[Wire]) -> None:
-        known = Known()
+        cache = StatisticsCache()
         for wire in wires:
             if not wire.settled:
                 uses = self._uses[wire]
@@ -231,17 +231,17 @@ class Settling:
                 wire.held = difference  # taken from the file once, though Ctrl-C may come before the rest
                 may_lose = wire not in self._outside
                 of_calls = self._roles.get(wire, [])
-                found = examine(self.observation, wire, uses, of_calls, difference, may_lose, known)
+                found = figures_of(self.observation, wire, uses, of_calls, difference, may_lose, cache)
                 self._enter(wire, found)
 
-    def _enter(self, wire: Wire, found: Examined | None) -> None:
+    def _enter(self, wire: Wire, found: WireFigures | None) -> None:
         """Make the edges of a wire, and let its tensors go."""
         wire.settled = True  # first: an interrupted wire is not settled twice
         if found is not None:
-            sides = wire.sides if found.seen is None else self._sides(found.seen)
-            assert sides is not None
-            if sides.difference_statistics is None and found.difference is not None:  # put aside as a mere step
-                sides = replace(sides, difference_statistics=statistics(found.difference))
+            figures = wire.value_figures if found.seen is None else self._value_figures(found.seen)
+            assert figures is not None
+            if figures.difference_statistics is None and found.difference is not None:  # put aside as a mere step
+                figures = replace(figures, difference_statistics=statistics(found.difference))
             stored: dict[int, TensorRef | None] = {}
             if found.total is not None:
                 wire.flow = found.total.flow
@@ -253,37 +253,37 @@ class Settling:
             for role, sent_back in found.roles:
                 if sent_back is not None and id(sent_back) not in stored:
                     stored[id(sent_back)] = self._store(sent_back.multiplier)
-                edge = _edge(role, sides, sent_back, stored.get(id(sent_back)), self._none)
+                edge = _edge(role, figures, sent_back, stored.get(id(sent_back)), self._none)
                 self._add(role, edge, sent_back, found.difference)
             if found.lost is not None and np.any(found.lost != 0):
-                role = Role(self.observation.calls[0], "out", 0, "output", False)
+                role = WireRole(self.observation.calls[0], "out", 0, "output", False)
                 reference = None if found.total is None else self._store(found.total.multiplier)
-                self.lost[wire] = found.lost, _edge(role, sides, found.total, reference, self._none)
-        wire.sides = wire.held = wire.multiplier = wire.reference = None
+                self.lost[wire] = found.lost, _edge(role, figures, found.total, reference, self._none)
+        wire.value_figures = wire.held = wire.multiplier = wire.reference = None
         if wire not in self._kept:
             wire.value = _GONE
         for use in self._uses[wire]:
             use.multiplier = None
 
-    def _add(self, role: Role, edge: Edge, sent: Sent | None, difference: Numbers | None) -> None:
+    def _add(self, role: WireRole, edge: Edge, sent: MultiplierFigures | None, difference: Numbers | None) -> None:
         figures = self.calls[role.call.index]
         figures.edges.append(edge)
         if role.direction == "out" and sent is not None:
             figures.magnitude += sent.magnitude
         if figures.has_secants:
-            mine = Side(difference, None if sent is None else sent.multiplier)
+            mine = CallSide(difference, None if sent is None else sent.multiplier)
             if figures.waiting is None:
                 figures.waiting = mine
             else:
                 other, figures.waiting = figures.waiting, None
                 figures.secants = secants(*((mine, other) if role.direction == "in" else (other, mine)))
 
-    def _sides(self, seen: Seen) -> Sides:
-        return Sides(
+    def _value_figures(self, seen: WireValues) -> ValueFigures:
+        return ValueFigures(
             seen.value.shape, seen.value.dtype, *seen.statistics, self._store(seen.value), self._store(seen.reference)
         )
 
-    def _store(self, tensor: Tensor | None) -> TensorRef | None:
+    def _store(self, tensor: HostTensor | None) -> TensorRef | None:
         if tensor is None or self._sink is None:
             return None
         try:
@@ -293,9 +293,12 @@ class Settling:
             return TensorRef(None, tensor.dtype, tensor.shape, elided=True)
 
 
-def _edge(role: Role, sides: Sides, sent: Sent | None, stored: TensorRef | None, none: Floats) -> Edge:
+def _edge(
+    role: WireRole, figures: ValueFigures, sent: MultiplierFigures | None, stored: TensorRef | None, none: Floats
+) -> Edge:
     flow, of_multiplier = (none, None) if sent is None else (sent.flow, sent.statistics)
     return Edge(
-        role.direction, role.slot, role.name, sides.shape, sides.dtype, flow, sides.value_statistics,
-        sides.reference_statistics, sides.difference_statistics, of_multiplier, sides.value, sides.reference, stored,
+        role.direction, role.slot, role.name, figures.shape, figures.dtype, flow, figures.value_statistics,
+        figures.reference_statistics, figures.difference_statistics, of_multiplier, figures.value, figures.reference,
+        stored,
     )  # fmt: skip

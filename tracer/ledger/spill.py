@@ -25,7 +25,7 @@ class Spilled:
     dtype: np.dtype[np.generic]
 
 
-Held: TypeAlias = Numbers | Spilled
+HeldArray: TypeAlias = Numbers | Spilled
 """What stands for an array that was put aside."""
 
 
@@ -41,7 +41,7 @@ class Spill:
         self._file: FileIO | None = None
         self._end = 0
 
-    def put(self, array: Numbers) -> Held:
+    def put(self, array: Numbers) -> HeldArray:
         """What to give to `take` for the array."""
         if array.nbytes < _SMALL:
             return array
@@ -63,7 +63,7 @@ class Spill:
         self._end += array.nbytes
         return place
 
-    def take(self, held: Held) -> Numbers:
+    def take(self, held: HeldArray) -> Numbers:
         """The array, whose place is free again if it was the last."""
         if not isinstance(held, Spilled):
             if held.nbytes >= _SMALL:

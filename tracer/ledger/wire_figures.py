@@ -10,23 +10,23 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from tracer.ledger.arrays import Numbers, Tensor, as_array, identical, statistics, subtract, sums
+from tracer.ledger.arrays import HostTensor, Numbers, as_array, identical, statistics, subtract, sums
 from tracer.ledger.example_axis import per_example
-from tracer.ledger.roles import Role
+from tracer.ledger.roles import WireRole
 from tracer.ledger.wires import Observation, Use, Wire
 from tracer.records import Floats, Statistics
 
 
-class Seen(NamedTuple):
+class WireValues(NamedTuple):
     """Both runs' tensors of a wire and Δ; `statistics` of value, reference and Δ."""
 
-    value: Tensor
-    reference: Tensor | None
+    value: HostTensor
+    reference: HostTensor | None
     difference: Numbers | None
     statistics: tuple[Statistics | None, Statistics | None, Statistics | None]
 
 
-class Known:
+class StatisticsCache:
     """Figures of the tensors of several wires: a view holds the numbers of its base, and a sum hands its gradient on
     to each summand as it is, so that the same memory is met again and again.
 
@@ -36,7 +36,7 @@ class Known:
     def __init__(self) -> None:
         self._found: dict[tuple[int, int], tuple[Numbers, Statistics]] = {}
 
-    def statistics(self, tensor: Tensor) -> Statistics | None:
+    def statistics(self, tensor: HostTensor) -> Statistics | None:
         """The statistics of a tensor; None for what is no numbers."""
         if tensor.numbers is None:
             return None
@@ -49,49 +49,49 @@ class Known:
         return self._found[key][1]
 
 
-class Sent(NamedTuple):
+class MultiplierFigures(NamedTuple):
     """A gradient's part that belongs to the input run; `flow` and `magnitude` are Σ m·Δ and Σ |m·Δ|."""
 
-    multiplier: Tensor
+    multiplier: HostTensor
     statistics: Statistics | None
     flow: Floats
     magnitude: float
 
 
-class Examined(NamedTuple):
+class WireFigures(NamedTuple):
     """What a wire's edges need: `total` of what arrived at its producer, and of each use and role what it sent.
 
     `seen` is None where the wire had been put aside, `lost` the flow that an overwritten gradient added, if it was.
     """
 
-    seen: Seen | None
+    seen: WireValues | None
     difference: Numbers | None
-    total: Sent | None
-    uses: list[tuple[Use, Sent | None]]
-    roles: list[tuple[Role, Sent | None]]
+    total: MultiplierFigures | None
+    uses: list[tuple[Use, MultiplierFigures | None]]
+    roles: list[tuple[WireRole, MultiplierFigures | None]]
     lost: Floats | None
 
 
-def look(observation: Observation, wire: Wire, known: Known) -> Seen:
+def values_of(observation: Observation, wire: Wire, cache: StatisticsCache) -> WireValues:
     """The figures that need no multiplier."""
     value, reference = pair(observation, wire)
-    of_value = known.statistics(value)
-    of_reference = None if reference is None else known.statistics(reference)
+    of_value = cache.statistics(value)
+    of_reference = None if reference is None else cache.statistics(reference)
     finite = of_value is not None and of_reference is not None and not of_value.nonfinite + of_reference.nonfinite
     difference = difference_of(value, reference, finite)
     of_difference = None if difference is None else statistics(difference)
-    return Seen(value, reference, difference, (of_value, of_reference, of_difference))
+    return WireValues(value, reference, difference, (of_value, of_reference, of_difference))
 
 
-def examine(
+def figures_of(
     observation: Observation,
     wire: Wire,
     uses: Sequence[Use],
-    roles: Sequence[Role],
+    roles: Sequence[WireRole],
     difference: Numbers | None,
     may_lose: bool,
-    known: Known,
-) -> Examined | None:
+    cache: StatisticsCache,
+) -> WireFigures | None:
     """The figures of a wire whose multipliers have come; None for a wire that is nothing to any call.
 
     `difference` is Δ where it was put aside; `may_lose`: its multiplier is not what the attribution explains.
@@ -104,27 +104,29 @@ def examine(
     is_lost = may_lose and arrived is not None and not intact and _is_loss(arrived, together, parts)
     if not roles and not is_lost:
         return None
-    seen = look(observation, wire, known) if wire.sides is None else None
+    seen = values_of(observation, wire, cache) if wire.value_figures is None else None
     if seen is not None:
         difference = seen.difference
 
-    def sent(gradient: torch.Tensor) -> Sent:
+    def sent(gradient: torch.Tensor) -> MultiplierFigures:
         multiplier = _multiplier(observation, wire, gradient)
-        return Sent(multiplier, known.statistics(multiplier), *_flow(observation, wire, multiplier, difference))
+        return MultiplierFigures(
+            multiplier, cache.statistics(multiplier), *_flow(observation, wire, multiplier, difference)
+        )
 
     total, lost = None if arrived is None else sent(arrived), None
     every = tuple(range(len(parts)))
-    back: dict[tuple[int, ...], Sent | None] = {(): None}  # by the numbers of the uses that send it
+    back: dict[tuple[int, ...], MultiplierFigures | None] = {(): None}  # by the numbers of the uses that send it
     if intact:
         back[every] = total  # the sum of the parts, so it need not be made again
-    left: dict[tuple[int, ...], Sent | None] = {(): total}  # what arrived less what these uses send
+    left: dict[tuple[int, ...], MultiplierFigures | None] = {(): total}  # what arrived less what these uses send
 
-    def sent_by(numbers: tuple[int, ...]) -> Sent | None:
+    def sent_by(numbers: tuple[int, ...]) -> MultiplierFigures | None:
         if numbers not in back:
             back[numbers] = sent(reduce(add, [parts[number] for number in numbers]))
         return back[numbers]
 
-    def sent_for(role: Role) -> Sent | None:
+    def sent_for(role: WireRole) -> MultiplierFigures | None:
         call = role.call
         if role.passed or (role.direction == "out" and (call.leaf or arrived is None)):
             return total
@@ -140,7 +142,7 @@ def examine(
         whole = sent_by(every)
         lost = total.flow - (np.zeros_like(total.flow) if whole is None else whole.flow)
     by_use = [(use, sent_by((number,))) for number, use in enumerate(sending) if not use.reshaping]
-    return Examined(seen, difference, total, by_use, [(role, sent_for(role)) for role in roles], lost)
+    return WireFigures(seen, difference, total, by_use, [(role, sent_for(role)) for role in roles], lost)
 
 
 def settle_overrides(uses: Sequence[Use]) -> None:
@@ -153,7 +155,7 @@ def settle_overrides(uses: Sequence[Use]) -> None:
         last.multiplier = last.wire.multiplier
 
 
-def pair(observation: Observation, wire: Wire) -> tuple[Tensor, Tensor | None]:
+def pair(observation: Observation, wire: Wire) -> tuple[HostTensor, HostTensor | None]:
     """The input run's tensor and the reference run's."""
     value = as_array(wire.value)
     if not observation.doubled:
@@ -193,7 +195,7 @@ def attribution(observation: Observation, wire: Wire) -> torch.Tensor:
     return torch.from_numpy(product).to(wire.value.dtype)
 
 
-def _multiplier(observation: Observation, wire: Wire, gradient: torch.Tensor) -> Tensor:
+def _multiplier(observation: Observation, wire: Wire, gradient: torch.Tensor) -> HostTensor:
     """The part of a gradient of the shape of `wire` that is DeepLIFT's multiplier: the half of the input run."""
     whole = as_array(gradient)
     if not observation.doubled or wire.place is None:
@@ -201,13 +203,15 @@ def _multiplier(observation: Observation, wire: Wire, gradient: torch.Tensor) ->
     return whole.half(0, wire.place, observation.rows)
 
 
-def _flow(observation: Observation, wire: Wire, multiplier: Tensor, difference: Numbers | None) -> tuple[Floats, float]:
+def _flow(
+    observation: Observation, wire: Wire, multiplier: HostTensor, difference: Numbers | None
+) -> tuple[Floats, float]:
     if multiplier.numbers is None or difference is None:
         return np.zeros(observation.examples), 0.0
     return sums(multiplier.numbers, difference, wire.place, observation.examples)
 
 
-def difference_of(value: Tensor, reference: Tensor | None, finite: bool = False) -> Numbers | None:
+def difference_of(value: HostTensor, reference: HostTensor | None, finite: bool = False) -> Numbers | None:
     """Δ; None where the reference is not known or has another shape, and for what is no numbers.
 
     `finite`: both are known to be.

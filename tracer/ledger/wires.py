@@ -11,13 +11,13 @@ from dataclasses import dataclass, field
 
 import torch
 
-from tracer.ledger.example_axis import Place
-from tracer.ledger.spill import Held
+from tracer.ledger.example_axis import ExamplePlace
+from tracer.ledger.spill import HeldArray
 from tracer.records import Floats, Kind, Note, Statistics, TensorRef
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Attributed:
+class AttributedInputs:
     """What a call of the model attributes to. With `doubled`, input and reference share one batch, the input in its
     first half.
 
@@ -33,7 +33,7 @@ class Attributed:
 
 
 @dataclass(frozen=True, slots=True)
-class Sides:
+class ValueFigures:
     """What is known of a wire before its multiplier: shape and dtype of one run's tensor, figures, stored tensors."""
 
     shape: tuple[int, ...]
@@ -51,22 +51,22 @@ class Wire:
 
     `producer` is the index of the call that made it (None: it came from outside), `parent` the wire of which it is a
     view, slice or copy. `multiplier` has the shape of `value`. `shown`: it is an argument or a result of some call, not
-    only a step between two of them. A wire put aside has `sides`, and Δ in `held`; its
+    only a step between two of them. A wire put aside has `value_figures`, and Δ in `held`; its
     `value` keeps the shape and dtype only (a tensor on the device "meta"). Once it is `settled`, its edges are made, no
     tensor is left, and `flow` = Σ m·Δ of what arrived is known, float64 (E,), None for zeros.
     """
 
     index: int
     value: torch.Tensor
-    place: Place | None
+    place: ExamplePlace | None
     producer: int | None
     parent: Wire | None = None
     reference: torch.Tensor | None = None
     multiplier: torch.Tensor | None = None
     watched: bool = False
     shown: bool = False
-    sides: Sides | None = None
-    held: Held | None = None
+    value_figures: ValueFigures | None = None
+    held: HeldArray | None = None
     settled: bool = False
     flow: Floats | None = None
 
@@ -84,7 +84,7 @@ class Use:
 
 
 @dataclass(eq=False, slots=True)
-class Call:
+class ObservedCall:
     """One call of a module or op. `end` is one past the last call inside it. `leaf`: nothing inside is recorded.
 
     `overwrote`: it was to work in place on its argument, and changed it. `first_wire` is the index of the first wire
@@ -128,7 +128,7 @@ class Observation:
 
     examples: int
     doubled: bool
-    calls: list[Call] = field(default_factory=list)
+    calls: list[ObservedCall] = field(default_factory=list)
     wires: list[Wire] = field(default_factory=list)
     uses: list[Use] = field(default_factory=list)
     inputs: list[Wire] = field(default_factory=list)
@@ -138,7 +138,7 @@ class Observation:
     @classmethod
     def of_root(cls, type_name: str, examples: int, doubled: bool) -> Observation:
         """What is known of a run that ended before its first call did: the model's own row."""
-        root = Call(0, None, "", 0, "module", type_name, None, "autograd", False, 0.0, end=1)
+        root = ObservedCall(0, None, "", 0, "module", type_name, None, "autograd", False, 0.0, end=1)
         return cls(examples, doubled, [root])
 
     @property

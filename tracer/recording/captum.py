@@ -1,11 +1,18 @@
-"""Which non-linear calls captum ruled, and which it took for linear without a word."""
+"""What a recording reads off captum: the modules that it rules, the inputs that it gives the model, its own table."""
 
 from __future__ import annotations
 
 import sys
 from collections import Counter
+from collections.abc import Mapping
+from typing import Any
 
-from tracer.ledger.wires import Call, Observation
+import torch
+from torch import nn
+
+from tracer.errors import ObservationError
+from tracer.ledger.wires import AttributedInputs, Observation, ObservedCall
+from tracer.model.unsupported import check_tensors
 from tracer.records import HookReport
 
 _LINEAR = {
@@ -23,6 +30,41 @@ _LINEAR = {
 _PRODUCTS = {"mul", "matmul", "bmm", "mm", "mv", "dot", "div", "einsum", "rmatmul"}
 
 
+def captum_table() -> Mapping[type[nn.Module], Any]:
+    """captum's table of module types with a rule; empty where captum is not loaded."""
+    captum = sys.modules.get("captum.attr._core.deep_lift")
+    return {} if captum is None else captum.SUPPORTED_NON_LINEAR
+
+
+def captum_rule(module: nn.Module) -> str | None:
+    """ "captum" where a captum DeepLift object has hooked the module, and so replaces its gradient."""
+    for hook in module._forward_pre_hooks.values():
+        owner = getattr(hook, "__self__", None)
+        if owner is None or not type(owner).__module__.startswith("captum.attr"):
+            continue
+        if not type(owner).__name__.startswith("DeepLift"):
+            raise ObservationError(
+                f"{type(owner).__name__} attributes to a layer, which a trace does not show: "
+                "watch captum.attr.DeepLift, whose trace has every layer"
+            )
+        return "captum"
+    return None
+
+
+def captum_inputs(args: tuple[Any, ...], _kwargs: dict[str, Any]) -> AttributedInputs | None:
+    """Inputs and baselines where captum's DeepLift calls the model for its attribution: it passes both as tuples."""
+    if not torch.is_grad_enabled() or len(args) < 2:
+        return None
+    inputs, baselines = args[0], args[1]
+    if not (isinstance(inputs, tuple) and isinstance(baselines, tuple) and len(inputs) == len(baselines) > 0):
+        return None
+    if not all(isinstance(tensor, torch.Tensor) for tensor in (*inputs, *baselines)):
+        return None
+    check_tensors("input", inputs)
+    check_tensors("baseline", baselines)
+    return AttributedInputs(list(inputs), list(baselines), inputs[0].shape[0], doubled=True, joined_later=True)
+
+
 def hook_report(observation: Observation, version: str) -> HookReport:
     """The non-linear calls of a captum run, counted by type: those that captum ruled and those it took for linear."""
     hooked: Counter[str] = Counter()
@@ -37,7 +79,7 @@ def hook_report(observation: Observation, version: str) -> HookReport:
     return HookReport(version, place, dict(hooked), dict(unhooked))
 
 
-def is_linear(call: Call) -> bool:
+def is_linear(call: ObservedCall) -> bool:
     """Whether a call is linear in what comes from the input: known types, and products with a constant."""
     operands = {wire for _name, wire in call.arguments}
     return call.type in _LINEAR or (call.type in _PRODUCTS and len(operands) <= 1)

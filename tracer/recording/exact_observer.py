@@ -10,17 +10,17 @@ from torch import Tensor, nn
 from torch.autograd.graph import Node
 
 from tracer.exact.paired import PairedEvaluation
-from tracer.ledger.wires import Attributed, Observation
+from tracer.ledger.wires import AttributedInputs, Observation
 from tracer.model.hooks import listening
 from tracer.recording.recorder import Recorder
 from tracer.recording.reference_log import ReferenceLog
-from tracer.recording.run import Recording
+from tracer.recording.run import TraceRecording
 
 
 class RunObserver:
     """Looks on at the runs of `tracer.DeepLift`: logs the reference's, records the input's."""
 
-    def __init__(self, model: nn.Module, recording: Recording) -> None:
+    def __init__(self, model: nn.Module, recording: TraceRecording) -> None:
         self.model = model
         self.names: Mapping[nn.Module, str] | None = recording.paths
         self._recording = recording
@@ -41,11 +41,11 @@ class RunObserver:
     def input_run(self, engine: PairedEvaluation, inputs: int) -> Iterator[None]:
         """Record the input's run, or that of the doubled batch."""
 
-        def attributed(args: tuple[Any, ...], _kwargs: dict[str, Any]) -> Attributed:
+        def attributed(args: tuple[Any, ...], _kwargs: dict[str, Any]) -> AttributedInputs:
             rows = args[0].shape[0]
             if self.log is None:
-                return Attributed(list(args[:inputs]), None, rows // 2, doubled=True)
-            return Attributed(list(args[:inputs]), list(self._references), rows, doubled=False)
+                return AttributedInputs(list(args[:inputs]), None, rows // 2, doubled=True)
+            return AttributedInputs(list(args[:inputs]), list(self._references), rows, doubled=False)
 
         self.recorder = Recorder(
             self.model,
@@ -53,7 +53,7 @@ class RunObserver:
             rule_of=lambda module: "captum" if module in engine.ruled else None,
             rule_of_node=_rule_of_node,
             log=self.log,
-            root_type=self._recording.keeping.details.type,
+            root_type=self._recording.storage.details.type,
             journal=self._recording.journal,
             settling=self._recording.settle,
         )
@@ -72,7 +72,7 @@ class RunObserver:
         if self.recorder is None or self.recorder.observation is None or not self.recorder.observation.calls:
             if not self._references:
                 return None
-            shown = self._recording.keeping.details.type or type(self.model).__name__
+            shown = self._recording.storage.details.type or type(self.model).__name__
             return Observation.of_root(shown, self._references[0].shape[0], doubled=False)
         self.recorder.abandon()
         return self.recorder.observation

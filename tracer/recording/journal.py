@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import numpy as np
 
 from tracer.errors import TraceFileError
-from tracer.ledger.wires import Call, Observation
+from tracer.ledger.wires import Observation, ObservedCall
 from tracer.records import Node, Run
 from tracer.tracefile.writer import TraceWriter
 
@@ -30,7 +30,7 @@ class Journal:
         self.head = head
         self.error: TraceFileError | None = None
         self._depths: list[int] = []
-        self._unfinished: list[Call] = []
+        self._unfinished: list[ObservedCall] = []
         self._due = math.inf
 
     def begin(self, examples: int) -> None:

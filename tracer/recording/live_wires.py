@@ -7,7 +7,7 @@ from collections import defaultdict
 import torch
 
 from tracer.ledger.settling import Settling
-from tracer.ledger.wires import Call, Wire
+from tracer.ledger.wires import ObservedCall, Wire
 from tracer.model.tensors import memory_of, storage_uses
 
 _LARGE = 2**18  # bytes from which a tensor is put aside as soon as nobody else holds it
@@ -32,11 +32,11 @@ class LiveWires:
         # Nobody else holds the copies; but the model's inputs and outputs may be among them, which are asked for later.
         self._large = [wire for wire in self._large if wire not in sharing]
         for wire in sharing:
-            if wire.sides is None:
+            if wire.value_figures is None:
                 wire.value = wire.value.clone()
         return sharing
 
-    def put_aside(self, call: Call, settling: Settling) -> None:
+    def put_aside(self, call: ObservedCall, settling: Settling) -> None:
         """Put aside the large tensors made in a call that is about to end, and that nobody else holds."""
         start = len(self._large)
         while start and self._large[start - 1].index >= call.first_wire:
@@ -45,7 +45,7 @@ class LiveWires:
         for wire in self._large[start:]:
             storage = wire.value.untyped_storage()
             # Our own: the storage object here, and the wires that share the storage.
-            own = 1 + sum(other.sides is None for other in self._sharing.get(memory_of(wire.value), [wire]))
+            own = 1 + sum(other.value_figures is None for other in self._sharing.get(memory_of(wire.value), [wire]))
             if storage_uses(storage) > own:
                 held.append(wire)
             else:

@@ -6,7 +6,6 @@ The recorder asks while the model runs (`at_call`, `of_op`, `of_output`), the re
 
 from __future__ import annotations
 
-import sys
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -14,7 +13,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from tracer.ledger.wires import Call, Observation, Wire
+from tracer.ledger.wires import Observation, ObservedCall, Wire
+from tracer.recording.captum import captum_table
 from tracer.records import Note
 
 # Ops of torch.nn.functional that behave otherwise in training, with the place of the argument that says so.
@@ -26,12 +26,6 @@ _POOLS = (nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d)
 _POOL_SETTINGS = ("kernel_size", "stride", "padding", "dilation", "ceil_mode")
 # Under captum's rules for these an example's multipliers depend on the other examples of its batch.
 _COUPLING = (nn.Softmax, *_POOLS)
-
-
-def captum_table() -> Mapping[type[nn.Module], Any]:
-    """captum's table of module types with a rule; empty where captum is not loaded."""
-    captum = sys.modules.get("captum.attr._core.deep_lift")
-    return {} if captum is None else captum.SUPPORTED_NON_LINEAR
 
 
 def at_call(path: str, number: int, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Note | None:
@@ -83,7 +77,7 @@ def after_run(observation: Observation, modules: Mapping[str, nn.Module]) -> Ite
     for wire in observation.inputs[:1]:
         if not wire.value.is_floating_point():
             yield integer_input(wire.value.dtype, modules)
-    called: dict[str, list[Call]] = defaultdict(list)
+    called: dict[str, list[ObservedCall]] = defaultdict(list)
     for call in observation.calls:
         if call.kind == "module" and call.path in modules:
             called[call.path].append(call)
@@ -136,7 +130,7 @@ def _training(module: nn.Module) -> str | None:
     return kind if isinstance(module, nn.RReLU) else None
 
 
-def _ruled(path: str, module: nn.Module, calls: list[Call]) -> Iterator[Note]:
+def _ruled(path: str, module: nn.Module, calls: list[ObservedCall]) -> Iterator[Note]:
     if len(calls) > 1:
         yield Note("reused module", path, detail=type(module).__name__, amount=float(len(calls)))
     if isinstance(module, _POOLS):

@@ -28,7 +28,7 @@ from tracer.model.unsupported import check_inputs, explained
 from tracer.recording.exact_observer import RunObserver
 from tracer.recording.notes import integer_input, may_couple
 from tracer.recording.probe import batch_note, extras_note
-from tracer.recording.run import Capture, Details, Keeping, Outcome, PanelMaker, Recording
+from tracer.recording.run import Capture, Details, Outcome, PanelMaker, StorageOptions, TraceRecording
 from tracer.recording.watch import Watching, check, refuse_nesting, said
 from tracer.records import Floats, Note, Panel
 from tracer.rules.rulebook import Rulebook
@@ -83,8 +83,8 @@ def record(
     # the model on them, which may write to them.
     own = tuple(tensor.detach().clone() for tensor in tensors)
     call = (own if isinstance(inputs, tuple) else own[0], copied(baselines), target, copied(additional_forward_args))
-    keeping = Keeping(path, capture, force, max_bytes, details)
-    request = _Request(call, baseline_forward_args, keeping, panel)
+    storage = StorageOptions(path, capture, force, max_bytes, details)
+    request = _Request(call, baseline_forward_args, storage, panel)
     refuse_nesting()
     for tensor in tensors:
         if not tensor.is_floating_point():
@@ -103,14 +103,14 @@ class _Request:
 
     call: tuple[Any, Any, Any, Any]
     baseline_forward_args: Any
-    keeping: Keeping
+    storage: StorageOptions
     panel: PanelMaker | None
 
 
 def _record_captum(model: nn.Module, request: _Request) -> Trace:
     from captum.attr import DeepLift as CaptumDeepLift
 
-    watching = Watching(model, request.keeping)
+    watching = Watching(model, request.storage)
     try:
         with unwrapping(model), watching, undoing(captum_leftovers(model)):
             with no_warnings.on():  # captum announces its hooks and its gradients at every call
@@ -126,7 +126,7 @@ def _record_captum(model: nn.Module, request: _Request) -> Trace:
         error.trace = watching.partial
         raise
     except Exception as error:
-        raise failed("captum's DeepLift", error, watching.partial, request.keeping.path) from error
+        raise failed("captum's DeepLift", error, watching.partial, request.storage.path) from error
     training = [note for note in watching.trace.notes if note.what == "training mode"]
     if training:
         names = ", ".join(dict.fromkeys(f"{note.path} ({note.detail})" for note in training[:5]))
@@ -143,7 +143,7 @@ def _probe(
     model: nn.Module, request: _Request, attributions: tuple[Tensor, ...], observation: Observation
 ) -> Iterator[Note]:
     """What only another run of the model can tell of a captum recording that is over."""
-    modules = {path: module for module, path in (request.keeping.details.names or module_paths(model)).items()}
+    modules = {path: module for module, path in (request.storage.details.names or module_paths(model)).items()}
     with restoring_random_numbers(model), undoing(captum_leftovers(model)):
         if observation.examples > 1 and may_couple(observation, modules):
             note = batch_note(model, request.call, attributions)
@@ -156,7 +156,7 @@ def _probe(
 def _record_rulebook(model: nn.Module, request: _Request, rulebook: Rulebook, method: Method) -> Trace:
     inputs, baselines, target, extras = request.call
     lift = DeepLift(model, rulebook=rulebook)
-    with Recording(model, request.keeping, method, str(rulebook)) as recording:
+    with TraceRecording(model, request.storage, method, str(rulebook)) as recording:
         observer = RunObserver(model, recording)
         try:
             attributions, delta = lift.attribute(
@@ -180,7 +180,7 @@ def _record_rulebook(model: nn.Module, request: _Request, rulebook: Rulebook, me
             if isinstance(error, TracerError):
                 error.trace = trace
                 raise
-            raise failed("the attribution", error, trace, request.keeping.path) from error
+            raise failed("the attribution", error, trace, request.storage.path) from error
         observation = observer.observation
         outcome = Outcome(
             delta=np.atleast_1d(delta.double().cpu().numpy()),
@@ -211,7 +211,7 @@ def _noted(note: PairedNote) -> Note:
 
 def _refuse_integers(model: nn.Module, tensor: Tensor, request: _Request, method: Method) -> NoReturn:
     """Raise the error for an input that has no differences to share out, with a trace that says so."""
-    details = request.keeping.details
+    details = request.storage.details
     paths = details.names or module_paths(model)
     note = integer_input(tensor.dtype, {path: module for module, path in paths.items()})
     error = InputError(
@@ -220,7 +220,7 @@ def _refuse_integers(model: nn.Module, tensor: Tensor, request: _Request, method
     )
     observation = Observation.of_root(details.type or type(model).__name__, tensor.shape[0], method == "captum")
     observation.notes.append(note)
-    with Recording(model, request.keeping, method) as recording:
+    with TraceRecording(model, request.storage, method) as recording:
         outcome = Outcome(status="failed", message=f"InputError: {error}")
         error.trace = recording.finish(observation, outcome)
     raise error

@@ -19,7 +19,7 @@ from torch.autograd.graph import Node
 
 from tracer.ledger.example_axis import Origin, find_place
 from tracer.ledger.settling import Settling
-from tracer.ledger.wires import Attributed, Call, Observation, Use, Wire
+from tracer.ledger.wires import AttributedInputs, Observation, ObservedCall, Use, Wire
 from tracer.model import torch_functions as ops
 from tracer.model.autograd import GradientEdge, consumptions, gradient_edge
 from tracer.model.hooks import is_atomic
@@ -38,7 +38,7 @@ _RESHAPING_NODES = (
 )  # fmt: skip
 
 
-Made: TypeAlias = tuple[str, torch.Tensor, GradientEdge]
+GraphTensor: TypeAlias = tuple[str, torch.Tensor, GradientEdge]
 """A tensor that a call made, with its name and its place in the autograd graph."""
 
 
@@ -56,7 +56,7 @@ class Recorder(Mode):
     def __init__(
         self,
         model: nn.Module,
-        on_root: Callable[[tuple[Any, ...], dict[str, Any]], Attributed | None],
+        on_root: Callable[[tuple[Any, ...], dict[str, Any]], AttributedInputs | None],
         *,
         rule_of: Callable[[nn.Module], str | None] = lambda module: None,
         rule_of_node: Callable[[Node], str | None] = lambda node: None,
@@ -78,7 +78,7 @@ class Recorder(Mode):
         self.later_runs = 0
         self._settling_of = settling
         self._active = False
-        self._stack: list[Call] = []
+        self._stack: list[ObservedCall] = []
         self._leaf_depth = 0
         self._roots = 0
         self._edges: dict[GradientEdge, Wire] = {}
@@ -86,7 +86,7 @@ class Recorder(Mode):
         self._running: tuple[str, tuple[Any, ...], dict[str, Any]] = ("", (), {})
         self._numbers: Counter[str] = Counter()
         self._live = LiveWires()
-        self._attributed: Attributed | None = None
+        self._attributed: AttributedInputs | None = None
         self._doubling: list[tuple[torch.Tensor, torch.Tensor]] = []
 
     # --- module calls -------------------------------------------------------------------------------------------------
@@ -135,12 +135,12 @@ class Recorder(Mode):
             if call.leaf:
                 self._leaf_depth = 0
                 self._references = self.log.next() if self.log else {}
-                self._record_results(call, _made(tensors_in(output, "output")))
+                self._record_results(call, _graph_tensors(tensors_in(output, "output")))
                 if call.rule == "captum" and getattr(module, "inplace", False) and call.arguments and call.results:
                     call.overwrote = not torch.equal(call.arguments[0][1].value, call.results[0][1].value)
             else:
                 self._references = self.log.next() if self.log and module is not self.model else {}
-                self._note_results(call, _made(tensors_in(output, "output")))
+                self._note_results(call, _graph_tensors(tensors_in(output, "output")))
                 if self.settling is not None:
                     self._live.put_aside(call, self.settling)
             self._close(call)
@@ -199,13 +199,13 @@ class Recorder(Mode):
         rule: str,
         leaf: bool,
         arguments: Iterable[tuple[str, Wire]] = (),
-    ) -> Call:
+    ) -> ObservedCall:
         assert self.observation is not None
         calls = self.observation.calls
         parent = self._stack[-1].index if self._stack else None
         number = self._numbers[path]
         self._numbers[path] += 1
-        call = Call(len(calls), parent, path, number, kind, type_name, source, rule, leaf, time.perf_counter())
+        call = ObservedCall(len(calls), parent, path, number, kind, type_name, source, rule, leaf, time.perf_counter())
         call.first_wire = len(self.observation.wires)
         for name, wire in arguments:
             call.take(name, wire)
@@ -213,7 +213,7 @@ class Recorder(Mode):
         self._stack.append(call)
         return call
 
-    def _close(self, call: Call) -> None:
+    def _close(self, call: ObservedCall) -> None:
         assert self.observation is not None
         self._stack.pop()
         call.seconds = time.perf_counter() - call.started
@@ -248,7 +248,7 @@ class Recorder(Mode):
         inputs = self._wires(ops.arguments(args if written is None else (written, *args[1:]), kwargs))
         started = time.perf_counter()
         output = func(*args, **kwargs)
-        results = _made(tensors_in(output if written is None else written, "output"))
+        results = _graph_tensors(tensors_in(output if written is None else written, "output"))
         self._running = (op.name, args, kwargs)
         if op.role == "shape" and not _picks(args, kwargs) and len({wire.index for _name, wire in inputs}) == 1:
             self._record_reshaping(inputs[0][1], results)
@@ -266,7 +266,7 @@ class Recorder(Mode):
             with self:  # torch switched the mode off for the time of this call
                 output = ops.run_composite(name, func, args, kwargs)
             self._references = {}
-            self._note_results(call, _made(tensors_in(output, "output")))
+            self._note_results(call, _graph_tensors(tensors_in(output, "output")))
         finally:
             self._close(call)
         return output
@@ -276,7 +276,7 @@ class Recorder(Mode):
         name: str,
         started: float,
         inputs: list[tuple[str, Wire]],
-        results: list[Made],
+        results: list[GraphTensor],
     ) -> None:
         edges = [edge for _name, _tensor, edge in results if edge not in self._edges]
         if not edges or not (inputs or consumptions(edges, self._edges)):
@@ -288,7 +288,7 @@ class Recorder(Mode):
         self._record_results(call, results)
         self._close(call)
 
-    def _record_reshaping(self, source: Wire, results: list[Made]) -> None:
+    def _record_reshaping(self, source: Wire, results: list[GraphTensor]) -> None:
         fresh = [(name, tensor, edge) for name, tensor, edge in results if edge not in self._edges]
         if not fresh:
             return
@@ -351,7 +351,7 @@ class Recorder(Mode):
         return self._edges.get(edge) or self._discover(name, tensor, edge)
 
     def _wires(self, tensors: Iterable[tuple[str, torch.Tensor]]) -> list[tuple[str, Wire]]:
-        return [(made[0], wire) for made in _made(tensors) if (wire := self._wire(*made)) is not None]
+        return [(made[0], wire) for made in _graph_tensors(tensors) if (wire := self._wire(*made)) is not None]
 
     def _discover(self, argument: str, tensor: torch.Tensor, edge: GradientEdge) -> Wire | None:
         found = consumptions([edge], self._edges)
@@ -415,20 +415,20 @@ class Recorder(Mode):
     def _take_arguments(self, args: tuple[Any, ...], kwargs: dict[str, Any], watched: bool) -> list[tuple[str, Wire]]:
         self._references = self.log.next() if self.log else {}
         found = []
-        for name, tensor, edge in _made((*tensors_in(args), *tensors_in(kwargs))):
+        for name, tensor, edge in _graph_tensors((*tensors_in(args), *tensors_in(kwargs))):
             if (wire := self._wire(name, tensor, edge)) is not None:
                 if watched:
                     self._watch(edge, wire)
                 found.append((name, wire))
         return found
 
-    def _note_results(self, call: Call, results: list[Made]) -> None:
+    def _note_results(self, call: ObservedCall, results: list[GraphTensor]) -> None:
         for name, tensor, edge in results:
             if (wire := self._wire(name, tensor, edge)) is not None:
                 self._watch(edge, wire)
                 call.give(name, wire)
 
-    def _record_results(self, call: Call, results: list[Made]) -> None:
+    def _record_results(self, call: ObservedCall, results: list[GraphTensor]) -> None:
         """Note what a leaf call made, and have every multiplier that passes through it noted."""
         uses = {wire: Use(wire, call.index, name, overrides=call.rule == "captum") for name, wire in call.arguments}
         reached = self._attach([edge for _name, _tensor, edge in results if edge not in self._edges], uses, call)
@@ -460,7 +460,7 @@ class Recorder(Mode):
         if self.journal is not None and self.observation is not None:
             self.journal.backward(self.observation)
 
-    def _attach(self, results: list[GradientEdge], uses: Mapping[Wire, Use], call: Call | None = None) -> bool:
+    def _attach(self, results: list[GradientEdge], uses: Mapping[Wire, Use], call: ObservedCall | None = None) -> bool:
         """Have the gradient that each use sends back noted, at the graph nodes between `results` and the used wires.
 
         False where there are none: the results do not depend on the model's input.
@@ -492,7 +492,7 @@ class Recorder(Mode):
             use.multiplier = gradient if use.multiplier is None else use.multiplier + gradient
 
 
-def _made(tensors: Iterable[tuple[str, torch.Tensor]]) -> list[Made]:
+def _graph_tensors(tensors: Iterable[tuple[str, torch.Tensor]]) -> list[GraphTensor]:
     return [(name, tensor, edge) for name, tensor in tensors if (edge := gradient_edge(tensor)) is not None]
 
 

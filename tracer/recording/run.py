@@ -57,7 +57,7 @@ class Details:
 
 
 @dataclass(frozen=True, slots=True)
-class Keeping:
+class StorageOptions:
     """What to keep of a run, and where: `path` None keeps it in memory, `max_bytes` bounds the stored tensors."""
 
     path: str | PathLike[str] | None = None
@@ -85,26 +85,26 @@ class Outcome:
     message: str = ""
 
 
-class Recording:
+class TraceRecording:
     """Context of one recorded run: hand its `journal` to the recorder, then `finish` with what was observed.
 
     Leaving the context before `finish` leaves a trace of status "failed" with the calls that the journal has, or, where
     the run has not begun, no file.
     """
 
-    def __init__(self, model: nn.Module, keeping: Keeping, method: str, rulebook: str = "") -> None:
-        self.keeping = keeping
+    def __init__(self, model: nn.Module, storage: StorageOptions, method: str, rulebook: str = "") -> None:
+        self.storage = storage
         self.method = method
         self.rulebook = rulebook
-        self.paths: Mapping[nn.Module, str] = keeping.details.names or module_paths(model)
-        name, started = keeping.details.model or type(model).__name__, datetime.now(UTC).isoformat(timespec="seconds")
+        self.paths: Mapping[nn.Module, str] = storage.details.names or module_paths(model)
+        name, started = storage.details.model or type(model).__name__, datetime.now(UTC).isoformat(timespec="seconds")
         # No method of this object: with the journal, which keeps it, the two would wait for Python's garbage collector.
-        self._head = partial(_head, keeping, method, rulebook, name, started)
+        self._head = partial(_head, storage, method, rulebook, name, started)
         self._clock = time.perf_counter()
         self._settling: Settling | None = None
 
     def __enter__(self) -> Self:
-        self._writer = TraceWriter(self.keeping.path, self.keeping.force, self.keeping.max_bytes)
+        self._writer = TraceWriter(self.storage.path, self.storage.force, self.storage.max_bytes)
         self.journal = Journal(self._writer, self._head)
         return self
 
@@ -115,8 +115,8 @@ class Recording:
 
     def settle(self, observation: Observation) -> Settling:
         """What settles the wires of the observed run, which begins."""
-        sink = self._writer if self.keeping.capture == "tensors" else None
-        folder = None if self.keeping.path is None else Path(self.keeping.path).parent
+        sink = self._writer if self.storage.capture == "tensors" else None
+        folder = None if self.storage.path is None else Path(self.storage.path).parent
         self._settling = Settling(observation, sink, Spill(folder))
         return self._settling
 
@@ -164,13 +164,13 @@ class Recording:
         return writer.trace()
 
 
-def _head(keeping: Keeping, method: str, rulebook: str, model: str, started: str, examples: int) -> Run:
+def _head(storage: StorageOptions, method: str, rulebook: str, model: str, started: str, examples: int) -> Run:
     """The head of the run as far as it is known before it."""
-    details = keeping.details
+    details = storage.details
     unknown = np.full(examples, np.nan)
     return Run(
         model=model, method=method, variant=details.variant, status="recording", message="", started=started,
-        seconds=float("nan"), capture=keeping.capture, rulebook=rulebook, versions=dict(installed_versions()),
+        seconds=float("nan"), capture=storage.capture, rulebook=rulebook, versions=dict(installed_versions()),
         target=details.target, text=details.text, reference=details.reference, tokens=details.tokens,
         reference_tokens=details.reference_tokens, output=unknown, output_reference=unknown, delta=unknown,
         panel=Panel(), command=details.command,

@@ -6,23 +6,22 @@ import warnings
 from contextlib import ExitStack
 from os import PathLike
 from types import TracebackType
-from typing import Any, Self, get_args
+from typing import Self, get_args
 
-import torch
 from torch import nn
 from torch.overrides import _get_current_function_mode_stack
 
 from tracer.errors import InputError, ObservationError
-from tracer.ledger.wires import Attributed
 from tracer.model.exclusive import in_use
 from tracer.model.hooks import listening
 from tracer.model.process import uncompiled
 from tracer.model.restore import captum_leftovers
 from tracer.model.undo import Level, remove_stale_modes, restoring_modes
-from tracer.model.unsupported import check_model, check_tensors
+from tracer.model.unsupported import check_model
+from tracer.recording.captum import captum_inputs, captum_rule
 from tracer.recording.recorder import Recorder
 from tracer.recording.reference_log import ReferenceLog
-from tracer.recording.run import Capture, Details, Keeping, Outcome, Recording
+from tracer.recording.run import Capture, Details, Outcome, StorageOptions, TraceRecording
 from tracer.tracefile.trace import Trace
 
 
@@ -42,42 +41,13 @@ def refuse_nesting() -> None:
         )
 
 
-def captum_rule(module: nn.Module) -> str | None:
-    """ "captum" where a captum DeepLift object has hooked the module, and so replaces its gradient."""
-    for hook in module._forward_pre_hooks.values():
-        owner = getattr(hook, "__self__", None)
-        if owner is None or not type(owner).__module__.startswith("captum.attr"):
-            continue
-        if not type(owner).__name__.startswith("DeepLift"):
-            raise ObservationError(
-                f"{type(owner).__name__} attributes to a layer, which a trace does not show: "
-                "watch captum.attr.DeepLift, whose trace has every layer"
-            )
-        return "captum"
-    return None
-
-
-def captum_inputs(args: tuple[Any, ...], _kwargs: dict[str, Any]) -> Attributed | None:
-    """Inputs and baselines where captum's DeepLift calls the model for its attribution: it passes both as tuples."""
-    if not torch.is_grad_enabled() or len(args) < 2:
-        return None
-    inputs, baselines = args[0], args[1]
-    if not (isinstance(inputs, tuple) and isinstance(baselines, tuple) and len(inputs) == len(baselines) > 0):
-        return None
-    if not all(isinstance(tensor, torch.Tensor) for tensor in (*inputs, *baselines)):
-        return None
-    check_tensors("input", inputs)
-    check_tensors("baseline", baselines)
-    return Attributed(list(inputs), list(baselines), inputs[0].shape[0], doubled=True, joined_later=True)
-
-
 class Watching:
     """The context that `watch` returns; after it, `trace` is the trace of the observed attribution."""
 
-    def __init__(self, model: nn.Module, keeping: Keeping) -> None:
+    def __init__(self, model: nn.Module, storage: StorageOptions) -> None:
         self.outcome = Outcome()
         self._model = model
-        self._recording = Recording(model, keeping, "captum")
+        self._recording = TraceRecording(model, storage, "captum")
         self._trace: Trace | None = None
 
     @property
@@ -112,7 +82,7 @@ class Watching:
                 self._model,
                 captum_inputs,
                 rule_of=captum_rule,
-                root_type=recording.keeping.details.type,
+                root_type=recording.storage.details.type,
                 journal=recording.journal,
                 settling=recording.settle,
             )
@@ -193,4 +163,4 @@ def watch(
     without observation.
     """
     check(model, capture)
-    return Watching(model, Keeping(path, capture, force, max_bytes, details or Details()))
+    return Watching(model, StorageOptions(path, capture, force, max_bytes, details or Details()))
