@@ -17,9 +17,9 @@ from tracer.errors import TracerError
 from tracer.text import clean, shorten
 from tracer.tracefile.trace import TensorName, Trace, open_trace
 from tui import actions
-from tui.lines.roles import AsciiFilter, encodes_glyphs
+from tui.lines.themes import LOOKS, PLAIN, Look
 from tui.live.follow import follow
-from tui.live.process import Recording
+from tui.live.process import RecordingProcess
 from tui.live.watch import Watch
 from tui.model.placeholder import empty_trace
 from tui.model.session import Session
@@ -27,8 +27,8 @@ from tui.model.settings import Settings, load
 from tui.screen_table import entry_of
 from tui.screens.base import TraceScreen
 from tui.screens.layers import LayersScreen
+from tui.terminal.ascii import AsciiFilter, encodes_glyphs
 from tui.terminal.changed_cells import Shadow, thrifty
-from tui.themes import LOOKS, PLAIN, Look
 from tui.widgets.hint import Hint
 
 
@@ -48,7 +48,7 @@ class TracerApp(App[None]):
         other: Trace | None = None,
         ascii_only: bool = False,
         settings: Settings | None = None,
-        recording: Recording | None = None,
+        recording: RecordingProcess | None = None,
         folder: Path | None = None,
     ) -> None:
         self._terminal = Shadow()
@@ -274,12 +274,12 @@ def run_folder(folder: Path, served: bool = False) -> None:
     TracerApp(folder=folder, ascii_only=not served and _terminal_is_ascii(), settings=load()).run()
 
 
-def run_recording(command: Sequence[str], path: Path) -> Recording:
+def run_recording(command: Sequence[str], path: Path) -> RecordingProcess:
     """Run `command`, which records into the file `path`, and show its trace as it grows; the recording, once ended.
 
     It ends with the view: KeyboardInterrupt where the trace was not complete, TracerError where it failed.
     """
-    recording = Recording(command, path)
+    recording = RecordingProcess(command, path)
     try:
         TracerApp(recording=recording, ascii_only=_terminal_is_ascii(), settings=load()).run()
         early = recording.running

@@ -20,7 +20,7 @@ from tracer.analysis.verdict import Verdict
 from tracer.records import Finding
 from tracer.tracefile.trace import Trace, open_trace
 from tui.lines import findings as finding_lines
-from tui.lines.findings import Entry, entries
+from tui.lines.findings import ListedFinding, entries
 from tui.screens.findings import FindingsScreen
 from tui.screens.layers import LayersScreen
 
@@ -39,7 +39,7 @@ def finding(kind: str, share: float = 0.5, node: int | None = 1, caused_by: str 
     return Finding(kind, node, share=share, caused_by=caused_by, **(given | fields))
 
 
-def kinds(found: tuple[Entry, ...]) -> list[tuple[str, int]]:
+def kinds(found: tuple[ListedFinding, ...]) -> list[tuple[str, int]]:
     return [(entry.finding.kind, entry.depth) for entry in found]
 
 
@@ -68,16 +68,18 @@ def test_every_finding_is_listed_once(pairs: list[tuple[str, str]]) -> None:
 @given(st.integers(24, 220), st.integers(0, 6), st.sampled_from([0.0, 0.03, 0.62, 1.0, math.nan, math.inf]))
 def test_a_line_is_exactly_as_wide_as_the_screen(width: int, depth: int, share: float) -> None:
     for name in ("softmax-normalised", EVIL, "世界" * 30):
-        line = finding_lines.row(Entry(finding(name, share, path=EVIL, delta_after=-2.4), depth), width)
+        line = finding_lines.row(ListedFinding(finding(name, share, path=EVIL, delta_after=-2.4), depth), width)
         assert cell_len("".join(text for text, _ in line)) == width
     assert cell_len("".join(text for text, _ in finding_lines.heading(width))) == width
 
 
 def test_a_line_says_kind_place_share_calls_and_the_delta_after() -> None:
-    line = words_of([finding_lines.row(Entry(finding("softmax", 0.62, nodes=(1, 2, 3), delta_after=-2.4), 0), 120)])
+    line = words_of(
+        [finding_lines.row(ListedFinding(finding("softmax", 0.62, nodes=(1, 2, 3), delta_after=-2.4), 0), 120)]
+    )
     for part in ("◆ softmax  a.softmax", "██████ ", "62 %", " 3 ", "-2.400"):
         assert part in line, part
-    under = words_of([finding_lines.row(Entry(finding("norm", math.nan, None), 1), 120)])
+    under = words_of([finding_lines.row(ListedFinding(finding("norm", math.nan, None), 1), 120)])
     assert under.startswith("◇   └ norm  the whole run") and under.count(" -") == 3
 
 

@@ -16,7 +16,7 @@ from tracer.analysis.flow_map import FlowMap
 from tui.lines import flow as flow_rows
 from tui.lines import heat
 from tui.lines.flow import FLIP, FlowTable
-from tui.lines.roles import Cell, Role
+from tui.lines.roles import Piece, Role
 
 Floats = npt.NDArray[np.float64]
 VALUES = np.array(
@@ -98,7 +98,7 @@ def test_every_line_keeps_within_its_width(values: Floats, width: int, numbers: 
     assert cell_len(text_of(flow_rows.legend(flow, given_layout, first, width))) <= width
 
 
-def cells_of(flow: FlowTable, row: int, width: int, numbers: bool) -> list[Cell]:
+def cells_of(flow: FlowTable, row: int, width: int, numbers: bool) -> list[Piece]:
     given_layout = flow_rows.layout(flow, width, numbers)
     cells, _ = flow_rows.row(flow, given_layout, row, 0)
     return list(cells)[2 if given_layout.sum else 1 :]

@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 
 from tui.lines import heat
-from tui.lines.roles import Role, to_ascii
-from tui.themes import PLAIN
+from tui.lines.roles import Role
+from tui.lines.themes import PLAIN
+from tui.terminal.ascii import to_ascii
 
 
 def test_levels_grow_with_the_size_and_keep_the_sign() -> None:

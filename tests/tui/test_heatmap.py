@@ -13,9 +13,9 @@ from rich.color import ColorSystem
 
 from tui.lines.heatmap import Picture, frame, picture
 from tui.lines.ramp import INFINITE, NAN, TOP, characters_of, levels_of, ramp_of
+from tui.lines.themes import DARK, LOOKS, PLAIN
 from tui.model.matrix import View, extreme_of, fit, reduce
 from tui.model.tensor_figures import Summary, histogram
-from tui.themes import DARK, LOOKS, PLAIN
 
 TOKENS = ["[CLS]", "a", "great", "film"]
 

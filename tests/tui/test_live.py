@@ -24,7 +24,7 @@ from tracer.tracefile.writer import TraceWriter
 from tui import app as app_module
 from tui.app import TracerApp
 from tui.live import follow as following
-from tui.live.process import Recording
+from tui.live.process import RecordingProcess
 from tui.screens.waiting import WaitingScreen
 
 
@@ -131,8 +131,8 @@ with writer:
 """
 
 
-def slow(tmp_path: Path) -> Recording:
-    return Recording([sys.executable, "-c", SLOW, str(tmp_path / "t"), str(tmp_path / "go")], tmp_path / "t")
+def slow(tmp_path: Path) -> RecordingProcess:
+    return RecordingProcess([sys.executable, "-c", SLOW, str(tmp_path / "t"), str(tmp_path / "go")], tmp_path / "t")
 
 
 def test_waiting_then_growing(tmp_path: Path) -> None:

@@ -18,8 +18,8 @@ from tui.lines import menus
 from tui.lines.crumbs import SEPARATOR, crumbs
 from tui.lines.menus import Item, menu_line
 from tui.lines.roles import Line
+from tui.lines.themes import LOOKS
 from tui.model.filters import Filter
-from tui.themes import LOOKS
 
 TREE = figures(
     [-1, 0, 1, 2, 3],

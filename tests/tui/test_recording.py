@@ -15,11 +15,11 @@ from tracer import cli
 from tracer.commands import view
 from tui import app
 from tui.live import process as recording
-from tui.live.process import Recording
+from tui.live.process import RecordingProcess
 
 
-def started(code: str, path: Path) -> Recording:
-    return Recording([sys.executable, "-c", code], path)
+def started(code: str, path: Path) -> RecordingProcess:
+    return RecordingProcess([sys.executable, "-c", code], path)
 
 
 def test_what_it_says_comes_line_by_line(tmp_path: Path) -> None:
@@ -87,7 +87,7 @@ def test_trace_view_runs_itself_without_view(
 ) -> None:
     commands: list[list[str]] = []
 
-    def run_recording(command: list[str], path: Path) -> Recording:
+    def run_recording(command: list[str], path: Path) -> RecordingProcess:
         commands.append(command)
         ended = started("import sys; print('Holds.', file=sys.stderr)", path)
         ended.wait()

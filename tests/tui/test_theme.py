@@ -10,8 +10,9 @@ from rich.segment import Segment
 from rich.style import Style
 from textual.color import Color
 
-from tui.lines.roles import GLYPHS, AsciiFilter, Role, encodes_glyphs, to_ascii
-from tui.themes import LOOKS, PLAIN, Look
+from tui.lines.roles import GLYPHS, Role
+from tui.lines.themes import LOOKS, PLAIN, Look
+from tui.terminal.ascii import AsciiFilter, encodes_glyphs, to_ascii
 
 
 @given(st.text())

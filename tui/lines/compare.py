@@ -19,7 +19,7 @@ from tracer.text import clean, figure, multiple
 from tracer.tracefile.trace import Trace
 from tui.lines import layers as rows
 from tui.lines.format import fit, narrow, number, plural, seconds, shorten, signed_bar, wrap
-from tui.lines.roles import GLYPHS, SEVERITY_ROLES, Cell, Line, Role
+from tui.lines.roles import GLYPHS, SEVERITY_ROLES, Line, Piece, Role
 from tui.model.figures import Figures, Floats, Ints, derive
 
 ONLY_A, ONLY_B = "‹", "›"
@@ -80,10 +80,10 @@ def pair(comparison: Comparison, first: Trace, second: Trace, example: int | Non
     return Pair(_rated(figures, comparison), a, b, leak_a, leak_b, self_a, self_b, comparison, said)
 
 
-def heading(width: int) -> list[Cell]:
+def heading(width: int) -> list[Piece]:
     """The line of column titles."""
     tree, columns = layout(width)
-    cells: list[Cell] = [(fit("    call", _LEAD + tree), Role.TITLE)]
+    cells: list[Piece] = [(fit("    call", _LEAD + tree), Role.TITLE)]
     titles = {"a": "A leak", "b": "B leak", "difference": "B − A"}
     for column, size in columns:
         if column == "bar":
@@ -94,7 +94,7 @@ def heading(width: int) -> list[Cell]:
     return cells
 
 
-def row(given: Pair, index: int, expanded: bool, width: int, hit: bool = False, model: str = "") -> list[Cell]:
+def row(given: Pair, index: int, expanded: bool, width: int, hit: bool = False, model: str = "") -> list[Piece]:
     """The line of one call, exactly `width` cells.
 
     A closed call stands for all that is in it and has the leaks of its subtree, an open one its own: what is in view
@@ -105,7 +105,7 @@ def row(given: Pair, index: int, expanded: bool, width: int, hit: bool = False, 
     closed = figures.has_children(index) and not expanded
     severity = Severity(int(figures.subtree_severity[index] if closed else figures.severity[index]))
     only = ONLY_B if given.a[index] < 0 else ONLY_A if given.b[index] < 0 else " "
-    cells: list[Cell] = [(f"{GLYPHS[severity]} ", SEVERITY_ROLES[severity]), (f"{only} ", Role.ACCENT)]
+    cells: list[Piece] = [(f"{GLYPHS[severity]} ", SEVERITY_ROLES[severity]), (f"{only} ", Role.ACCENT)]
     cells += rows.tree_cells(figures, index, expanded, tree, hit, model)
     whole = figures.has_children(index) and closed
     values = {
@@ -260,7 +260,7 @@ def _run(label: str, run: Run, other: Run, example: int | None, width: int) -> L
         glyph, role = "▲", Role.WARNING
     else:
         glyph, role = ("✔", Role.GOOD) if relative <= HOLDS else ("▲", Role.WARNING) if relative <= OFF else _BROKEN
-    cells: list[Cell] = [
+    cells: list[Piece] = [
         (f"{label} ", Role.ACCENT),
         (f"{glyph} ", role),
         ("delta ", Role.MUTED),
@@ -287,5 +287,5 @@ def _gain(node: Node | None) -> str:
 
 
 def _beside(label: str, texts: Sequence[str], each: int, role: Role) -> Line:
-    cells: list[Cell] = [(fit(label, _LABEL), Role.MUTED)]
+    cells: list[Piece] = [(fit(label, _LABEL), Role.MUTED)]
     return [*cells, *((fit(shorten(text, each - 1), each), role) for text in texts)]

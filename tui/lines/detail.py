@@ -11,7 +11,7 @@ from tracer.records import Edge, Floats, Node, Statistics
 from tracer.text import clean, percentage
 from tracer.tracefile.trace import TensorName
 from tui.lines.format import fit, number, seconds, shorten, wrap
-from tui.lines.roles import GLYPHS, SEVERITY_ROLES, Cell, Line, Role
+from tui.lines.roles import GLYPHS, SEVERITY_ROLES, Line, Piece, Role
 from tui.model.figures import Figures
 
 _LABEL = 12
@@ -113,7 +113,7 @@ def _leaks(node: Node, figures: Figures, delta: float, width: int, example: int 
         words = f"the worst of all calls: {words}"
     lines: list[Line] = [[(shorten(words, width), SEVERITY_ROLES[severity] if severity else Role.MUTED)]]
     for start in range(0, len(facts), across):
-        cells: list[Cell] = []
+        cells: list[Piece] = []
         for label, value, role in facts[start : start + across]:
             cells += [
                 (fit(label, _LABEL + 1), Role.MUTED),
@@ -135,12 +135,12 @@ def _known(value: float) -> str:
 def _edge(edge: Edge, width: int, example: int | None) -> list[Line]:
     shape = "×".join(map(str, edge.shape)) or "scalar"
     flow = figure_of(edge.flow, example)
-    lead: list[Cell] = [
+    lead: list[Piece] = [
         (f"{'in ' if edge.direction == 'in' else 'out'} {edge.slot}  ", Role.ACCENT),
         (shorten(_edge_name(edge), max(width // 3, 8)), Role.STRONG),
         (f"  {shape} {clean(edge.dtype)}", Role.MUTED),
     ]
-    flow_cells: list[Cell] = [("  flow ", Role.MUTED), (number(flow, signed=True), Role.TEXT)]
+    flow_cells: list[Piece] = [("  flow ", Role.MUTED), (number(flow, signed=True), Role.TEXT)]
     room = sum(len(text) for text, _ in lead + flow_cells) <= width
     lines: list[Line] = [lead + flow_cells] if room else [lead, [("     ", Role.TEXT), *flow_cells]]
     rows = [
@@ -189,7 +189,7 @@ def _statistics_line(name: str, statistics: Statistics, shown: Sequence[str]) ->
     return [(f"  {name:<{_LABEL - 1}}", Role.MUTED), *_statistics_cells(statistics, shown)]
 
 
-def _statistics_cells(statistics: Statistics, shown: Sequence[str]) -> Iterator[Cell]:
+def _statistics_cells(statistics: Statistics, shown: Sequence[str]) -> Iterator[Piece]:
     texts = {
         "min": number(statistics.minimum),
         "max": number(statistics.maximum),

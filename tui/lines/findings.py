@@ -13,7 +13,7 @@ from tracer.analysis.verdict import HOLDS, Verdict
 from tracer.records import Finding, Run
 from tracer.text import clean, percentage
 from tui.lines.format import bar, fit, number, plural, shorten, wrap
-from tui.lines.roles import GLYPHS, SEVERITY_ROLES, Cell, Line, Role
+from tui.lines.roles import GLYPHS, SEVERITY_ROLES, Line, Piece, Role
 from tui.model.figures import Figures
 
 _BAR = 10
@@ -25,14 +25,14 @@ _MOST_CALLS = 200
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class ListedFinding:
     """A finding in the list; `depth` 1 and more stands under its cause."""
 
     finding: Finding
     depth: int
 
 
-def entries(findings: Sequence[Finding]) -> tuple[Entry, ...]:
+def entries(findings: Sequence[Finding]) -> tuple[ListedFinding, ...]:
     """The findings in their order, each one that another caused right under the first of that kind.
 
     A cause that is not among the findings, or that goes round in a circle, leaves its symptom on its own.
@@ -46,11 +46,11 @@ def entries(findings: Sequence[Finding]) -> tuple[Entry, ...]:
             tops.append(place)
         else:
             under.setdefault(cause, []).append(place)
-    found: list[Entry] = []
+    found: list[ListedFinding] = []
     stack = [(place, 0) for place in reversed(tops)]
     while stack:
         place, depth = stack.pop()
-        found.append(Entry(findings[place], depth))
+        found.append(ListedFinding(findings[place], depth))
         stack += [(each, depth + 1) for each in reversed(under.get(place, ()))]
     return tuple(found)
 
@@ -59,7 +59,7 @@ def heading(width: int) -> Line:
     """The titles of the list's columns."""
     name, columns = _layout(width)
     titles = {"bar": "share of Σ|leak|", "share": "", "calls": "calls", "after": "delta after"}
-    cells: list[Cell] = [(fit("  finding", name), Role.TITLE)]
+    cells: list[Piece] = [(fit("  finding", name), Role.TITLE)]
     if "bar" in columns:
         cells.append((" " + fit(titles["bar"], _BAR + 1 + _SHARE), Role.TITLE))
     elif "share" in columns:
@@ -71,7 +71,7 @@ def heading(width: int) -> Line:
     return cells
 
 
-def row(entry: Entry, width: int) -> Line:
+def row(entry: ListedFinding, width: int) -> Line:
     """The line of one finding, exactly `width` cells: kind and place, share, number of calls, delta when repaired."""
     name, columns = _layout(width)
     finding = entry.finding
@@ -80,7 +80,7 @@ def row(entry: Entry, width: int) -> Line:
     lead = "└ " if entry.depth else ""
     kind = clean(finding.kind, 60)
     room = name - 2 - len(indent) - len(lead)
-    cells: list[Cell] = [
+    cells: list[Piece] = [
         (f"{GLYPHS[severity]} ", SEVERITY_ROLES[severity]),
         (indent + lead, Role.FAINT),
         (shorten(kind, room), Role.MUTED if entry.depth else Role.STRONG),

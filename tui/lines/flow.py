@@ -13,7 +13,7 @@ from tracer.text import clean, percentage
 from tui.lines import heat
 from tui.lines.format import fit, narrow, number, number_with_exponent, plural, shorten, wrap
 from tui.lines.heat import Levels
-from tui.lines.roles import Cell, Line, Role
+from tui.lines.roles import Line, Piece, Role
 from tui.model.figures import Bools, Floats
 
 FLIP = "↕"
@@ -135,7 +135,7 @@ def headings(flow: FlowTable, given: Layout, first: int, column: int, lines: int
     result: list[Line] = []
     for line in range(lines):
         bottom = line == lines - 1
-        cells: list[Cell] = [(fit("layer" if bottom else "", given.name), Role.TITLE)]
+        cells: list[Piece] = [(fit("layer" if bottom else "", given.name), Role.TITLE)]
         if given.sum:
             cells.append((fit("row sum " if bottom else "", given.sum, right=True), Role.TITLE))
         for index in shown:
@@ -156,7 +156,7 @@ def heading_lines(flow: FlowTable, given: Layout, height: int) -> int:
 
 def row(flow: FlowTable, given: Layout, index: int, first: int, column: int | None = None) -> tuple[Line, int | None]:
     """The line of a layer with the tokens from `first` on, and which of its cells is the one of `column`."""
-    cells: list[Cell] = [(fit(shorten(flow.names[index], given.name - 1), given.name), Role.TEXT)]
+    cells: list[Piece] = [(fit(shorten(flow.names[index], given.name - 1), given.name), Role.TEXT)]
     if given.sum:
         role = Role.DIVERGING if flow.off[index] else Role.MUTED
         cells.append((fit(_sum(float(flow.row_sums[index])), given.sum, right=True), role))
@@ -174,7 +174,7 @@ def sums(flow: FlowTable, given: Layout, first: int) -> Line:
     """The last line: what each column sums to."""
     with np.errstate(invalid="ignore"):
         total = float(flow.row_sums[~flow.empty].sum())
-    cells: list[Cell] = [(fit("column sum" if given.name > 10 else "sum", given.name), Role.TITLE)]
+    cells: list[Piece] = [(fit("column sum" if given.name > 10 else "sum", given.name), Role.TITLE)]
     if given.sum:
         cells.append((fit(_sum(total), given.sum, right=True), Role.MUTED))
     largest = heat.largest_of(flow.column_sums)
@@ -195,7 +195,7 @@ def cursor_lines(flow: FlowTable, row: int, column: int, width: int) -> list[Lin
     value, total = float(flow.map.values[row, column]), float(flow.row_sums[row])
     largest = float(flow.largest[row])
     role = Role.NONFINITE if not math.isfinite(value) else Role.POSITIVE if value >= 0 else Role.NEGATIVE
-    first: list[Cell] = [
+    first: list[Piece] = [
         (f"{number(value, signed=True, digits=6)}", role),
         (f"  token {column} ", Role.MUTED),
         (f"“{flow.tokens[column]}”", Role.STRONG),
@@ -291,7 +291,7 @@ def figure(value: float, largest: float) -> str:
     return f"{value:+.{decimals}f}"
 
 
-def _cell(flow: FlowTable, given: Layout, row: int, token: int) -> Cell:
+def _cell(flow: FlowTable, given: Layout, row: int, token: int) -> Piece:
     level = int(flow.levels[row, token])
     width = given.cell - 1
     if not given.numbers:
@@ -324,9 +324,9 @@ def _joined(facts: list[str], width: int) -> str:
     return shorten("   ".join(kept), width)
 
 
-def _kept(cells: list[Cell], width: int) -> Line:
+def _kept(cells: list[Piece], width: int) -> Line:
     """The cells that fit, the last of them cut."""
-    kept: list[Cell] = []
+    kept: list[Piece] = []
     room = width
     for text, role in cells:
         if room <= 0:

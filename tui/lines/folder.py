@@ -12,7 +12,7 @@ from tracer.analysis.folder import Entry, method_words
 from tracer.text import clean, figure, multiple
 from tui.lines.format import fit, plural, shorten, wrap
 from tui.lines.menus import Item
-from tui.lines.roles import Cell, Line, Role
+from tui.lines.roles import Line, Piece, Role
 
 Sort = Literal["name", "relative", "delta", "method", "model", "status"]
 SORTS: tuple[Sort, ...] = get_args(Sort)
@@ -95,7 +95,7 @@ def heading(width: int, sort: Sort) -> Line:
     def title(name: Sort, text: str, size: int, right: bool = False) -> str:
         return fit(fit(text, min(len(text), size - 1)) + "▼" if name == sort else text, size, right)
 
-    cells: list[Cell] = [(" " * _LEAD + title("name", "trace", room), Role.TITLE)]
+    cells: list[Piece] = [(" " * _LEAD + title("name", "trace", room), Role.TITLE)]
     cells += [(" " + title(column.name, column.title, column.width, column.right), Role.TITLE) for column in columns]
     return cells
 
@@ -115,7 +115,7 @@ def row(entry: Entry, width: int, marks: Collection[Path] = ()) -> Line:
     """The line of a file, exactly `width` cells wide; of one that cannot be read it says why."""
     room, columns = layout(width)
     sign, role = _SIGNS[entry.level]
-    cells: list[Cell] = [
+    cells: list[Piece] = [
         (" ●" if entry.path in marks else "  ", Role.KEY),
         (sign + " ", role),
         (fit(shorten(entry.name, room), room), Role.MUTED if entry.problem else Role.STRONG),

@@ -13,7 +13,7 @@ from tracer.analysis.verdict import Level, Verdict, changes, relative_deltas
 from tracer.records import Run
 from tracer.text import clean, figure, multiple
 from tui.lines.format import fit, number, shorten, wrap
-from tui.lines.roles import Cell, Line, Role
+from tui.lines.roles import Line, Piece, Role
 
 _GAP = "   "
 _BEFORE, _AFTER = "‹ ", " ›"
@@ -30,7 +30,7 @@ class Fact:
     """A figure with its label; `rank` says how soon it goes where there is no room, 0 last."""
 
     rank: int
-    cells: list[Cell]
+    cells: list[Piece]
 
     @property
     def width(self) -> int:
@@ -94,7 +94,7 @@ def _change(run: Run, example: int | None) -> Fact:
     return Fact(2, [("f(x)-f(x') ", Role.MUTED), _number(run, _figure(changes(run), example), signed=True)])
 
 
-def _number(run: Run, value: float, signed: bool = False) -> Cell:
+def _number(run: Run, value: float, signed: bool = False) -> Piece:
     return _known(run, value, number(value, signed=signed)), Role.TEXT
 
 
@@ -122,7 +122,7 @@ def _packed(facts: Sequence[Fact], width: int) -> Line:
     if left and left[0].width + 2 > width:
         text, role = left[0].cells[-1]
         return [("  ", Role.TEXT), (shorten(text, width - 2), role)]
-    line: list[Cell] = [("  ", Role.TEXT)]
+    line: list[Piece] = [("  ", Role.TEXT)]
     for index, fact in enumerate(left):
         line += [(_GAP, Role.TEXT), *fact.cells] if index else fact.cells
     return line

@@ -12,7 +12,7 @@ from tracer.analysis.heads import Attention, HeadFigures
 from tracer.text import clean, percentage
 from tui.lines import heat
 from tui.lines.format import fit, narrow, number, shorten, wrap
-from tui.lines.roles import Cell, Line, Role
+from tui.lines.roles import Line, Piece, Role
 from tui.model.figures import Floats
 
 _LONGEST_NAME = 30
@@ -89,7 +89,7 @@ def layout(table: HeadTable, width: int) -> Layout:
 
 def heading(table: HeadTable, given: Layout, first: int, cursor: int) -> Line:
     """The numbers of the heads above their cells."""
-    cells: list[Cell] = [(fit("layer", given.name), Role.TITLE)]
+    cells: list[Piece] = [(fit("layer", given.name), Role.TITLE)]
     if given.total:
         cells.append((fit("" if table.gain else "all heads", given.total, right=True), Role.TITLE))
     for head in range(first, min(first + given.visible, table.heads)):
@@ -101,7 +101,7 @@ def heading(table: HeadTable, given: Layout, first: int, cursor: int) -> Line:
 def row(table: HeadTable, given: Layout, index: int, first: int) -> tuple[Line, int]:
     """A layer's line, and how many cells of it do not scroll sideways."""
     attention, values = table.attentions[index], table.values(index)
-    cells: list[Cell] = [(fit(clean(attention.name), given.name), Role.TEXT)]
+    cells: list[Piece] = [(fit(clean(attention.name), given.name), Role.TEXT)]
     if given.total:
         known = attention.node in table.figures
         total = "" if table.gain else number(float(values.sum()), signed=True, digits=3) if known else "…"
@@ -113,7 +113,7 @@ def row(table: HeadTable, given: Layout, index: int, first: int) -> tuple[Line, 
     return cells, frozen
 
 
-def _cell(value: float, level: int, width: int, known: bool) -> Cell:
+def _cell(value: float, level: int, width: int, known: bool) -> Piece:
     if not known or (level == heat.NO_NUMBER):
         return ("…" if not known else "-").rjust(width), Role.FAINT
     if width < _NUMBER_CELL:
@@ -126,7 +126,7 @@ def head_lines(table: HeadTable, index: int, head: int, total: float, width: int
     """The selected head in words; `total` is Σ|leak| over all heads of all layers."""
     attention = table.attentions[index]
     figures = table.figures.get(attention.node)
-    facts: list[list[Cell]] = [[(f"head{'s' * (attention.group > 1)} {attention.head_name(head)}", Role.ACCENT)]]
+    facts: list[list[Piece]] = [[(f"head{'s' * (attention.group > 1)} {attention.head_name(head)}", Role.ACCENT)]]
     if figures is None:
         facts.append([("reading …", Role.MUTED)])
     elif not figures.problem:
@@ -173,14 +173,14 @@ def unrecorded_text(attention: Attention) -> str:
 
 def pair_line(query: str, key: str, values: Sequence[tuple[str, float]], width: int) -> Line:
     """One pair of tokens in all matrices: "great → movie   probability +0.012   reference …"."""
-    facts: list[list[Cell]] = [[(f"{query} → {key}", Role.ACCENT)]]
+    facts: list[list[Piece]] = [[(f"{query} → {key}", Role.ACCENT)]]
     facts += [[(f"{name} ", Role.MUTED), (number(value, signed=True), Role.TEXT)] for name, value in values]
     return _packed(facts, width)
 
 
-def _packed(facts: Sequence[Sequence[Cell]], width: int) -> Line:
+def _packed(facts: Sequence[Sequence[Piece]], width: int) -> Line:
     """As many of the facts as fit in one line; the first in any case."""
-    line: list[Cell] = []
+    line: list[Piece] = []
     left = width
     for fact in facts:
         taken = sum(cell_len(text) for text, _ in fact) + (3 if line else 0)

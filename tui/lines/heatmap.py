@@ -14,9 +14,9 @@ from rich.style import Style
 from tui.lines.format import fit, narrow
 from tui.lines.ramp import Levels, Ramp, characters_of, levels_of, ramp_of
 from tui.lines.roles import Role
+from tui.lines.themes import Look
 from tui.model.matrix import Floats, Span, View
 from tui.model.matrix import fit as fit_view
-from tui.themes import Look
 
 _LONGEST_LABEL = 12
 _LOWEST_HEADING, _HIGHEST_HEADING = 3, 6

@@ -11,7 +11,7 @@ from rich.cells import cell_len
 from tracer.analysis.severity import Severity, is_unknown
 from tracer.text import clean, percentage
 from tui.lines.format import fit, narrow, number, seconds, shorten, signed_bar
-from tui.lines.roles import GLYPHS, SEVERITY_ROLES, Cell, Role
+from tui.lines.roles import GLYPHS, SEVERITY_ROLES, Piece, Role
 from tui.model.figures import Figures
 from tui.model.outline import Sort
 
@@ -89,10 +89,10 @@ def layout(width: int, shape: Shape = _PLAIN) -> tuple[int, tuple[Column, ...]]:
     return tree, tuple(columns)
 
 
-def heading(width: int, shape: Shape = _PLAIN) -> list[Cell]:
+def heading(width: int, shape: Shape = _PLAIN) -> list[Piece]:
     """The line of column titles; "▼" is at the one that the calls are sorted by."""
     tree, columns = layout(width, shape)
-    cells: list[Cell] = [("  " + fit("call", tree), Role.TITLE)]
+    cells: list[Piece] = [("  " + fit("call", tree), Role.TITLE)]
     by = _SHOWS.get(shape.sort)
     for column in columns:
         title = "own time" if column is TIME and shape.flat else column.title
@@ -124,7 +124,7 @@ def row(
     model: str = "",
     marked: bool = False,
     shape: Shape = _PLAIN,
-) -> list[Cell]:
+) -> list[Piece]:
     """The line of one call, exactly `width` cells wide.
 
     The glyph rates what the line stands for: the call alone, or its whole subtree while that is closed. A mark of the
@@ -133,7 +133,7 @@ def row(
     tree, columns = layout(width, shape)
     closed = figures.has_children(node) and not expanded and not shape.flat
     severity = Severity(int(figures.subtree_severity[node] if closed else figures.severity[node]))
-    cells: list[Cell] = [(GLYPHS[severity], SEVERITY_ROLES[severity]), ("●" if marked else " ", Role.KEY)]
+    cells: list[Piece] = [(GLYPHS[severity], SEVERITY_ROLES[severity]), ("●" if marked else " ", Role.KEY)]
     if shape.flat:
         name = shorten(full_name(figures, node, model), tree)
         cells.append((fit(name, tree), _name_role(figures, node, hit)))
@@ -168,7 +168,7 @@ def name_of(figures: Figures, node: int, model: str = "") -> str:
     return clean(f"{name} #{call}" if call else name)
 
 
-def tree_cells(figures: Figures, node: int, expanded: bool, width: int, hit: bool, model: str) -> list[Cell]:
+def tree_cells(figures: Figures, node: int, expanded: bool, width: int, hit: bool, model: str) -> list[Piece]:
     depth = int(figures.depth[node])
     room = max(width - 14, 0)
     step = 2 if figures.deepest * 2 <= room else 1
@@ -188,7 +188,7 @@ def _name_role(figures: Figures, node: int, hit: bool) -> Role:
     return Role.OP if figures.kinds[node] == "op" else Role.TEXT
 
 
-def _column_cells(figures: Figures, node: int, column: Column, severity: Severity, shape: Shape) -> Sequence[Cell]:
+def _column_cells(figures: Figures, node: int, column: Column, severity: Severity, shape: Shape) -> Sequence[Piece]:
     leak = float(figures.leak[node])
     inside = Severity(int(figures.subtree_severity[node]))
     if column.name == "bar":

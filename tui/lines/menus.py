@@ -12,12 +12,12 @@ from tracer.records import Run
 from tracer.text import clean, figure, multiple
 from tui.lines.format import fit, plural, shorten
 from tui.lines.layers import ORDER, USUAL
-from tui.lines.roles import Cell, Line, Role
+from tui.lines.roles import Line, Piece, Role
+from tui.lines.themes import LOOKS
 from tui.model import filters
 from tui.model.figures import Figures
 from tui.model.filters import FAMILIES, Filter
 from tui.model.outline import Sort
-from tui.themes import LOOKS
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class Item:
 def menu_line(item: Item, titles: int, width: int) -> Line:
     """The line of an item in `width` cells; titles are padded to `titles` cells."""
     sign = "  " if item.on is None else "✔ " if item.on else "· "
-    cells: list[Cell] = [
+    cells: list[Piece] = [
         (sign, Role.GOOD if item.on else Role.FAINT),
         (fit(item.key, 3), Role.KEY),
         (fit(item.title, titles), Role.STRONG if item.on else Role.TEXT),

@@ -18,7 +18,7 @@ from rich.segment import Segment
 from rich.style import Style
 
 from tui.lines.roles import Role
-from tui.themes import LOOKS
+from tui.lines.themes import LOOKS
 
 Levels = npt.NDArray[np.int8]
 Floats = npt.NDArray[np.floating[Any]]

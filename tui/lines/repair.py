@@ -14,7 +14,7 @@ from tracer.analysis.verdict import HOLDS
 from tracer.records import Counterfactual, Floats, Run
 from tracer.text import clean, multiple
 from tui.lines.format import bar, fit, log_length, number, plural, seconds, shorten, wrap
-from tui.lines.roles import Cell, Line, Role
+from tui.lines.roles import Line, Piece, Role
 from tui.model.figures import Figures
 
 _DELTA = 12
@@ -91,7 +91,7 @@ def ladder(run: Run, measured: Sequence[Counterfactual], example: int | None) ->
 def heading(width: int) -> Line:
     """The titles of the list's columns."""
     change, length = _layout(width)
-    cells: list[Cell] = [
+    cells: list[Piece] = [
         (fit("     change, on top of those before it", 5 + change), Role.TITLE),
         (" " + fit("delta after", _DELTA, right=True), Role.TITLE),
     ]
@@ -110,7 +110,7 @@ def row(given: Ladder, index: int, width: int) -> Line:
     room, length = _layout(width)
     share = relative(step.delta, given.change)
     holds = share <= HOLDS
-    cells: list[Cell] = [
+    cells: list[Piece] = [
         ("✔ " if holds else "  ", Role.GOOD),
         (fit(step.label, 2, right=True) + " ", Role.ACCENT),
         (fit(shorten(step.words, room), room), Role.TEXT if step.run else Role.MUTED),

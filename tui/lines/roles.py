@@ -1,18 +1,13 @@
-"""What a piece of text is (its role), glyphs, and what stands in for them on terminals without them.
+"""The role of a piece of text (what it is, not how it looks), and the glyphs of severity.
 
-A figure never speaks by colour alone: severity is a glyph and a number, a sign is a side and a "+" or "-".
-How a role looks is `tui.themes`.
+Nothing is said by colour alone: severity is a glyph and a number, a sign is a side and a "+" or "-".
+`tui.lines.themes` says how each role looks.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
-
-from rich.cells import cell_len
-from rich.segment import Segment
-from textual.color import Color
-from textual.filter import LineFilter
 
 from tracer.analysis.severity import Severity
 
@@ -47,8 +42,9 @@ class Role(StrEnum):
     FALL_4 = "fall-4"
 
 
-Cell = tuple[str, Role]
-Line = Sequence[Cell]
+Piece = tuple[str, Role]
+"""A piece of a line: its text and its role."""
+Line = Sequence[Piece]
 
 GLYPHS: Mapping[Severity, str] = {
     Severity.QUIET: "·",
@@ -62,80 +58,3 @@ SEVERITY_ROLES: Mapping[Severity, Role] = {
     Severity.LARGE: Role.LARGE,
     Severity.NONFINITE: Role.NONFINITE,
 }
-
-_ASCII = {
-    "·": ".",
-    "◇": "o",
-    "◆": "#",
-    "✖": "!",
-    "✔": "v",
-    "▲": "!",
-    "●": "*",
-    "▸": "+",
-    "▾": "-",
-    "│": "|",
-    "┃": "|",
-    "─": "-",
-    "━": "=",
-    "█": "#",
-    "▌": "#",
-    "▐": "#",
-    "╺": "-",
-    "╸": "-",
-    "…": "~",
-    "−": "-",
-    "×": "x",
-    "Δ": "d",
-    "Σ": "S",
-    "′": "'",
-    "→": ">",
-    "∞": "i",
-    "▼": "v",
-    "“": '"',
-    "”": '"',
-    "‖": "|",
-    "≥": ">",
-    "—": "-",
-    "–": "-",
-    **dict.fromkeys("▁▂▃▄▅▆▇", "|"),
-    **dict.fromkeys("╭╮╰╯", "+"),
-    "↑": "^",
-    "↓": "v",
-    "←": "<",
-    "↕": "x",
-    "‹": "<",
-    "›": ">",
-    "░": ":",
-    "▒": "%",
-    "▓": "@",
-}
-
-
-def to_ascii(text: str) -> str:
-    """`text` in ASCII and of the same width: glyphs by their stand-ins, everything else as "?" a cell."""
-    if text.isascii():
-        return text
-    return "".join(_ascii_character(character) for character in text)
-
-
-def _ascii_character(character: str) -> str:
-    if character.isascii():
-        return character
-    return _ASCII.get(character, "?") * cell_len(character)
-
-
-class AsciiFilter(LineFilter):
-    """Makes every line of the screen ASCII, whoever drew it: own panes, scroll bars, the palette, tokens of a file."""
-
-    def apply(self, segments: list[Segment], background: Color) -> list[Segment]:
-        """The segments with their text in ASCII."""
-        return [Segment(to_ascii(text), style, control) for text, style, control in segments]
-
-
-def encodes_glyphs(encoding: str | None) -> bool:
-    """Whether a terminal of this encoding can show the glyphs."""
-    try:
-        "·◇◆✖▸█▌▐│━…".encode(encoding or "ascii")
-    except (UnicodeEncodeError, LookupError):
-        return False
-    return True

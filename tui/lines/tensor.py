@@ -12,7 +12,7 @@ from rich.cells import cell_len
 from tracer.records import Edge
 from tracer.text import clean
 from tui.lines.format import fit, number, shorten, wrap
-from tui.lines.roles import Cell, Line, Role
+from tui.lines.roles import Line, Piece, Role
 from tui.model.tensor_figures import Counts, Summary
 from tui.model.tensor_source import QUANTITIES, Quantity, TensorSource, shape_text, title_of
 
@@ -51,7 +51,7 @@ def tensor_title(path: str, source: TensorSource, place: int, places: int, width
     room = width - cell_len(facts) - 3
     if room < 16:
         return [(shorten(facts, width), Role.STRONG)]
-    cells: list[Cell] = [(shorten(clean(path) or "(the model)", min(room, 80)), Role.STRONG), ("   ", Role.TEXT)]
+    cells: list[Piece] = [(shorten(clean(path) or "(the model)", min(room, 80)), Role.STRONG), ("   ", Role.TEXT)]
     cells.append((facts, Role.TEXT))
     if sum(cell_len(text) for text, _ in cells) + len(count) <= width:
         cells.append((count, Role.MUTED))
@@ -60,12 +60,12 @@ def tensor_title(path: str, source: TensorSource, place: int, places: int, width
 
 def quantity_line(edge: Edge, chosen: Quantity, source: TensorSource, number_: int, width: int) -> Line:
     """The quantities, the chosen one in brackets, and which slice is seen."""
-    cells: list[Cell] = []
+    cells: list[Piece] = []
     for quantity in QUANTITIES:
         title = title_of(edge.direction, quantity)
         here = quantity == chosen
         cells.append((f"[{title}]" if here else f" {title} ", Role.KEY if here else Role.MUTED))
-    slice_cells: list[Cell] = []
+    slice_cells: list[Piece] = []
     if source.slices > 1 and not source.problem:
         where = ", ".join(map(str, source.index_of(number_)))
         slice_cells = [("   slice ", Role.MUTED), (f"[{where}]", Role.STRONG)]
@@ -85,7 +85,7 @@ def reading_line(
     `index` are the indices on the leading axes; `vector` leaves out the row, which such a tensor does not have.
     """
     places = [*index, *([] if vector else [reading.row]), reading.column]
-    cells: list[Cell] = [
+    cells: list[Piece] = [
         (f"[{', '.join(map(str, places))}] ", Role.MUTED),
         (value_text(reading.value), Role.STRONG),
     ]
@@ -132,7 +132,7 @@ def summary_lines(summary: Summary, logarithmic: bool, width: int) -> list[Line]
     }
     lines: list[Line] = []
     for names in lines_of_summary(width):
-        line: list[Cell] = []
+        line: list[Piece] = []
         for name in names:
             bad = (name == "NaN" and summary.nan) or (name == "inf" and summary.infinite)
             value = "-" if name in ("min", "max", "mean", "norm") and not summary.finite else figures[name]
@@ -156,7 +156,7 @@ def histogram_line(counts: Counts | None, summary: Summary, width: int, ascii_on
     if counts is None:
         return [(fit("histogram …", width), Role.MUTED)]
     bars = _ASCII_BARS if ascii_only else _BARS
-    cells: list[Cell] = [(f"{low} ", Role.MUTED)]
+    cells: list[Piece] = [(f"{low} ", Role.MUTED)]
     tallest = math.log1p(int(counts.max()))
     span = summary.maximum - summary.minimum
     for place, count in enumerate(counts.tolist()):
@@ -176,9 +176,9 @@ def problem_lines(text: str, width: int) -> list[Line]:
     return [[(line, Role.MUTED)] for line in wrap(clean(text), width)]
 
 
-def _cut(cells: Sequence[Cell], width: int) -> Line:
+def _cut(cells: Sequence[Piece], width: int) -> Line:
     """The cells, the last of them shortened to `width`."""
-    line: list[Cell] = []
+    line: list[Piece] = []
     left = width
     for text, role in cells:
         if cell_len(text) > left:

@@ -15,7 +15,7 @@ from tracer.text import clean
 from tracer.tracefile.trace import Array
 from tui.lines import heat
 from tui.lines.format import fit, number, shorten, wrap
-from tui.lines.roles import Cell, Line, Role
+from tui.lines.roles import Line, Piece, Role
 
 _FIGURE = 7
 _LONGEST_NAME = 34
@@ -74,7 +74,7 @@ def running_text(tokens: Sequence[str], scores: Floats, width: int) -> list[Line
             words[-1].append(piece)
         else:
             words.append([piece])
-    lines: list[list[Cell]] = [[]]
+    lines: list[list[Piece]] = [[]]
     room = width
     for word in words:
         cells = _word(word, width)
@@ -142,8 +142,8 @@ def legend_lines(width: int) -> list[Line]:
     return [[(part, Role.MUTED)] for part in wrap(text, width)]
 
 
-def _word(word: Sequence[tuple[str, int]], width: int) -> list[Cell]:
-    cells: list[Cell] = []
+def _word(word: Sequence[tuple[str, int]], width: int) -> list[Piece]:
+    cells: list[Piece] = []
     before = 0
     for text, level in word:
         role = Role.MUTED if level == 0 else heat.role_of(level)
@@ -160,15 +160,15 @@ def _matrix(
     rankings: Sequence[Ranking],
     names: Sequence[str],
     label: int,
-) -> list[list[Cell]]:
+) -> list[list[Piece]]:
     size = len(rankings) * _FIGURE
     numbers = "".join(fit(str(index + 1), _FIGURE, right=True) for index in range(len(rankings)))
-    lines: list[list[Cell]] = [
+    lines: list[list[Piece]] = [
         [(fit("", label), Role.TITLE), (fit(title, size), Role.TITLE)],
         [(fit("", label), Role.TITLE), (numbers, Role.MUTED)],
     ]
     for row, one in enumerate(rankings):
-        cells: list[Cell] = [(fit(shorten(names[row], label), label), Role.TEXT)] if label else []
+        cells: list[Piece] = [(fit(shorten(names[row], label), label), Role.TEXT)] if label else []
         for column, other in enumerate(rankings):
             if row == column:
                 cells.append((fit("·", _FIGURE, right=True), Role.FAINT))

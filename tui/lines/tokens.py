@@ -11,7 +11,7 @@ from tracer.analysis.verdict import ranking_warning
 from tracer.records import Panel, Ranking, Run
 from tracer.text import clean, multiple
 from tui.lines.format import bar, fit, number, shorten, wrap
-from tui.lines.roles import Cell, Line, Role
+from tui.lines.roles import Line, Piece, Role
 
 _LEAST = 20
 _GAP = "  "
@@ -51,7 +51,7 @@ def _outputs(panel: Panel, width: int) -> list[Line]:
     """What the model answers to text and reference: in one line where that fits, else one line a class."""
     names = [clean(label, 60) for label in panel.labels]
     references = (*panel.output_reference, *(math.nan,) * len(panel.output))
-    facts: list[list[Cell]] = []
+    facts: list[list[Piece]] = []
     for index, (value, reference) in enumerate(zip(panel.output, references, strict=False)):
         name = shorten(names[index] if index < len(names) else f"class {index}", max(width - 24, 6))
         facts.append(
@@ -63,9 +63,9 @@ def _outputs(panel: Panel, width: int) -> list[Line]:
         )
     if not facts:
         return []
-    gap: Cell = ("   ", Role.TEXT)
-    title: Cell = ("output, reference → text  ", Role.TITLE)
-    whole: list[Cell] = [title]
+    gap: Piece = ("   ", Role.TEXT)
+    title: Piece = ("output, reference → text  ", Role.TITLE)
+    whole: list[Piece] = [title]
     for fact in facts:
         whole += [*fact, gap]
     if sum(cell_len(text) for text, _ in whole[:-1]) <= width:
@@ -113,7 +113,7 @@ def _normalised(scores: Sequence[float]) -> list[float]:
 def _token(name: str, score: float, largest: float, width: int) -> Line:
     length = min(max(width - _FIGURE - 10, 0), 16)
     label = width - _FIGURE - (length + 1 if length else 0) - 1
-    cells: list[Cell] = [(fit(name, label) + " ", Role.TEXT)]
+    cells: list[Piece] = [(fit(name, label) + " ", Role.TEXT)]
     figure = f"{score:+.2f}" if math.isfinite(score) else number(score)
     role = Role.MUTED if not math.isfinite(score) else Role.POSITIVE if score >= 0 else Role.NEGATIVE
     cells.append((fit(figure, _FIGURE, right=True), Role.TEXT))
@@ -129,7 +129,7 @@ def _side_by_side(blocks: Sequence[tuple[list[Line], list[Line]]], width: int) -
     padded = [[*head, *([[]] * (tallest - len(head))), *tokens] for head, tokens in blocks]
     lines: list[Line] = []
     for index in range(max(map(len, padded), default=0)):
-        cells: list[Cell] = []
+        cells: list[Piece] = []
         for place, block in enumerate(padded):
             line = block[index] if index < len(block) else []
             cells += line or [(" " * width, Role.TEXT)]

@@ -12,14 +12,14 @@ from tui.live.watch import Watch
 if TYPE_CHECKING:
     from tracer.tracefile.trace import Trace
     from tui.app import TracerApp
-    from tui.live.process import Recording
+    from tui.live.process import RecordingProcess
 
 _SECONDS = 0.5
 _SHARE = 5
 """Reading a large trace again may take a fifth of the time between two looks, no more."""
 
 
-async def follow(app: TracerApp, watch: Watch, recording: Recording | None = None) -> None:
+async def follow(app: TracerApp, watch: Watch, recording: RecordingProcess | None = None) -> None:
     """Show each new state of the file, until its run is over and, if a process records it here, that has ended.
 
     A process that fails before there is anything to show ends the view.

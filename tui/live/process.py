@@ -23,7 +23,7 @@ _PATIENCE_S = 10.0
 """A process that is asked to stop may be in the middle of a long computation."""
 
 
-class Recording:
+class RecordingProcess:
     """Runs `command`, which records into the file `path`; its standard error is kept as lines.
 
     `stale` is the stamp of the file that lay there before.

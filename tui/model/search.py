@@ -1,4 +1,4 @@
-"""Which calls a query finds, best first.
+"""The search of calls by path, type and source line: which calls a query finds, best first.
 
 Every word of the query has to be in the path, the type or the source line, whatever the case. Where no call has all
 words as they are written, their letters may have others between them: "sfmx" finds softmax.
@@ -6,17 +6,19 @@ words as they are written, their letters may have others between them: "sfmx" fi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from tui.model.figures import Ints
+from tracer.tracefile.trace import Trace
+from tui.model.figures import Figures, Ints
 
 _JOINT = "\n"
 _LONGEST = 1 << 40
-_RANKED = 20_000  # so many hits have no order that could be of use, and take a while to rank
+_RANKED = 20_000  # nobody reads more hits than this in order, and ranking them takes long
+_CHUNK = 5_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +85,45 @@ class Index:
             inside = spans <= _LONGEST
             among, total = among[inside], total[inside] + spans[inside]
         return Found(among[np.argsort(total, kind="stable")], loosely=True)
+
+
+class Searchable:
+    """The index of a trace: of paths and types when it is first asked for, of source lines too once they are read."""
+
+    def __init__(self, figures: Figures) -> None:
+        self._figures = figures
+        self._index: Index | None = None
+        self.complete = False
+        self.reading = False
+
+    def __len__(self) -> int:
+        return len(self._figures)
+
+    @property
+    def index(self) -> Index:
+        """The index of the texts that are read so far."""
+        if self._index is None:
+            self._index = Index(self._figures.paths, self._figures.types)
+        return self._index
+
+    def completed(self, sources: list[str]) -> Index:
+        """An index with the source lines, one a call; a thread may build it while the present one is searched."""
+        return Index(self._figures.paths, self._figures.types, sources)
+
+    def replace(self, index: Index) -> None:
+        """Search this complete index from now on."""
+        self._index, self.complete = index, True
+
+
+def read_sources(trace: Trace, cancelled: Callable[[], bool]) -> list[str] | None:
+    """The source lines of all calls, "" where there is none; None if it was cancelled. TraceFileError as the trace."""
+    sources: list[str] = []
+    count = len(trace.nodes)
+    while len(sources) < count:
+        if cancelled():
+            return None
+        sources += trace.sources(len(sources), min(len(sources) + _CHUNK, count))
+    return sources
 
 
 def _score(text: str, word: str) -> int:

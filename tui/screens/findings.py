@@ -9,7 +9,7 @@ from textual.binding import BindingType
 from tracer.text import clean
 from tui import actions
 from tui.lines import findings as finding_lines
-from tui.lines.findings import Entry
+from tui.lines.findings import ListedFinding
 from tui.lines.format import plural
 from tui.lines.roles import Line
 from tui.screens.list_screen import ListScreen
@@ -25,7 +25,7 @@ class FindingsScreen(ListScreen):
 
     def __init__(self) -> None:
         super().__init__()
-        self._entries: tuple[Entry, ...] = ()
+        self._entries: tuple[ListedFinding, ...] = ()
 
     def refresh_session(self) -> None:
         """Show the findings of the session."""

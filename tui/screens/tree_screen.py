@@ -15,8 +15,7 @@ from tui.model import filters
 from tui.model.figures import Figures, Ints
 from tui.model.filters import Filter
 from tui.model.outline import SORTS, Sort
-from tui.model.search import NOTHING, Index
-from tui.model.searchable import Searchable, read_sources
+from tui.model.search import NOTHING, Index, Searchable, read_sources
 from tui.screens.base import TraceScreen
 from tui.widgets.layer_tree import LayerTree
 from tui.widgets.search import SearchBar

@@ -18,7 +18,7 @@ from tui.widgets.note import Note
 
 if TYPE_CHECKING:
     from tui.app import TracerApp
-    from tui.live.process import Recording
+    from tui.live.process import RecordingProcess
 
 _SECONDS = 0.2
 
@@ -37,7 +37,7 @@ class WaitingScreen(Screen[None]):
     SCOPE: ClassVar[actions.Scope] = "waiting"
     BINDINGS: ClassVar[list[BindingType]] = [*actions.bindings("waiting")]
 
-    def __init__(self, recording: Recording) -> None:
+    def __init__(self, recording: RecordingProcess) -> None:
         super().__init__()
         self._recording = recording
         self._said = -1

@@ -27,19 +27,19 @@ _GAP = 7  # a jump over so few cells takes as many bytes as they do
 
 Style = tuple[str, str, str]
 """Attributes, ink and ground as SGR parameters; "" is the terminal's own."""
-Cell = tuple[str, Style]
-"""A letter with its style; "" is the right half of a wide letter."""
-Cells = list[Cell | None]
+ScreenCell = tuple[str, Style]
+"""A letter on the screen with its style; "" is the right half of a wide letter."""
+ScreenCells = list[ScreenCell | None]
 
 _DEFAULT: Style = ("", "", "")
-_BLANK: Cell = (" ", _DEFAULT)
+_BLANK: ScreenCell = (" ", _DEFAULT)
 
 
 class Shadow:
     """What stands on the terminal as far as that is known: for each line its cells from the left, None unknown."""
 
     def __init__(self) -> None:
-        self._lines: dict[int, Cells] = {}
+        self._lines: dict[int, ScreenCells] = {}
 
     def forget(self) -> None:
         """Take nothing for known, as after a change of size: what comes next is sent in full."""
@@ -83,7 +83,7 @@ class Shadow:
             out.append(f"\x1b[{line + 1};{column + 1}H")
         return "".join(out)
 
-    def _write(self, line: int, column: int, new: Cells, changed: list[tuple[int, int]]) -> int:
+    def _write(self, line: int, column: int, new: ScreenCells, changed: list[tuple[int, int]]) -> int:
         """Note cells at a place, and what they change; the column after them."""
         known = self._lines.setdefault(line, [])
         end = column + len(new)
@@ -146,7 +146,7 @@ def thrifty(driver: type[Driver], shadow: Shadow) -> type[Driver]:
     return ThriftyDriver
 
 
-def _joined(spans: list[tuple[int, int]], known: Cells) -> list[tuple[int, int]]:
+def _joined(spans: list[tuple[int, int]], known: ScreenCells) -> list[tuple[int, int]]:
     """The spans by column, those with only a small gap of known cells between them as one."""
     joined: list[tuple[int, int]] = []
     for start, end in sorted(spans):
@@ -157,11 +157,11 @@ def _joined(spans: list[tuple[int, int]], known: Cells) -> list[tuple[int, int]]
     return joined
 
 
-def _cells(text: str, style: Style) -> Cells:
+def _cells(text: str, style: Style) -> ScreenCells:
     blank = _blank(style)
     if text.isascii():
         return [(letter, blank if letter == " " else style) for letter in text]
-    cells: Cells = []
+    cells: ScreenCells = []
     for letter in text:
         width = get_character_cell_size(letter)
         if width == 0 and cells and cells[-1] is not None:
@@ -174,7 +174,7 @@ def _cells(text: str, style: Style) -> Cells:
     return cells
 
 
-def _is_plain(cells: Cells) -> bool:
+def _is_plain(cells: ScreenCells) -> bool:
     """Whether each cell has one letter of its own."""
     return all(cell is None or len(cell[0]) == 1 for cell in cells)
 

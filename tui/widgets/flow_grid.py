@@ -16,7 +16,7 @@ from textual.strip import Strip
 from tui.lines import flow as flow_rows
 from tui.lines.flow import FlowTable, Layout
 from tui.lines.roles import Line
-from tui.themes import Look
+from tui.lines.themes import Look
 from tui.widgets.lines import look_of, strip_of
 
 

@@ -18,11 +18,12 @@ from textual.worker import get_current_worker
 from tracer.errors import TraceFileError
 from tui import actions
 from tui.lines.heatmap import Picture, frame, picture
-from tui.lines.roles import AsciiFilter, Role
+from tui.lines.roles import Role
 from tui.lines.tensor import Reading, problem_lines
 from tui.model.matrix import Floats, View, extreme_of, reduce
 from tui.model.tensor_figures import Summary
 from tui.model.tensor_source import KEPT_ELEMENTS, Array, TensorSource
+from tui.terminal.ascii import AsciiFilter
 from tui.widgets.lines import look_of, strip_of
 
 

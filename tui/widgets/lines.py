@@ -14,8 +14,8 @@ from textual.strip import Strip
 from textual.widget import Widget
 
 from tui import actions
-from tui.lines.roles import Cell, Line
-from tui.themes import DARK, Look
+from tui.lines.roles import Line, Piece
+from tui.lines.themes import DARK, Look
 
 Lines = Sequence[Line]
 
@@ -26,7 +26,7 @@ def look_of(widget: Widget) -> Look:
     return look
 
 
-def strip_of(cells: Sequence[Cell], width: int, look: Look) -> Strip:
+def strip_of(cells: Sequence[Piece], width: int, look: Look) -> Strip:
     """The cells as a strip of exactly `width`, on the widget's own background."""
     segments = [Segment(text, look.style(role)) for text, role in cells if text]
     return Strip(segments).adjust_cell_length(max(width, 0))
