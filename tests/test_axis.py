@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from tracer.ledger.example_axis import ExamplePlace, Origin, find_place, half, per_example
+from tracer.op_call import OpCall
 
 T, B, H, D = 4, 4, 2, 6  # positions, doubled examples, heads, width: as confusable as they come
 # one torch function a step, as the recorder sees them
@@ -74,14 +76,19 @@ def test_each_row_is_one_example(name: str) -> None:
     assert (rows[:, 0] - rows[0, 0]).tolist() == [0.0, 1.0, 2.0, 3.0]
 
 
+def taken(place: ExamplePlace, name: str, function: Callable[..., torch.Tensor], *args: Any, **kwargs: Any) -> Origin:
+    """The origin of what `function` made of its argument `name`, of a tensor whose examples lie at `place`."""
+    items = [item for arg in args for item in (arg if isinstance(arg, list) else [arg])]
+    parent = next(item for item in items if isinstance(item, torch.Tensor))
+    return Origin(parent, place, name, function.__name__, OpCall(function, args, kwargs))
+
+
 def test_a_reduction_takes_the_axes_before_it_away() -> None:
     parent = torch.arange(float(B)).reshape(1, B, 1).expand(T, B, D).contiguous()
-    assert find_place(
-        parent.mean(0), B, Origin(parent, ExamplePlace(1, 1), op="mean", args=(parent, 0))
-    ) == ExamplePlace(0, 1)
-    assert find_place(
-        parent.mean(-1), B, Origin(parent, ExamplePlace(1, 1), op="mean", kwargs={"dim": [-1]})
-    ) == ExamplePlace(1, 1)
+    assert find_place(parent.mean(0), B, taken(ExamplePlace(1, 1), "0", torch.mean, parent, 0)) == ExamplePlace(0, 1)
+    assert find_place(parent.mean(-1), B, taken(ExamplePlace(1, 1), "0", torch.mean, parent, dim=[-1])) == ExamplePlace(
+        1, 1
+    )
     # without knowing what was reduced, sizes alone would have said axis 1
     assert parent.mean(0).shape == (B, D)
 
@@ -95,20 +102,18 @@ def test_ops_that_add_axes_move_the_place_along() -> None:
     parent = torch.arange(float(B)).reshape(B, 1).expand(B, T).contiguous()
     here = ExamplePlace(0, 1)
     stacked = torch.stack([parent] * B)
-    assert find_place(stacked, B, Origin(parent, here, "0.0", "stack", ([parent] * B,))) == ExamplePlace(1, 1)
+    assert find_place(stacked, B, taken(here, "0.0", torch.stack, [parent] * B)) == ExamplePlace(1, 1)
     behind = torch.stack([parent] * B, dim=-1)
-    assert find_place(behind, B, Origin(parent, here, "0.0", "stack", ([parent] * B,), {"dim": -1})) == ExamplePlace(
-        0, 1
-    )
+    assert find_place(behind, B, taken(here, "0.0", torch.stack, [parent] * B, dim=-1)) == ExamplePlace(0, 1)
     repeated = parent.repeat(B, 1, 1)
-    assert find_place(repeated, B, Origin(parent, here, "0", "repeat", (parent, B, 1, 1))) == ExamplePlace(1, 1)
+    assert find_place(repeated, B, taken(here, "0", torch.Tensor.repeat, parent, B, 1, 1)) == ExamplePlace(1, 1)
     added = parent + torch.ones(B, 1, 1)
-    assert find_place(added, B, Origin(parent, here, "0", "add", (parent, torch.ones(B, 1, 1)))) == ExamplePlace(1, 1)
+    assert find_place(added, B, taken(here, "0", torch.add, parent, torch.ones(B, 1, 1))) == ExamplePlace(1, 1)
     equation = "bt,hb->thb"
     mixed = torch.einsum(equation, parent, torch.ones(B, B))
-    assert find_place(
-        mixed, B, Origin(parent, here, "1", "einsum", (equation, parent, torch.ones(B, B)))
-    ) == ExamplePlace(2, 1)
+    assert find_place(mixed, B, taken(here, "1", torch.einsum, equation, parent, torch.ones(B, B))) == ExamplePlace(
+        2, 1
+    )
 
 
 def test_a_place_always_divides_its_axis() -> None:

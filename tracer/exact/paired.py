@@ -30,7 +30,8 @@ from tracer.model.process import uncompiled
 from tracer.model.source import source_line
 from tracer.model.tensors import memory_of
 from tracer.model.undo import Mode, no_fast_path, saved_tensors, undoing
-from tracer.rules.call import Call
+from tracer.op_call import OpCall
+from tracer.rules.call import BoundCall
 from tracer.rules.rulebook import EXACT, Rulebook
 from tracer.rules.table import approximate, bind_exact, rescale
 
@@ -161,23 +162,24 @@ class PairedEvaluation(Mode):
         if not self._running:  # torch itself enters a mode again, late, where Ctrl-C came as it left it for a moment
             return func(*args, **(kwargs or {}))
         if _functorch.peek_interpreter_stack() is not None and self.rulebook.default in ("exact", "rescale"):
-            _refuse_transformed(args, kwargs or {})
+            _refuse_transformed(OpCall(func, args, kwargs or {}))
         how = treatment(func)
         kwargs = kwargs or {}
         if how.kind == "plain":
             return func(*args, **kwargs)
+        call = OpCall(func, args, kwargs)
         if how.kind == "enter":
             with self:
                 if ops.describe(func).role == "composite":
-                    return ops.run_composite(how.name, func, args, kwargs)
+                    return ops.run_composite(how.name, call)
                 return ops.body(func)(*args, **kwargs)
         if not torch.is_grad_enabled() or how.kind == "cut":
-            self._note_cut(how, args, kwargs)
+            self._note_cut(how, call)
             return func(*args, **kwargs)
-        written = _written(how, args, kwargs)
+        written = _written(how, call)
         stepped = False
         if how.kind != "linear":
-            stepped, replacement = self._replacement(how, func, args, kwargs, written is not None)
+            stepped, replacement = self._replacement(how, call, written is not None)
             if replacement is not None:
                 value = replace(replacement, replacement.call.operands)
                 if written is None:
@@ -194,11 +196,12 @@ class PairedEvaluation(Mode):
     def _custom(self, name: str, apply: Callable[..., Any], args: tuple[Any, ...]) -> Any:
         """Run a custom `torch.autograd.Function`, which no function mode sees, as an op without a rule."""
         how = Treatment(name, "unknown", False, None, apply)
+        call = OpCall(apply, args, {})
         with torch._C.DisableTorchFunction():
             if not torch.is_grad_enabled():
-                self._note_cut(how, args, {})
+                self._note_cut(how, call)
                 return apply(*args)
-            stepped, replacement = self._replacement(how, apply, args, {}, False)
+            stepped, replacement = self._replacement(how, call, False)
             if replacement is not None:
                 return replace(replacement, replacement.call.operands)
             value = apply(*args)
@@ -206,34 +209,32 @@ class PairedEvaluation(Mode):
                 self._step(name)
             return value
 
-    def _replacement(
-        self, how: Treatment, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], in_place: bool
-    ) -> tuple[bool, Replacement | None]:
+    def _replacement(self, how: Treatment, call: OpCall, in_place: bool) -> tuple[bool, Replacement | None]:
         """Whether the call took a step on the tape, and what replaces it; None: autograd is exact as it is."""
-        varying = [t for _name, t in ops.arguments(args, kwargs) if _is_varying(t)]
+        varying = [t for _name, t in ops.arguments(call) if _is_varying(t)]
         if not varying:
             return False, None
         rule = self._rule(how.name)
         if rule in ("gradient", "captum"):
             return False, None
         if in_place:
-            func, args, kwargs = _out_of_place(how, func, args, kwargs)
-        call = bind_exact(how.name, func, args, kwargs)
-        if call is not None and any(all(t is not o for o in call.operands) for t in varying):
-            call = approximate(func, args, kwargs)
-        if call is not None and rule == "rescale":
-            call = self._rescaled(call)
-        if call is None:
+            call = _out_of_place(how, call)
+        bound = bind_exact(how.name, call)
+        if bound is not None and any(all(t is not o for o in bound.operands) for t in varying):
+            bound = approximate(call)
+        if bound is not None and rule == "rescale":
+            bound = self._rescaled(bound)
+        if bound is None:
             return False, None
         if how.kind == "unknown":
-            value = call.forward(*call.operands)
+            value = bound.forward(*bound.operands)
             if not _varies(value):  # an index, a mask, or an op that PyTorch cannot differentiate
                 if _is_real(value):
-                    self._note_cut(how, args, kwargs)
+                    self._note_cut(how, call)
                 return False, None
-        return True, self._pair(how.name, rule, call)
+        return True, self._pair(how.name, rule, bound)
 
-    def _pair(self, name: str, rule: str, call: Call) -> Replacement | None:
+    def _pair(self, name: str, rule: str, call: BoundCall) -> Replacement | None:
         """The call with the reference's operands beside its own; None where autograd is exact as it is."""
         operands = call.operands
         needed = _needed(call)
@@ -301,7 +302,7 @@ class PairedEvaluation(Mode):
                 count += int((ours != theirs).sum())
         return count
 
-    def _rescaled(self, call: Call) -> Call | None:
+    def _rescaled(self, call: BoundCall) -> BoundCall | None:
         if call.linear != "never" or len(call.operands) != 1:
             return None
         value = call.forward(*(t.detach() for t in call.operands))
@@ -343,8 +344,8 @@ class PairedEvaluation(Mode):
         self.notes.append(note)
         return note
 
-    def _note_cut(self, how: Treatment, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        if not self._recording and any(_is_varying(t) for _name, t in ops.arguments(args, kwargs)):
+    def _note_cut(self, how: Treatment, call: OpCall) -> None:
+        if not self._recording and any(_is_varying(t) for _name, t in ops.arguments(call)):
             self._note(how.name, "gradient", "cut", float("nan"))
 
     def _hold(self, tensors: list[Any]) -> None:
@@ -373,9 +374,9 @@ def _is_varying(tensor: Tensor) -> bool:
     return tensor.requires_grad and not isinstance(tensor, nn.Parameter)
 
 
-def _refuse_transformed(args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+def _refuse_transformed(call: OpCall) -> None:
     """torch.func hides whether a tensor varies; transforms of constants, as in the making of masks, may stay."""
-    for _name, tensor in ops.arguments(args, kwargs):
+    for _name, tensor in ops.arguments(call):
         wrapped = _functorch.is_functorch_wrapped_tensor(tensor)
         while _functorch.is_functorch_wrapped_tensor(tensor):
             tensor = _functorch.get_unwrapped(tensor)
@@ -392,13 +393,12 @@ def _varies(value: Any) -> bool:
     return isinstance(value, (tuple, list)) and any(_varies(item) for item in value)
 
 
-def _written(how: Treatment, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor | None:
+def _written(how: Treatment, call: OpCall) -> Tensor | None:
     """The tensor that this call overwrites, if any."""
-    position = how.inplace_position
-    asked = kwargs.get("inplace", False) or (position is not None and len(args) > position and args[position])
+    asked = call.value(how.inplace_position, "inplace", False)
     if not (how.in_place or asked):
         return None
-    target = args[0] if args else kwargs.get("input")
+    target = call.value(0, "input")
     return target if isinstance(target, Tensor) else None
 
 
@@ -408,7 +408,7 @@ def _is_real(value: Any) -> bool:
     return isinstance(value, (tuple, list)) and any(_is_real(item) for item in value)
 
 
-def _needed(call: Call) -> list[bool]:
+def _needed(call: BoundCall) -> list[bool]:
     """Which operands the rule needs of the reference run: all, or those that must be equal for autograd to be exact."""
     operands = call.operands
     if call.linear == "same choice":
@@ -420,13 +420,10 @@ def _needed(call: Call) -> list[bool]:
     return [True] * len(operands)
 
 
-def _out_of_place(
-    how: Treatment, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]:
+def _out_of_place(how: Treatment, call: OpCall) -> OpCall:
+    """The call that computes the same without writing to its argument."""
     if how.in_place:
-        return how.outside, args, kwargs
-    if "inplace" in kwargs:
-        return func, args, {**kwargs, "inplace": False}
-    position = how.inplace_position
-    assert position is not None
-    return func, (*args[:position], False, *args[position + 1 :]), kwargs
+        return OpCall(how.outside, call.args, call.kwargs)
+    place = call.place(how.inplace_position, "inplace")
+    assert place is not None
+    return call.replaced([(place, False)])

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tracer.rules.call import Call
+from tracer.rules.call import BoundCall
 
 _NARROW = (torch.float16, torch.bfloat16)
 
@@ -17,9 +17,9 @@ _NARROW = (torch.float16, torch.bfloat16)
 @dataclass(slots=True)
 class Replacement:
     """A bound call with the operands of both runs, under `rule`: a rulebook's rule, or why it is not exact
-    (`Call.inexact`). `report` is told the leak of a rule that need not conserve."""
+    (`BoundCall.inexact`). `report` is told the leak of a rule that need not conserve."""
 
-    call: Call
+    call: BoundCall
     xs: list[Tensor]
     x_refs: list[Tensor]
     rule: str = "exact"

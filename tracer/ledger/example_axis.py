@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from types import MappingProxyType
+from collections.abc import Iterator
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
@@ -11,6 +10,7 @@ import numpy.typing as npt
 import torch
 
 from tracer.model.tensors import memory_of
+from tracer.op_call import OpCall
 
 Array: TypeAlias = npt.NDArray[Any]
 
@@ -32,15 +32,14 @@ class ExamplePlace(NamedTuple):
 
 
 class Origin(NamedTuple):
-    """What a tensor was computed from: `tensor` with its `place`, taken as argument `name` by op `op(*args,
-    **kwargs)`."""
+    """What a tensor was computed from: `tensor` with its `place`, which `call` of op `op` took as argument
+    `name`."""
 
     tensor: torch.Tensor
     place: ExamplePlace
     name: str = "0"
     op: str = ""
-    args: tuple[Any, ...] = ()
-    kwargs: Mapping[str, Any] = MappingProxyType({})
+    call: OpCall | None = None
 
 
 def find_place(tensor: torch.Tensor, rows: int, origin: Origin | None) -> ExamplePlace | None:
@@ -87,27 +86,29 @@ def _guesses(tensor: torch.Tensor, rows: int, origin: Origin) -> Iterator[Exampl
 
 def _moved(tensor: torch.Tensor, origin: Origin) -> int | None:
     """The axis of the examples after an op that adds, drops or names axes; None for other ops."""
-    axis, dim, args, kwargs = origin.place.axis, origin.tensor.dim(), origin.args, origin.kwargs
+    axis, dim, call = origin.place.axis, origin.tensor.dim(), origin.call
+    if call is None:
+        return None
     if origin.op == "stack":
-        at = kwargs.get("dim", args[1] if len(args) > 1 else 0)
+        at = call.value(1, "dim", 0)
         return axis + int(at % (dim + 1) <= axis)
     if origin.op in ("repeat", "tile"):
         return axis + tensor.dim() - dim
-    if origin.op == "einsum" and args and isinstance(args[0], str) and "." not in args[0]:
-        inputs, _, output = args[0].replace(" ", "").partition("->")
+    if origin.op == "einsum" and isinstance(equation := call.value(0, "equation"), str) and "." not in equation:
+        inputs, _, output = equation.replace(" ", "").partition("->")
         parts = inputs.split(",")
         number = int(origin.name.rsplit(".", 1)[-1]) - (0 if "." in origin.name else 1)
         label = parts[number][axis] if 0 <= number < len(parts) and axis < len(parts[number]) else ""
         return output.index(label) if label and label in output else None
-    reduced = _reduced_axes(args, kwargs) if origin.op in _REDUCTIONS else ()
+    reduced = _reduced_axes(call) if origin.op in _REDUCTIONS else ()
     if reduced and tensor.dim() == dim - len(reduced):
         return axis - sum(at % dim < axis for at in reduced)
     return None
 
 
-def _reduced_axes(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[int, ...]:
+def _reduced_axes(call: OpCall) -> tuple[int, ...]:
     """The axes in `dim`, given by name or as the second argument; empty for an op that has none."""
-    dim = kwargs.get("dim", args[1] if len(args) > 1 else None)
+    dim = call.value(1, "dim")
     if isinstance(dim, int) and not isinstance(dim, bool):
         return (dim,)
     return tuple(dim) if isinstance(dim, (tuple, list)) and all(isinstance(axis, int) for axis in dim) else ()

@@ -14,6 +14,8 @@ from typing import Any, Literal
 
 import torch
 
+from tracer.op_call import OpCall
+
 Role = Literal["compute", "shape", "composite", "ignore"]
 
 _OPERATORS = {
@@ -90,34 +92,36 @@ def describe(function: Callable[..., Any]) -> Op:
     return Op(name, "shape" if name in _SHAPE and not in_place else "compute", in_place)
 
 
-def written_tensor(op: Op, args: tuple[Any, ...], kwargs: dict[str, Any]) -> torch.Tensor | None:
+def written_tensor(op: Op, call: OpCall) -> torch.Tensor | None:
     """The tensor that this call changes in place (`add_`, `+=`, `relu(inplace=True)`); None if it changes none.
 
     Of a view it is the base: autograd moves the view's history there, and the view gets a new one.
     """
-    if not (op.in_place or kwargs.get("inplace", False)) or not args or not isinstance(args[0], torch.Tensor):
+    if not (op.in_place or call.kwargs.get("inplace", False)) or not call.args:
         return None
-    base = args[0]._base
-    return args[0] if base is None else base
+    target = call.args[0]
+    if not isinstance(target, torch.Tensor):
+        return None
+    return target if target._base is None else target._base
 
 
-def arguments(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Iterator[tuple[str, torch.Tensor]]:
+def arguments(call: OpCall) -> Iterator[tuple[str, torch.Tensor]]:
     """Tensors among an op's arguments with their names ("0", "1.2", "mask"), one level of lists and tuples deep."""
-    for index, value in enumerate(args):
+    for index, value in enumerate(call.args):
         if isinstance(value, torch.Tensor):
             yield str(index), value
         elif isinstance(value, (list, tuple)):
             for place, item in enumerate(value):
                 if isinstance(item, torch.Tensor):
                     yield f"{index}.{place}", item
-    for name, value in kwargs.items():
+    for name, value in call.kwargs.items():
         if isinstance(value, torch.Tensor):
             yield name, value
 
 
-def run_composite(name: str, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def run_composite(name: str, call: OpCall) -> Any:
     """The result of a composite op whose inner ops a mode is to see; its frame on the stack tells them their `name`."""
-    return body(function)(*args, **kwargs)
+    return body(call.function)(*call.args, **call.kwargs)
 
 
 @cache

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from tracer.ledger.wires import Observation, ObservedCall, Wire
+from tracer.op_call import OpCall
 from tracer.recording.captum import captum_table
 from tracer.records import Note
 
@@ -40,17 +41,17 @@ def at_call(path: str, number: int, module: nn.Module, args: tuple[Any, ...], kw
     return None
 
 
-def of_op(name: str, path: str, number: int, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Note | None:
+def of_op(name: str, path: str, number: int, call: OpCall) -> Note | None:
     """A functional op that runs in training mode: dropout, batch norm, attention with dropout."""
     if name == "scaled_dot_product_attention":
-        rate = kwargs.get("dropout_p", args[4] if len(args) > 4 else 0.0)
+        rate = call.value(4, "dropout_p", 0.0)
         return Note("training mode", path, number, f"{name} with dropout {rate:g}") if rate else None
     place = _IN_TRAINING.get(name)
     if place is None:
         return None
     by_default = name.startswith("dropout")
-    training = kwargs.get("training", kwargs.get("train", args[place] if len(args) > place else by_default))
-    rate = kwargs.get("p", args[1] if len(args) > 1 else 0.5) if "dropout" in name else 1.0
+    training = call.value(place, "training", call.kwargs.get("train", by_default))
+    rate = call.value(1, "p", 0.5) if "dropout" in name else 1.0
     if not training or not rate:
         return None
     return Note("training mode", path, number, f"{name} with p={rate:g}" if "dropout" in name else name)

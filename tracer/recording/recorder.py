@@ -26,6 +26,7 @@ from tracer.model.hooks import is_atomic
 from tracer.model.source import source_line
 from tracer.model.tensors import memory_of, tensors_in
 from tracer.model.undo import Mode
+from tracer.op_call import OpCall
 from tracer.recording import notes as circumstances
 from tracer.recording.journal import Journal
 from tracer.recording.live_wires import LiveWires
@@ -83,7 +84,7 @@ class Recorder(Mode):
         self._roots = 0
         self._edges: dict[GradientEdge, Wire] = {}
         self._references: Mapping[str, torch.Tensor] = {}
-        self._running: tuple[str, tuple[Any, ...], dict[str, Any]] = ("", (), {})
+        self._running: tuple[str, OpCall | None] = ("", None)
         self._numbers: Counter[str] = Counter()
         self._live = LiveWires()
         self._attributed: AttributedInputs | None = None
@@ -237,34 +238,35 @@ class Recorder(Mode):
             output = func(*args, **kwargs)
             self._add_input(output, None)
             return output
+        call = OpCall(func, args, kwargs)
         if op.role == "composite":
-            return self._run_composite(op.name, func, args, kwargs)
-        written = ops.written_tensor(op, args, kwargs)
+            return self._run_composite(op.name, call)
+        written = ops.written_tensor(op, call)
         self._references = self.log.next() if self.log else {}
         if written is not None:
             if written is not args[0]:
                 self._adopt_base(args[0], written)
             self._keep_value(written, op.name)
-        inputs = self._wires(ops.arguments(args if written is None else (written, *args[1:]), kwargs))
+        inputs = self._wires(ops.arguments(call if written is None else call.replaced([(0, written)])))
         started = time.perf_counter()
         output = func(*args, **kwargs)
         results = _graph_tensors(tensors_in(output if written is None else written, "output"))
-        self._running = (op.name, args, kwargs)
-        if op.role == "shape" and not _picks(args, kwargs) and len({wire.index for _name, wire in inputs}) == 1:
+        self._running = (op.name, call)
+        if op.role == "shape" and not _picks(call) and len({wire.index for _name, wire in inputs}) == 1:
             self._record_reshaping(inputs[0][1], results)
         else:
-            self._record_op(op.name, started, inputs, results)
-        self._running = ("", (), {})
+            self._record_op(op.name, call, started, inputs, results)
+        self._running = ("", None)
         return output
 
-    def _run_composite(self, name: str, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def _run_composite(self, name: str, op_call: OpCall) -> Any:
         self._references = {}
-        inputs = self._wires(ops.arguments(args, kwargs))
+        inputs = self._wires(ops.arguments(op_call))
         path = f"{self._stack[-1].path}/{name}"
         call = self._open(path, "op", name, source_line(), "autograd", leaf=False, arguments=inputs)
         try:
             with self:  # torch switched the mode off for the time of this call
-                output = ops.run_composite(name, func, args, kwargs)
+                output = ops.run_composite(name, op_call)
             self._references = {}
             self._note_results(call, _graph_tensors(tensors_in(output, "output")))
         finally:
@@ -274,6 +276,7 @@ class Recorder(Mode):
     def _record_op(
         self,
         name: str,
+        op_call: OpCall,
         started: float,
         inputs: list[tuple[str, Wire]],
         results: list[GraphTensor],
@@ -284,7 +287,7 @@ class Recorder(Mode):
         path = f"{self._stack[-1].path}/{name}"
         call = self._open(path, "op", name, source_line(), "autograd", leaf=True, arguments=inputs)
         call.started = started
-        self._note(circumstances.of_op(name, call.path, call.number, *self._running[1:]))
+        self._note(circumstances.of_op(name, call.path, call.number, op_call))
         self._record_results(call, results)
         self._close(call)
 
@@ -496,9 +499,9 @@ def _graph_tensors(tensors: Iterable[tuple[str, torch.Tensor]]) -> list[GraphTen
     return [(name, tensor, edge) for name, tensor in tensors if (edge := gradient_edge(tensor)) is not None]
 
 
-def _picks(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+def _picks(call: OpCall) -> bool:
     """Whether an op that moves elements has an index of tensors, on which the two runs may disagree."""
-    return any(True for _tensor in ops.arguments(args[1:], kwargs))
+    return any(name.partition(".")[0] != "0" for name, _tensor in ops.arguments(call))
 
 
 def _dense(gradient: torch.Tensor | None) -> torch.Tensor | None:

@@ -13,6 +13,7 @@ from tracer.model import torch_functions as ops
 from tracer.model.hooks import is_atomic
 from tracer.model.tensors import memory_of, tensors_in
 from tracer.model.undo import Mode
+from tracer.op_call import OpCall
 
 
 class ReferenceLog(Mode):
@@ -77,13 +78,14 @@ class ReferenceLog(Mode):
         op = ops.describe(func)
         if op.role == "ignore":
             return func(*args, **kwargs)
+        call = OpCall(func, args, kwargs)
         if op.role == "composite":
             with self:
-                return ops.run_composite(op.name, func, args, kwargs)
-        written = ops.written_tensor(op, args, kwargs)
+                return ops.run_composite(op.name, call)
+        written = ops.written_tensor(op, call)
         if written is not None:
             self._keep_value(written)
-        arguments = list(ops.arguments(args if written is None else (written, *args[1:]), kwargs))
+        arguments = list(ops.arguments(call if written is None else call.replaced([(0, written)])))
         if written is not None:  # its value from before, which the op overwrites
             with torch._C.DisableTorchFunction():
                 arguments = [(name, item.clone() if item is written else item) for name, item in arguments]

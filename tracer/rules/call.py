@@ -1,4 +1,4 @@
-"""One call of an op, bound to a rule: its tensors, the op as a function of them, and its multipliers."""
+"""A call of an op bound to a rule: its tensors, the op as a function of them, and its multipliers."""
 
 from __future__ import annotations
 
@@ -8,15 +8,17 @@ from typing import Any, Literal
 
 from torch import Tensor
 
-Place = int | str
+from tracer.op_call import ArgumentPlace, OpCall
+
 Gs = Sequence[Tensor | None]
 Multipliers = Callable[[Gs, Sequence[Tensor], Sequence[Tensor], Sequence[bool]], Sequence[Tensor | None]]
-Binder = Callable[[Callable[..., Any], tuple[Any, ...], dict[str, Any]], "Call | None"]
+Binder = Callable[[OpCall], "BoundCall | None"]
+"""Binds a call to its rule; None where the op is linear in this call."""
 
 
 @dataclass(slots=True)
-class Call:
-    """A bound call.
+class BoundCall:
+    """A call with its rule.
 
     `forward(*operands)` is the op with everything else fixed. `multipliers(gs, xs, x_refs, needs)` takes what arrives
     at the outputs (None: nothing), the operands of both runs and which operands want a multiplier.
@@ -41,56 +43,31 @@ def arrived(gs: Gs) -> Tensor:
     return g
 
 
-def place(args: tuple[Any, ...], kwargs: dict[str, Any], position: int, *names: str) -> Place | None:
-    """Where an argument stands: its position, its keyword, or None if it was not given."""
-    if position < len(args):
-        return position
-    for name in names:
-        if name in kwargs:
-            return name
-    return None
-
-
-def value(args: tuple[Any, ...], kwargs: dict[str, Any], position: int, name: str, default: Any = None) -> Any:
-    """An argument given by position or by name, else `default`."""
-    return args[position] if position < len(args) else kwargs.get(name, default)
-
-
-def substituted(
-    function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], places: Sequence[Place]
-) -> Callable[..., Any]:
-    """`function` as a function of the tensors at `places`, everything else as in this call."""
+def substituted(call: OpCall, places: Sequence[ArgumentPlace]) -> Callable[..., Any]:
+    """The op as a function of the tensors at `places`, everything else as in `call`."""
 
     def forward(*tensors: Tensor) -> Any:
-        changed, named = list(args), dict(kwargs)
-        for where, tensor in zip(places, tensors, strict=True):
-            if isinstance(where, int):
-                changed[where] = tensor
-            else:
-                named[where] = tensor
-        return function(*changed, **named)
+        return call.replaced(zip(places, tensors, strict=True)).run()
 
     return forward
 
 
 def bound(
-    function: Callable[..., Any],
-    args: tuple[Any, ...],
-    kwargs: dict[str, Any],
-    places: Sequence[Place | None],
+    call: OpCall,
+    places: Sequence[ArgumentPlace | None],
     multipliers: Multipliers,
     linear: Literal["never", "one varying", "same choice"] = "never",
     inexact: Literal["", "approximated", "discrete choice"] = "",
-) -> Call | None:
-    """A `Call` whose operands stand at `places`; None if one is absent or no tensor: the op is linear in the other."""
+) -> BoundCall | None:
+    """`call` with the operands at `places`; None if one is absent or no tensor: the op is linear in the other."""
     operands = []
     given = []
-    for where in places:
-        if where is None:
+    for place in places:
+        if place is None:
             return None
-        operand = args[where] if isinstance(where, int) else kwargs[where]
+        operand = call.at(place)
         if not isinstance(operand, Tensor):
             return None
         operands.append(operand)
-        given.append(where)
-    return Call(tuple(operands), substituted(function, args, kwargs, given), multipliers, linear, inexact)
+        given.append(place)
+    return BoundCall(tuple(operands), substituted(call, given), multipliers, linear, inexact)

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from tracer.op_call import ArgumentPlace, OpCall
 from tracer.rules.bindings.choice import CHOOSING
 from tracer.rules.bindings.elementwise import ELEMENTWISE
 from tracer.rules.bindings.product import PRODUCTS
 from tracer.rules.bindings.reduction import REDUCTIONS
-from tracer.rules.call import Binder, Call, Gs
+from tracer.rules.call import Binder, BoundCall, Gs
 from tracer.rules.formulas.quadrature import average_jacobian
 
 RULES: dict[str, Binder] = {**ELEMENTWISE, **PRODUCTS, **REDUCTIONS, **CHOOSING}
@@ -37,11 +37,12 @@ LINEAR = frozenset({
 })  # fmt: skip
 
 
-def approximate(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
+def approximate(call: OpCall) -> BoundCall:
     """A call of an op without a rule: the average Jacobian in all tensors among its arguments, one list level deep."""
+    arguments: dict[ArgumentPlace, Any] = dict([*enumerate(call.args), *call.kwargs.items()])
     places: list[tuple[Any, ...]] = []
     operands: list[Tensor] = []
-    for key, item in [*enumerate(args), *kwargs.items()]:
+    for key, item in arguments.items():
         if isinstance(item, Tensor):
             places.append((key,))
             operands.append(item)
@@ -52,7 +53,7 @@ def approximate(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dic
                     operands.append(inner)
 
     def forward(*tensors: Tensor) -> Any:
-        changed: dict[Any, Any] = {**dict(enumerate(args)), **kwargs}
+        changed = dict(arguments)
         for spot, tensor in zip(places, tensors, strict=True):
             if len(spot) == 1:
                 changed[spot[0]] = tensor
@@ -60,28 +61,30 @@ def approximate(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dic
                 items = list(changed[spot[0]])
                 items[spot[1]] = tensor
                 changed[spot[0]] = type(changed[spot[0]])(items)
-        return function(*(changed[i] for i in range(len(args))), **{name: changed[name] for name in kwargs})
+        return call.replaced(changed.items()).run()
 
-    call = Call(tuple(operands), forward, lambda *_: ())
-    _integrate(call)
-    return call
+    bound_call = BoundCall(tuple(operands), forward, lambda *_: ())
+    _integrate(bound_call)
+    return bound_call
 
 
-def bind_exact(name: str, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call | None:
+def bind_exact(name: str, call: OpCall) -> BoundCall | None:
     """The call of op `name` with its exact rule, or with the average Jacobian if there is none; None: it is linear."""
     binder = RULES.get(name)
     if binder is None:
-        return approximate(function, args, kwargs)
+        return approximate(call)
     try:
-        call = binder(function, args, kwargs)
+        bound_call = binder(call)
     except NotImplementedError:
-        return approximate(function, args, kwargs)
-    if call is not None and call.linear != "same choice" and any(t.is_complex() for t in call.operands):
-        _integrate(call)
-    return call
+        return approximate(call)
+    if bound_call is None or bound_call.linear == "same choice":
+        return bound_call
+    if any(operand.is_complex() for operand in bound_call.operands):
+        _integrate(bound_call)
+    return bound_call
 
 
-def _integrate(call: Call) -> None:
+def _integrate(call: BoundCall) -> None:
     """Give `call` the average Jacobian: the slopes are of real numbers."""
     forward = call.forward
 
@@ -93,7 +96,7 @@ def _integrate(call: Call) -> None:
     call.inexact = "approximated"
 
 
-def rescale(call: Call, eps: float = 1e-10) -> Call:
+def rescale(call: BoundCall, eps: float = 1e-10) -> BoundCall:
     """`call` with the per-element secant Δy/Δx wherever |Δx| ≥ eps, the gradient elsewhere: DeepLIFT's Rescale rule."""
 
     def multipliers(gs: Gs, xs: Any, x_refs: Any, needs: Any) -> list[Tensor | None]:
@@ -106,4 +109,4 @@ def rescale(call: Call, eps: float = 1e-10) -> Call:
         secant = gs[0] * (y.detach() - call.forward(x_ref)) / change
         return [torch.where(change.abs() < eps, gradient, secant)]
 
-    return Call(call.operands, call.forward, multipliers)
+    return BoundCall(call.operands, call.forward, multipliers)

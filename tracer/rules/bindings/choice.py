@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from tracer.rules.call import Binder, Call, Gs, arrived, bound, place, value
+from tracer.op_call import OpCall
+from tracer.rules.call import Binder, BoundCall, Gs, arrived, bound
 from tracer.rules.formulas import choice
 
 Found = Sequence[Tensor | None]
@@ -17,36 +18,34 @@ Found = Sequence[Tensor | None]
 def _chooses(choice_at: tuple[int, str], *tensors_at: tuple[int, str]) -> Binder:
     """Binder of an op that is linear in the tensors at `tensors_at` once its mask or index at `choice_at` is fixed."""
 
-    def bind(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call | None:
-        where = place(args, kwargs, *choice_at)
-        if where is None or not isinstance(value(args, kwargs, *choice_at), Tensor):
+    def bind(call: OpCall) -> BoundCall | None:
+        where = call.place(*choice_at)
+        if where is None or not isinstance(call.value(*choice_at), Tensor):
             return None
         places = [where]
         for at in tensors_at:
-            found = place(args, kwargs, *at, "self") if at[1] == "input" else place(args, kwargs, *at)
-            if found is not None and isinstance(value(args, kwargs, *at), Tensor):
+            found = call.place(*at, "self") if at[1] == "input" else call.place(*at)
+            if found is not None and isinstance(call.value(*at), Tensor):
                 places.append(found)
-        return _choice_call(function, args, kwargs, places)
+        return _choice_call(call, places)
 
     return bind
 
 
-def _choice_call(
-    function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], places: Sequence[Any], choices: int = 1
-) -> Call | None:
+def _choice_call(call: OpCall, places: Sequence[Any], choices: int = 1) -> BoundCall | None:
     """A call whose first `choices` operands are masks or indices."""
-    call = bound(function, args, kwargs, places, lambda *_: (), linear="same choice", inexact="discrete choice")
-    if call is not None:
-        forward = call.forward
+    bound_call = bound(call, places, lambda *_: (), linear="same choice", inexact="discrete choice")
+    if bound_call is not None:
+        forward = bound_call.forward
 
         def multipliers(gs: Gs, xs: Any, x_refs: Any, needs: Any) -> Found:
             chosen = [tuple(run[:choices]) for run in (xs, x_refs)]
             functions = [lambda *t, c=c: forward(*c, *t) for c in chosen]
             return [None] * choices + choice.both_choices(functions, arrived(gs), xs[choices:], needs[choices:])
 
-        call.choices = choices
-        call.multipliers = multipliers
-    return call
+        bound_call.choices = choices
+        bound_call.multipliers = multipliers
+    return bound_call
 
 
 def _tensors(index: Any) -> list[Tensor]:
@@ -63,20 +62,20 @@ def _filled(index: Any, tensors: Sequence[Tensor]) -> Any:
     return tuple(next(rest) if isinstance(item, Tensor) else item for item in index)
 
 
-def _getitem(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call | None:
-    source, index = args
+def _getitem(call: OpCall) -> BoundCall | None:
+    source, index = call.args
     chosen = _tensors(index)
     if not chosen:
         return None
 
     def items(*tensors: Tensor) -> Any:
-        return function(tensors[-1], _filled(index, tensors[:-1]))
+        return call.function(tensors[-1], _filled(index, tensors[:-1]))
 
-    return _choice_call(items, (*chosen, source), {}, range(len(chosen) + 1), len(chosen))
+    return _choice_call(OpCall(items, (*chosen, source), {}), range(len(chosen) + 1), len(chosen))
 
 
-def _setitem(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call | None:
-    target, index, new = args
+def _setitem(call: OpCall) -> BoundCall | None:
+    target, index, new = call.args
     chosen = _tensors(index)
     if not chosen:
         return None
@@ -88,13 +87,13 @@ def _setitem(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[s
         return result
 
     operands = (*chosen, target, new) if isinstance(new, Tensor) else (*chosen, target)
-    return _choice_call(written, operands, {}, range(len(operands)), len(chosen))
+    return _choice_call(OpCall(written, operands, {}), range(len(operands)), len(chosen))
 
 
-def _index_put(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call | None:
-    source, index, values = (value(args, kwargs, i, name) for i, name in enumerate(("input", "indices", "values")))
-    source = kwargs.get("self", source)
-    add = value(args, kwargs, 3, "accumulate", False)
+def _index_put(call: OpCall) -> BoundCall | None:
+    source, index, values = (call.value(i, name) for i, name in enumerate(("input", "indices", "values")))
+    source = call.kwargs.get("self", source)
+    add = call.value(3, "accumulate", False)
     chosen = _tensors(index)
     if not chosen:
         return None
@@ -102,7 +101,7 @@ def _index_put(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict
     def put(*tensors: Tensor) -> Any:
         return torch.index_put(tensors[-2], _filled(index, tensors[:-2]), tensors[-1], add)
 
-    return _choice_call(put, (*chosen, source, values), {}, range(len(chosen) + 2), len(chosen))
+    return _choice_call(OpCall(put, (*chosen, source, values), {}), range(len(chosen) + 2), len(chosen))
 
 
 CHOOSING: dict[str, Binder] = {

@@ -9,37 +9,38 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tracer.rules.call import Binder, Call, Gs, arrived, bound, place, value
+from tracer.op_call import KEYWORD_ONLY, OpCall
+from tracer.rules.call import Binder, BoundCall, Gs, arrived, bound
 from tracer.rules.formulas import activation, bilinear, elementwise
 
 Slope = Callable[..., Tensor]
 
 
-def _binder(slope: Slope, *parameters: tuple[int, str, Any]) -> Binder:
+def _binder(slope: Slope, *parameters: tuple[int | None, str, Any]) -> Binder:
     """Binder of an op with one tensor; `parameters` are (position, name, default) of the slope's further arguments."""
 
-    def bind(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call | None:
-        values = [value(args, kwargs, *parameter) for parameter in parameters]
+    def bind(call: OpCall) -> BoundCall | None:
+        values = [call.value(*parameter) for parameter in parameters]
 
         def multipliers(gs: Gs, xs: Any, x_refs: Any, needs: Any) -> tuple[Tensor | None, ...]:
             return (_bounded(slope(xs[0], x_refs[0], *values), xs[0], x_refs[0], arrived(gs)),)
 
-        return bound(function, args, kwargs, [place(args, kwargs, 0, "input", "self")], multipliers)
+        return bound(call, [call.place(0, "input", "self")], multipliers)
 
     return bind
 
 
-def _generic(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call | None:
+def _generic(call: OpCall) -> BoundCall | None:
     """An elementwise op without a slope of its own: the secant of the op itself."""
-    call = bound(function, args, kwargs, [place(args, kwargs, 0, "input", "self")], lambda *_: ())
-    if call is not None:
-        forward = call.forward
+    bound_call = bound(call, [call.place(0, "input", "self")], lambda *_: ())
+    if bound_call is not None:
+        forward = bound_call.forward
 
         def multipliers(gs: Gs, xs: Any, x_refs: Any, needs: Any) -> tuple[Tensor | None, ...]:
             return (_bounded(elementwise.secant(forward, xs[0], x_refs[0]), xs[0], x_refs[0], arrived(gs)),)
 
-        call.multipliers = multipliers
-    return call
+        bound_call.multipliers = multipliers
+    return bound_call
 
 
 def _bounded(slope: Tensor, x: Tensor, x_ref: Tensor, g: Tensor) -> Tensor:
@@ -63,50 +64,49 @@ def _channels(weight: Tensor, dims: int) -> Tensor:
     return weight.reshape(-1, *[1] * (dims - 2)) if weight.numel() > 1 and dims >= 2 else weight
 
 
-def _prelu(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call | None:
-    weight = value(args, kwargs, 1, "weight")
+def _prelu(call: OpCall) -> BoundCall | None:
+    weight = call.value(1, "weight")
 
     def multipliers(gs: Gs, xs: Any, x_refs: Any, needs: Any) -> tuple[Tensor | None, ...]:
         negative = _channels(weight.detach(), xs[0].dim()).to(xs[0].dtype)
         return (arrived(gs) * elementwise.leaky_relu(xs[0], x_refs[0], negative),)
 
-    return bound(function, args, kwargs, [place(args, kwargs, 0, "input", "self")], multipliers)
+    return bound(call, [call.place(0, "input", "self")], multipliers)
 
 
-def _pow(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call | None:
-    base, exponent = value(args, kwargs, 0, "input"), value(args, kwargs, 1, "exponent")
+def _pow(call: OpCall) -> BoundCall | None:
+    base, exponent = call.value(0, "input"), call.value(1, "exponent")
     if isinstance(base, Tensor) and isinstance(exponent, (int, float)):
-        return _binder(elementwise.power, (1, "exponent", None))(function, args, kwargs)
+        return _binder(elementwise.power, (1, "exponent", None))(call)
     if (
         isinstance(base, Tensor)
         and isinstance(exponent, Tensor)
         and not exponent.requires_grad
         and exponent.numel() == 1
     ):
-        return _binder(lambda x, x_ref: elementwise.power(x, x_ref, exponent.item()))(function, args, kwargs)
+        return _binder(lambda x, x_ref: elementwise.power(x, x_ref, exponent.item()))(call)
     if isinstance(base, (int, float)) and base > 0:
-        return _exponential(function, args, kwargs, 1, base)
+        return _exponential(call, 1, base)
     raise NotImplementedError
 
 
-def _rpow(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call | None:
-    if isinstance(args[1], (int, float)) and args[1] > 0:
-        return _exponential(function, args, kwargs, 0, args[1])
+def _rpow(call: OpCall) -> BoundCall | None:
+    base = call.args[1]
+    if isinstance(base, (int, float)) and base > 0:
+        return _exponential(call, 0, base)
     raise NotImplementedError
 
 
-def _exponential(
-    function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], position: int, base: float
-) -> Call | None:
+def _exponential(call: OpCall, position: int, base: float) -> BoundCall | None:
     def multipliers(gs: Gs, xs: Any, x_refs: Any, needs: Any) -> tuple[Tensor | None, ...]:
         return (arrived(gs) * elementwise.exponential(xs[0], x_refs[0], base),)
 
-    return bound(function, args, kwargs, [place(args, kwargs, position, "exponent")], multipliers)
+    return bound(call, [call.place(position, "exponent")], multipliers)
 
 
-def _reverse_divide(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call | None:
+def _reverse_divide(call: OpCall) -> BoundCall | None:
     """`number / x`, as `Tensor.__rdiv__(x, number)`."""
-    factor = args[1]
+    factor = call.args[1]
     if isinstance(factor, Tensor) and factor.requires_grad:
         raise NotImplementedError
 
@@ -114,16 +114,16 @@ def _reverse_divide(function: Callable[..., Any], args: tuple[Any, ...], kwargs:
         product = arrived(gs) * factor * elementwise.reciprocal(xs[0], x_refs[0])
         return (elementwise.reached(product, arrived(gs)).sum_to_size(xs[0].shape),)
 
-    return bound(function, args, kwargs, [0], multipliers)
+    return bound(call, [0], multipliers)
 
 
-def _glu(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call | None:
-    dim = value(args, kwargs, 1, "dim", -1)
+def _glu(call: OpCall) -> BoundCall | None:
+    dim = call.value(1, "dim", -1)
 
     def multipliers(gs: Gs, xs: Any, x_refs: Any, needs: Any) -> tuple[Tensor | None, ...]:
         return (bilinear.gated_linear_unit(arrived(gs), xs[0], x_refs[0], dim),)
 
-    return bound(function, args, kwargs, [place(args, kwargs, 0, "input")], multipliers)
+    return bound(call, [call.place(0, "input")], multipliers)
 
 
 ELEMENTWISE: dict[str, Binder] = {
@@ -139,7 +139,7 @@ ELEMENTWISE: dict[str, Binder] = {
     "softshrink": _binder(elementwise.softshrink, (1, "lambd", 0.5)),
     "hardsigmoid": _binder(elementwise.hardsigmoid),
     "hardswish": _binder(activation.hardswish),
-    "gelu": _binder(lambda x, x_ref, kind: activation.gelu(x, x_ref, kind), (99, "approximate", "none")),
+    "gelu": _binder(lambda x, x_ref, kind: activation.gelu(x, x_ref, kind), (KEYWORD_ONLY, "approximate", "none")),
     "silu": _binder(activation.silu),
     "mish": _binder(activation.mish),
     "softplus": _binder(activation.softplus, (1, "beta", 1.0), (2, "threshold", 20.0)),

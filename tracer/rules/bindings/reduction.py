@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from tracer.rules.call import Binder, Call, Gs, arrived, bound, place, substituted, value
+from tracer.op_call import KEYWORD_ONLY, OpCall
+from tracer.rules.call import Binder, BoundCall, Gs, arrived, bound, substituted
 from tracer.rules.formulas import choice, norm, pooling
 
 Found = Sequence[Tensor | None]
@@ -30,37 +31,37 @@ def _kept(g: Tensor, dims: Sequence[int], keepdim: bool) -> Tensor:
     return g
 
 
-def _correction(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, float, bool]:
+def _correction(call: OpCall) -> tuple[Any, float, bool]:
     """(dim, correction, keepdim) of var and std through all their signatures."""
-    if len(args) > 1 and isinstance(args[1], bool):
-        return None, float(args[1]), False
-    dim = value(args, kwargs, 1, "dim")
-    unbiased = value(args, kwargs, 2, "unbiased", True)
-    correction = kwargs.get("correction")
-    keepdim = value(args, kwargs, 3, "keepdim", False)
+    dim = call.value(1, "dim")
+    if isinstance(dim, bool):  # torch.var(x, unbiased)
+        return None, float(dim), False
+    unbiased = call.value(2, "unbiased", True)
+    correction = call.value(KEYWORD_ONLY, "correction")
+    keepdim = call.value(3, "keepdim", False)
     return dim, float(unbiased) if correction is None else float(correction), keepdim
 
 
 def _spread(rule: Callable[..., Tensor]) -> Binder:
     """Binder of var and std."""
 
-    def bind(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call | None:
-        dim, correction, keepdim = _correction(args, kwargs)
+    def bind(call: OpCall) -> BoundCall | None:
+        dim, correction, keepdim = _correction(call)
 
         def multipliers(gs: Gs, xs: Any, x_refs: Any, needs: Any) -> Found:
             dims = _dims(dim, xs[0].dim())
             return (rule(_kept(arrived(gs), dims, keepdim), xs[0], x_refs[0], dims, correction),)
 
-        return bound(function, args, kwargs, [place(args, kwargs, 0, "input", "self")], multipliers)
+        return bound(call, [call.place(0, "input", "self")], multipliers)
 
     return bind
 
 
-def _norm(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call | None:
+def _norm(call: OpCall) -> BoundCall | None:
     """The 2-norm, whatever its door; other norms have no rule."""
-    order = value(args, kwargs, 1, "ord", kwargs.get("p"))
-    dim, keepdim = value(args, kwargs, 2, "dim"), value(args, kwargs, 3, "keepdim", False)
-    spectral = getattr(function, "__name__", "") == "linalg_norm" and not (isinstance(dim, int) or order is None)
+    order = call.value(1, "ord", call.kwargs.get("p"))
+    dim, keepdim = call.value(2, "dim"), call.value(3, "keepdim", False)
+    spectral = getattr(call.function, "__name__", "") == "linalg_norm" and not (isinstance(dim, int) or order is None)
     if order not in ("fro", None) and (order not in (2, 2.0) or spectral):
         raise NotImplementedError
 
@@ -68,17 +69,17 @@ def _norm(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str,
         dims = _dims(dim, xs[0].dim())
         return (norm.euclidean(_kept(arrived(gs), dims, keepdim), xs[0], x_refs[0], dims),)
 
-    return bound(function, args, kwargs, [place(args, kwargs, 0, "input", "self", "x")], multipliers)
+    return bound(call, [call.place(0, "input", "self", "x")], multipliers)
 
 
 def _extreme(smallest: bool) -> Binder:
     """Binder of max, min, amax, amin: over everything, over axes, or of two tensors."""
 
-    def bind(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call | None:
-        other_at = place(args, kwargs, 1, "other")
-        if other_at is not None and isinstance(value(args, kwargs, 1, "other"), Tensor):
-            return _two(smallest)(function, args, kwargs)
-        dim = value(args, kwargs, 1, "dim")
+    def bind(call: OpCall) -> BoundCall | None:
+        other_at = call.place(1, "other")
+        if other_at is not None and isinstance(call.value(1, "other"), Tensor):
+            return _two(smallest)(call)
+        dim = call.value(1, "dim")
 
         def multipliers(gs: Gs, xs: Any, x_refs: Any, needs: Any) -> Found:
             x, x_ref, g = xs[0], x_refs[0], arrived(gs)
@@ -95,7 +96,7 @@ def _extreme(smallest: bool) -> Binder:
             back = [order.index(d) for d in range(x.dim())]
             return (m.reshape([x.shape[d] for d in order]).permute(back),)
 
-        return bound(function, args, kwargs, [place(args, kwargs, 0, "input", "self")], multipliers)
+        return bound(call, [call.place(0, "input", "self")], multipliers)
 
     return bind
 
@@ -106,9 +107,9 @@ def _two(smallest: bool) -> Binder:
     def multipliers(gs: Gs, xs: Any, x_refs: Any, needs: Any) -> Found:
         return pooling.larger(arrived(gs), xs[0], x_refs[0], xs[1], x_refs[1], smallest)
 
-    def bind(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call | None:
-        places = [place(args, kwargs, 0, "input", "self"), place(args, kwargs, 1, "other")]
-        return bound(function, args, kwargs, places, multipliers)
+    def bind(call: OpCall) -> BoundCall | None:
+        places = [call.place(0, "input", "self"), call.place(1, "other")]
+        return bound(call, places, multipliers)
 
     return bind
 
@@ -116,57 +117,53 @@ def _two(smallest: bool) -> Binder:
 def _pool(name: str, spatial: int) -> Binder:
     """Binder of max-pooling and adaptive max-pooling over `spatial` axes."""
     indexed = getattr(F, name + "_with_indices")
+    last = 2 if name.startswith("adaptive") else 6  # of its parameters before `return_indices`
 
-    def bind(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call | None:
-        where = place(args, kwargs, 0, "input", "self")
-        named = {key: item for key, item in kwargs.items() if key != "return_indices"}
-        last = 6 if not name.startswith("adaptive") else 2
-        with_indices = substituted(indexed, args[:last], named, [where]) if where is not None else indexed
+    def bind(call: OpCall) -> BoundCall | None:
+        where = call.place(0, "input", "self")
+        if where is None:
+            return None
+        named = {key: item for key, item in call.kwargs.items() if key != "return_indices"}
+        with_indices = substituted(OpCall(indexed, call.args[:last], named), [where])
 
         def multipliers(gs: Gs, xs: Any, x_refs: Any, needs: Any) -> Found:
             index, index_ref = with_indices(xs[0])[1], with_indices(x_refs[0])[1]
             return (pooling.window(arrived(gs), xs[0], x_refs[0], index, index_ref, spatial),)
 
-        return bound(function, args, kwargs, [where], multipliers)
+        return bound(call, [where], multipliers)
 
     return bind
 
 
-def _sorted(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call | None:
+def _sorted(call: OpCall) -> BoundCall | None:
     """topk, sort: values by rank. With one order in both runs linear, else half along each order."""
-    is_sort = getattr(function, "__name__", "") in ("sort", "msort")
-    dim = value(args, kwargs, 1 if is_sort else 2, "dim", -1)
-    call = bound(
-        function, args, kwargs, [place(args, kwargs, 0, "input", "self")], lambda *_: (), inexact="discrete choice"
-    )
-    if call is not None:
-        forward = call.forward
+    is_sort = getattr(call.function, "__name__", "") in ("sort", "msort")
+    dim = call.value(1 if is_sort else 2, "dim", -1)
+    bound_call = bound(call, [call.place(0, "input", "self")], lambda *_: (), inexact="discrete choice")
+    if bound_call is not None:
+        forward = bound_call.forward
 
         def multipliers(gs: Gs, xs: Any, x_refs: Any, needs: Any) -> Found:
             return (choice.ranked(arrived(gs), xs[0], forward(xs[0])[1], forward(x_refs[0])[1], dim),)
 
-        call.multipliers = multipliers
-    return call
+        bound_call.multipliers = multipliers
+    return bound_call
 
 
-def _step(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call | None:
+def _step(call: OpCall) -> BoundCall | None:
     """Remainders: the derivative as PyTorch has it; the jumps between the runs are discrete choices."""
-    call = bound(
-        function, args, kwargs, [place(args, kwargs, 0, "input", "self")], lambda *_: (), inexact="discrete choice"
-    )
-    if call is not None:
-        forward = call.forward
-        call.multipliers = lambda gs, xs, x_refs, needs: choice.both_choices([forward], arrived(gs), xs, needs)
-    return call
+    bound_call = bound(call, [call.place(0, "input", "self")], lambda *_: (), inexact="discrete choice")
+    if bound_call is not None:
+        forward = bound_call.forward
+        bound_call.multipliers = lambda gs, xs, x_refs, needs: choice.both_choices([forward], arrived(gs), xs, needs)
+    return bound_call
 
 
-def _flat(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call | None:
+def _flat(call: OpCall) -> BoundCall | None:
     """Rounding to whole numbers: nothing goes back; the jumps between the runs are discrete choices."""
     return bound(
-        function,
-        args,
-        kwargs,
-        [place(args, kwargs, 0, "input", "self")],
+        call,
+        [call.place(0, "input", "self")],
         lambda gs, xs, x_refs, needs: [torch.zeros_like(xs[0])],
         inexact="discrete choice",
     )
