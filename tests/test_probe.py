@@ -20,7 +20,7 @@ class Softmaxed(Net):
 
 
 def coupled(trace: Any) -> list[float]:
-    return [note.amount for note in trace.notes if note.what == "batch coupled"]
+    return [note.amount for note in trace.notes if note.kind == "batch coupled"]
 
 
 @pytest.mark.filterwarnings("ignore:.*Setting forward, backward hooks.*", "ignore:.*required_grads.*")

@@ -48,7 +48,7 @@ def test_the_first_version_has_no_notes_and_is_not_amended() -> None:
 
 def test_the_second_version_has_notes_and_counterfactuals() -> None:
     with open_trace(GOLDEN / "schema-2.dltrace") as trace:
-        assert [note.what for note in trace.notes] == ["approximated"]
+        assert [note.kind for note in trace.notes] == ["approximated"]
         assert [run.change for run in trace.counterfactuals] == ["softmax exact"]
 
 
@@ -115,7 +115,7 @@ def test_notes_are_read_back(tmp_path: Path) -> None:
     with open_trace(tmp_path / "run.dltrace") as trace:
         read = trace.notes
     assert read[1] == notes[1]
-    assert (read[0].what, read[0].path, read[0].call, read[0].detail, read[0].source) == (
+    assert (read[0].kind, read[0].path, read[0].call, read[0].detail, read[0].source) == (
         "training mode",
         "",
         None,

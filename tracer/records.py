@@ -13,9 +13,36 @@ import numpy as np
 import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
-Kind = Literal["module", "op", "unobserved", "lost"]
+NodeKind = Literal["module", "op", "unobserved", "lost"]
 Direction = Literal["in", "out"]
 Status = Literal["recording", "complete", "failed"]
+NoteKind = Literal[
+    # Where a method is not exact.
+    "approximated", "cut", "differing constant", "discrete choice", "unseen",
+    # How the model ran, and what captum did with it.
+    "batch coupled", "hook skipped", "in-place input", "integer input", "keyword call", "no-grad call",
+    "non-tensor output", "overwritten output", "pool settings", "reused module", "shared extras", "subclass ignored",
+    "training mode",
+]  # fmt: skip
+FaultKind = Literal[
+    "integer-input", "non-tensor-output", "keyword-call", "no-grad-call", "reused-module", "in-place-target",
+    "unseen-op", "unsupported-module", "softmax-normalised", "dropped-difference", "exploding-secant",
+    "linearised-product", "linearised-norm", "stale-gradient", "lost-path", "hook-skipped", "subclass-ignored",
+    "training-mode", "half-underflow", "non-finite", "pool-overlap", "batch-coupled", "shared-extras",
+    "saturated-output", "discrete-choice",
+]  # fmt: skip
+"""The faults that `tracer.diagnose` names."""
+LeftoverKind = Literal[
+    "unconserving-rule", "unobserved-code", "approximated-rule", "masked-difference", "differing-constant",
+]  # fmt: skip
+"""What leaks and is none of these faults."""
+FindingKind = FaultKind | LeftoverKind
+EvidenceName = Literal[
+    "blown up", "calls", "change of f", "difference of f(x')", "dropped elements", "elements",
+    "elements with another gradient", "equal inputs", "example once exact", "flow", "its delta once exact",
+    "largest gain", "largest secant", "modules", "non-finite multipliers", "non-finite numbers", "output",
+    "output at the reference", "relative difference", "sent back",
+]  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +115,7 @@ class Node:
     depth: int
     path: str
     call: int
-    kind: Kind
+    kind: NodeKind
     type: str
     source: str | None
     rule: str
@@ -159,12 +186,12 @@ class Panel:
 class Note:
     """Something that the recorder noticed about a run and that no figure shows.
 
-    `what` names it in one or two words ("discrete choice", "training mode", ...), `path` is a module's path or
-    "path/op" ("" for the whole run), `call` its number where one call is meant. `detail` says it in words or gives the
-    settings that matter, `amount` is a number that belongs to it (NaN: none), `source` the line of code.
+    `path` is a module's path or "path/op" ("" for the whole run), `call` its number where one call is meant. `detail`
+    says it in words or gives the settings that matter, `amount` is a number that belongs to it (NaN: none), `source`
+    the line of code.
     """
 
-    what: str
+    kind: NoteKind
     path: str = ""
     call: int | None = None
     detail: str = ""
@@ -183,7 +210,7 @@ class Finding:
     examples, measured with these calls made exact; None where that was not measured.
     """
 
-    kind: str
+    kind: FindingKind
     node: int | None
     path: str
     call: int
@@ -193,8 +220,8 @@ class Finding:
     advice: str
     issues: tuple[int, ...] = ()
     nodes: tuple[int, ...] = ()
-    evidence: tuple[tuple[str, float], ...] = ()
-    caused_by: str = ""
+    evidence: tuple[tuple[EvidenceName, float], ...] = ()
+    caused_by: FindingKind | Literal[""] = ""
     delta_after: float | None = None
 
 

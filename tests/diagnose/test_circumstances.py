@@ -15,7 +15,7 @@ from torch import nn
 import tracer
 from tests.diagnose.circumstances import Functional, Masked, MyReLU, Net, ReadAgain, ReadView, made, pair
 from tests.models import Residual
-from tracer.records import Finding, Note
+from tracer.records import Finding, Note, NoteKind
 from tracer.tracefile.trace import Trace
 
 
@@ -37,8 +37,8 @@ def first(trace: Trace) -> Finding:
     return found[0]
 
 
-def notes(trace: Trace, what: str) -> list[Note]:
-    return [note for note in trace.notes if note.what == what]
+def notes(trace: Trace, kind: NoteKind) -> list[Note]:
+    return [note for note in trace.notes if note.kind == kind]
 
 
 def hooked(model: Any, module: str) -> Any:
@@ -312,7 +312,7 @@ def test_in_a_watched_run_the_change_of_function_is_not_known() -> None:
 def test_pools_note_their_settings_and_whether_their_windows_overlap(settings: Any, overlap: float) -> None:
     model = made(nn.Sequential(nn.Unflatten(1, (1, 8)), nn.MaxPool1d(*settings), nn.Flatten()))
     x, reference = pair(width=8)
-    (note,) = [note for note in noted_by_captum(model, x, reference) if note.what == "pool settings"]
+    (note,) = [note for note in noted_by_captum(model, x, reference) if note.kind == "pool settings"]
     pool = model[1]  # type: ignore[index]
     assert note.path == "1"
     assert note.detail.startswith(f"kernel_size={settings[0]}, stride={pool.stride}, padding={pool.padding}, dilation=")
@@ -343,7 +343,7 @@ def test_notes_of_exact_rules_keep_their_figures() -> None:
             return out
 
     trace = record(made(Detached()), method="exact")
-    found = {note.what: note for note in trace.notes}
+    found = {note.kind: note for note in trace.notes}
     assert set(found) == {"approximated", "cut"}
     assert found["approximated"].path == "/special_erfcx"
     assert abs(found["approximated"].amount) < 1e-9

@@ -139,7 +139,7 @@ def test_exact_rules_need_no_change(name: str) -> None:
 
 def test_captums_rules_emulated_do_not_fail_at_keywords() -> None:
     trace = tracer.record(made(Keyword()), *pair(), target=0, rules=["*=captum"])
-    assert [note.what for note in trace.notes] == ["keyword call"]
+    assert [note.kind for note in trace.notes] == ["keyword call"]
     assert "keyword-call" not in [finding.kind for finding in tracer.diagnose(trace)]
 
 
@@ -163,7 +163,7 @@ def test_a_failure_of_another_kind_is_not_put_down_to_a_reused_module() -> None:
 
     with pytest.raises(ObservationError, match="ended with RuntimeError: size mismatch") as caught:
         tracer.record(made(Breaks()), *pair(), target=0)
-    assert [note.what for note in caught.value.trace.notes] == ["reused module"]
+    assert [note.kind for note in caught.value.trace.notes] == ["reused module"]
     assert tracer.diagnose(caught.value.trace) == ()
 
 
@@ -206,7 +206,7 @@ def test_a_dict_ends_a_watched_run_and_is_unwrapped_in_a_recorded_one() -> None:
     for method in ("captum", "exact"):
         trace = tracer.record(model, x, reference, target=0, method=method)  # type: ignore[arg-type]
         (note,) = trace.notes
-        assert note.what == "non-tensor output"
+        assert note.kind == "non-tensor output"
         assert note.detail == "dict of logits; its logits, or first tensor, are explained"
         assert tracer.diagnose(trace) == ()
     assert tracer.record(made(Net()), x, reference, target=0).notes == ()

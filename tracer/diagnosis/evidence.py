@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from tracer.diagnosis.types import linearised_fault
 from tracer.errors import InputError, TraceFileError
-from tracer.records import Finding, Floats, Node, Note
+from tracer.records import EvidenceName, Finding, FindingKind, Floats, Node, Note, NoteKind
 from tracer.tracefile.columns import Columns, Ints
 from tracer.tracefile.layout import MISSHAPEN, unpack
 from tracer.tracefile.opening import damaged
@@ -34,7 +34,7 @@ _HOLDS, _CANCELS = 1e-5, 1e-3
 # A finding is left out under the first share of f(x) − f(x'), and under the second if it has little of the leaks too.
 _NOTHING, _LITTLE, _LITTLE_SHARE = 1e-5, 1e-3, 1e-2
 
-_CONDITIONS = ("hook skipped", "subclass ignored", "training mode")
+_CONDITIONS: tuple[NoteKind, ...] = ("hook skipped", "subclass ignored", "training mode")
 _EPSILON = (
     "CASE dtype WHEN 'float64' THEN 2.3e-16 WHEN 'float16' THEN 9.8e-4 WHEN 'bfloat16' THEN 7.9e-3 ELSE 1.2e-7 END"
 )
@@ -121,17 +121,17 @@ class Evidence:
         return found
 
     @cached_property
-    def noted(self) -> dict[str, list[Note]]:
-        """The run's notes by what they note."""
-        found: dict[str, list[Note]] = defaultdict(list)
+    def noted(self) -> dict[NoteKind, list[Note]]:
+        """The run's notes by their kind."""
+        found: dict[NoteKind, list[Note]] = defaultdict(list)
         for note in self.trace.notes:
-            found[note.what].append(note)
+            found[note.kind].append(note)
         return found
 
     @cached_property
     def accounted(self) -> dict[int, Note]:
         """The calls that a condition of the run accounts for, which has a finding of its own: id → note."""
-        return self.at(note for what in _CONDITIONS for note in self.noted.get(what, ()))
+        return self.at(note for kind in _CONDITIONS for note in self.noted.get(kind, ()))
 
     def at(self, notes: Iterable[Note]) -> dict[int, Note]:
         """The calls that the notes are about, and the ops inside such a module: id → note."""
@@ -271,13 +271,13 @@ class Evidence:
 
     def finding(
         self,
-        kind: str,
+        kind: FindingKind,
         nodes: Iterable[int],
         message: str,
         advice: str,
         *,
         issues: tuple[int, ...] = (),
-        evidence: Iterable[tuple[str, float]] = (),
+        evidence: Iterable[tuple[EvidenceName, float]] = (),
         leaks: bool = True,
     ) -> Finding:
         """A finding on these calls, the worst at its head; `leaks` False where leaks do not show the fault."""

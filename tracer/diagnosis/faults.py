@@ -28,7 +28,7 @@ from tracer.diagnosis.nonfinite import nonfinite
 from tracer.diagnosis.outcome import discrete_choice, saturated_output
 from tracer.diagnosis.ranking import ranked
 from tracer.diagnosis.softmax import dropped_difference, exploding_secant, softmax_normalised
-from tracer.records import Finding
+from tracer.records import Finding, FindingKind
 from tracer.tracefile.trace import Trace
 
 FAULTS: tuple[Callable[[Evidence], Iterator[Finding]], ...] = (
@@ -59,7 +59,7 @@ FAULTS: tuple[Callable[[Evidence], Iterator[Finding]], ...] = (
 )
 
 # What harms by more than its own leak: by what it does to other calls, or to the function that is explained.
-_HARMFUL = {"exploding-secant", "training-mode", "batch-coupled"}
+_HARMFUL: set[FindingKind] = {"exploding-secant", "training-mode", "batch-coupled"}
 
 
 @np.errstate(over="ignore", invalid="ignore")  # the figures of a trace may be anything

@@ -7,6 +7,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
+from typing import Final, Literal
 
 import numpy as np
 
@@ -14,7 +15,7 @@ from tracer.analysis.verdict import relative_to, worst_example
 from tracer.diagnosis.evidence import Evidence
 from tracer.diagnosis.explosion import sizes_without
 from tracer.diagnosis.outcome import all_saturated
-from tracer.records import Counterfactual, Finding, Floats
+from tracer.records import Counterfactual, Finding, FindingKind, Floats
 from tracer.text import clean, figure, times
 
 _GONE = 0.1
@@ -28,9 +29,10 @@ _ESTIMATED = 0.99
 _RULE = re.compile(r"--rule '[^']*'")
 TOGETHER = "make it exact together with the other findings, or everything with --method exact"
 # The evidence of a measurement on several examples: which one is the worst then, or is shown, and its delta.
-WORST_AFTER, DELTA_AFTER = "example once exact", "its delta once exact"
+WORST_AFTER: Final = "example once exact"
+DELTA_AFTER: Final = "its delta once exact"
 # Faults that a run does not survive: nothing comes before them.
-FATAL = frozenset({
+FATAL: frozenset[FindingKind] = frozenset({
     "reused-module", "keyword-call", "no-grad-call", "integer-input", "non-tensor-output", "in-place-target",
 })  # fmt: skip
 
@@ -96,7 +98,7 @@ def _size(case: _Case) -> float:
     return -case.size
 
 
-def _finished(evidence: Evidence, case: _Case, caused_by: str) -> Finding:
+def _finished(evidence: Evidence, case: _Case, caused_by: FindingKind | Literal[""]) -> Finding:
     finding = case.finding
     if case.change is None:
         return replace(finding, caused_by=caused_by)

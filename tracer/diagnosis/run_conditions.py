@@ -13,7 +13,7 @@ import numpy as np
 
 from tracer.diagnosis.evidence import Evidence, gather
 from tracer.diagnosis.wording import number
-from tracer.records import Finding, Note
+from tracer.records import EvidenceName, Finding, FindingKind, Note, NoteKind
 from tracer.text import clean, figure, percentage
 from tracer.tracefile.trace import Trace
 
@@ -263,20 +263,20 @@ def _failed(evidence: Evidence, *words: str) -> bool:
     return run.status == "failed" and (not words or any(word in run.message for word in words))
 
 
-def _leaking(evidence: Evidence, what: str) -> list[Note]:
+def _leaking(evidence: Evidence, kind: NoteKind) -> list[Note]:
     """The notes whose calls leak."""
-    return [note for note in evidence.noted[what] if any(evidence.leaking[node] for node in evidence.at([note]))]
+    return [note for note in evidence.noted[kind] if any(evidence.leaking[node] for node in evidence.at([note]))]
 
 
 def _at(
     evidence: Evidence,
-    kind: str,
+    kind: FindingKind,
     notes: Sequence[Note],
     message: str,
     advice: str,
     *,
     issues: tuple[int, ...] = (),
-    proof: Sequence[tuple[str, float]] = (),
+    proof: Sequence[tuple[EvidenceName, float]] = (),
     leaks: bool = False,
     source: str | None = None,
 ) -> Finding:

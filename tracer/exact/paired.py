@@ -31,6 +31,7 @@ from tracer.model.source import source_line
 from tracer.model.tensors import memory_of
 from tracer.model.undo import Mode, no_fast_path, saved_tensors, undoing
 from tracer.op_call import OpCall
+from tracer.records import NoteKind
 from tracer.rules.call import BoundCall
 from tracer.rules.rulebook import EXACT, Rulebook
 from tracer.rules.table import approximate, bind_exact, rescale
@@ -54,7 +55,7 @@ class Note:
     op: str
     source: str
     rule: str
-    what: str
+    what: NoteKind
     amount: float
 
 
@@ -336,7 +337,7 @@ class PairedEvaluation(Mode):
             frame = frame.f_back  # type: ignore[assignment]
         return None, "", "/".join(within)
 
-    def _note(self, name: str, rule: str, what: str, amount: float) -> Note:
+    def _note(self, name: str, rule: str, what: NoteKind, amount: float) -> Note:
         module, path, within = self._place()
         inner = f"{path}/{within}" if within else path
         shown = path if module is not None and is_atomic(module) else f"{inner}/{name}"

@@ -13,7 +13,7 @@ import torch
 
 from tracer.ledger.example_axis import ExamplePlace
 from tracer.ledger.spill import HeldArray
-from tracer.records import Floats, Kind, Note, Statistics, TensorRef
+from tracer.records import Floats, NodeKind, Note, Statistics, TensorRef
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -95,7 +95,7 @@ class ObservedCall:
     parent: int | None
     path: str
     number: int
-    kind: Kind
+    kind: NodeKind
     type: str
     source: str | None
     rule: str

@@ -104,7 +104,7 @@ def may_couple(observation: Observation, modules: Mapping[str, nn.Module]) -> bo
     False under dropout, where two runs differ in any case.
     """
     ran = [(modules[call.path], call) for call in observation.calls if call.kind == "module" and call.path in modules]
-    if any(note.what == "training mode" and "dropout" in note.detail.lower() for note in observation.notes):
+    if any(note.kind == "training mode" and "dropout" in note.detail.lower() for note in observation.notes):
         return False
     if any(isinstance(module, nn.modules.dropout._DropoutNd) and _training(module) for module, _call in ran):
         return False

@@ -127,7 +127,7 @@ def _record_captum(model: nn.Module, request: _Request) -> Trace:
         raise
     except Exception as error:
         raise failed("captum's DeepLift", error, watching.partial, request.storage.path) from error
-    training = [note for note in watching.trace.notes if note.what == "training mode"]
+    training = [note for note in watching.trace.notes if note.kind == "training mode"]
     if training:
         names = ", ".join(dict.fromkeys(f"{note.path} ({note.detail})" for note in training[:5]))
         warnings.warn(f"the model is in training mode: {names}; call model.eval() first", stacklevel=4)

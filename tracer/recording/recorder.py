@@ -31,7 +31,7 @@ from tracer.recording import notes as circumstances
 from tracer.recording.journal import Journal
 from tracer.recording.live_wires import LiveWires
 from tracer.recording.reference_log import ReferenceLog
-from tracer.records import Kind, Note
+from tracer.records import NodeKind, Note
 
 _RESHAPING_NODES = (
     "View", "UnsafeView", "Reshape", "AsStrided", "Slice", "Select", "Transpose", "Permute", "Expand", "Alias", "Clone",
@@ -194,7 +194,7 @@ class Recorder(Mode):
     def _open(
         self,
         path: str,
-        kind: Kind,
+        kind: NodeKind,
         type_name: str,
         source: str | None,
         rule: str,

@@ -181,10 +181,10 @@ def _notes(observation: Observation, outcome: Outcome, paths: Mapping[nn.Module,
     """What was noticed: by the method, by the recorder, after the run, and by the probe."""
     found = [*outcome.notes, *observation.notes, *after_run(observation, {path: m for m, path in paths.items()})]
     for note in found:
-        if note.what == "in-place input" and outcome.delta is not None:
+        if note.kind == "in-place input" and outcome.delta is not None:
             # captum takes f(x) − f(x') from the model without its hooks, the ledger from the run that it hooked.
             note = replace(note, amount=float(np.abs(outcome.delta - delta).max(initial=0.0)))
-        if note.what == "non-tensor output" and outcome.status == "complete":
+        if note.kind == "non-tensor output" and outcome.status == "complete":
             note = replace(note, detail=f"{note.detail}; its logits, or first tensor, are explained")
         yield note
     if outcome.probe is not None and outcome.status == "complete":

@@ -78,7 +78,7 @@ def json_lines(trace: Trace) -> Iterator[str]:
     report["run"] = run_data(trace)
     report["notes"] = [
         {
-            "what": note.what,
+            "what": note.kind,
             "path": note.path,
             "call": note.call,
             "detail": note.detail,

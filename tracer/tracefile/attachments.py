@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from typing import cast
 
-from tracer.records import Counterfactual, Finding, Note
+from tracer.records import Counterfactual, Finding, Note, NoteKind
 from tracer.tracefile import layout as schema
 from tracer.tracefile.layout import Cell, storable, text
 
@@ -21,14 +22,14 @@ FINDING_COLUMNS = (
 def note_row(note: Note) -> tuple[Cell, ...]:
     """The cells of `note` in the order of NOTE_COLUMNS."""
     source = None if note.source is None else storable(note.source)
-    return (storable(note.what), storable(note.path), note.call, storable(note.detail), note.amount, source)
+    return (storable(note.kind), storable(note.path), note.call, storable(note.detail), note.amount, source)
 
 
 def note_from_row(row: Sequence[Cell]) -> Note:
     """What `note_row` wrote; ValueError or TypeError where a cell is not what it must be."""
     what, path, call, detail, amount, source = row
     return Note(
-        what=text(what),
+        kind=cast(NoteKind, text(what)),  # a kind of another version: nobody asks for it
         path=text(path),
         call=None if call is None else int(call),
         detail=text(detail),

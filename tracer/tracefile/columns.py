@@ -10,7 +10,7 @@ from typing import Any, get_args
 import numpy as np
 import numpy.typing as npt
 
-from tracer.records import Floats, Kind
+from tracer.records import Floats, NodeKind
 from tracer.tracefile import layout as schema
 
 Ints = npt.NDArray[np.int64]
@@ -25,7 +25,7 @@ NAMES_QUERY = (
     + " FROM node WHERE id > ? ORDER BY id LIMIT 1000)"
 )
 _FIGURES = np.dtype([(name, "<i8" if index < 5 else "<f8") for index, name in enumerate(schema.NODE_FIGURE_NAMES)])
-_KINDS = frozenset(get_args(Kind))
+_KINDS = frozenset(get_args(NodeKind))
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ class Columns:
     gain: Floats
     relative_leak: Floats
     seconds: Floats
-    kinds: list[Kind]
+    kinds: list[NodeKind]
     types: list[str]
     paths: list[str]
 

@@ -10,7 +10,7 @@ from rich.cells import cell_len
 
 from tracer.analysis.severity import LARGE_SHARE, Severity
 from tracer.analysis.verdict import HOLDS, Verdict
-from tracer.records import Finding, Run
+from tracer.records import Finding, FindingKind, Run
 from tracer.text import clean, percentage
 from tui.lines.format import bar, fit, number, plural, shorten, wrap
 from tui.lines.roles import GLYPHS, SEVERITY_ROLES, Line, Piece, Role
@@ -213,7 +213,7 @@ def _words(text: str, width: int, role: Role) -> list[Line]:
     return [[(line, role)] for line in wrap(text, width)]
 
 
-def _leads_to(findings: Sequence[Finding], place_of: dict[str, int], start: int, goal: int) -> bool:
+def _leads_to(findings: Sequence[Finding], place_of: dict[FindingKind, int], start: int, goal: int) -> bool:
     """Whether following causes from `start` comes to `goal`: then they cause each other, and none stands under."""
     seen: set[int] = set()
     place: int | None = start
