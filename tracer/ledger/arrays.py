@@ -1,7 +1,7 @@
 """Figures of recorded tensors: halves of the doubled batch, differences, flows, statistics.
 
-Small tensors in numpy, which starts a computation in a fifth of torch's time; large ones in torch, whose threads are
-sooner done. What numpy says of overflow and NaN is for the caller to silence, once for many tensors.
+Small tensors are computed with numpy, which starts a computation in a fifth of torch's time; large ones with torch,
+whose threads finish sooner. Callers silence numpy's warnings of overflow and NaN (`np.errstate`) once for many tensors.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ import torch
 from tracer.ledger.example_axis import ExamplePlace, half, per_example
 from tracer.records import Floats, Statistics
 
-_LARGE = 2**16  # numbers from which torch, with more than one thread, is sooner done
+_LARGE = 2**16  # elements from which torch, with several threads, is faster
 _BITS = {size: np.dtype(f"u{size}") for size in (1, 2, 4, 8)}
 _ONES = {np.dtype(kind): np.ones(_LARGE, kind) for kind in (np.float32, np.float64)}
 
 Numbers: TypeAlias = npt.NDArray[Any]
-"""float32 (which stands for half precisions too) or float64."""
+"""float32 (half precisions are converted to it) or float64."""
 
 
 class HostTensor(NamedTuple):
-    """A recorded tensor as an array: `raw` as it is stored (bfloat16 as its 16 bits), `numbers` to calculate with.
+    """A recorded tensor as numpy arrays: `raw` as it is stored (bfloat16 as its 16 bits), `numbers` to compute with.
 
-    `numbers` is None for what has no differences to share out: integers, booleans. Of complex tensors it has one more
-    axis, the last, for real and imaginary parts. `address` is where the first element lies, 0 where `numbers` are made
-    anew.
+    `numbers` is None where there are no differences to share out: integers, booleans. For complex tensors it has one
+    more axis, the last, of real and imaginary part. `address` is that of the first element in memory, 0 where the
+    arrays are copies.
     """
 
     raw: Numbers
@@ -40,53 +40,52 @@ class HostTensor(NamedTuple):
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """The shape."""
         return self.raw.shape
 
     @property
     def content(self) -> memoryview | bytes:
-        """Its elements' bytes in row-major order."""
+        """The bytes of the elements in row-major order."""
         raw = np.ascontiguousarray(self.raw)
         return raw.reshape(-1).view(np.uint8).data if raw.size else b""
 
     def half(self, number: Literal[0, 1], place: ExamplePlace, rows: int) -> HostTensor:
-        """The first or the second half of the examples that lie at `place`."""
+        """The first or the second half of the `rows` examples that lie at `place`."""
         part = half(self.raw, number, place, rows)
         if self.numbers is not self.raw:
             return HostTensor(
                 part, None if self.numbers is None else half(self.numbers, number, place, rows), self.dtype
             )
-        if not self.address or self.raw.shape[place.axis] != rows * place.inner:  # no slice of what lies there
+        if not self.address or self.raw.shape[place.axis] != rows * place.inner:  # a copy, not a slice
             return HostTensor(part, part, self.dtype)
         distance = self.raw.strides[place.axis] * part.shape[place.axis]
         return HostTensor(part, part, self.dtype, self.address + number * distance)
 
 
-def dtype_name(tensor: torch.Tensor) -> str:
+def _dtype_name(tensor: torch.Tensor) -> str:
     """ "float32", "bfloat16", ...: torch's name of the dtype without "torch."."""
     return str(tensor.dtype).removeprefix("torch.")
 
 
 def as_array(tensor: torch.Tensor) -> HostTensor:
-    """The tensor on the CPU, sharing its memory where it lies there."""
-    if tensor.dtype == torch.float32 and tensor.is_cpu and not tensor.is_neg():  # by far the most, in few steps
+    """The tensor in the CPU's memory, not copied where it is there already."""
+    if tensor.dtype == torch.float32 and tensor.is_cpu and not tensor.is_neg():  # nearly all tensors, so kept short
         raw = tensor.numpy() if not tensor.requires_grad else tensor.detach().numpy()
         return HostTensor(raw, raw, "float32", tensor.data_ptr())
     plain = tensor.detach().cpu().resolve_conj().resolve_neg()
     if plain.dtype == torch.bfloat16:
         return HostTensor(plain.view(torch.uint16).numpy(), plain.float().numpy(), "bfloat16")
-    if plain.dtype.is_floating_point and plain.dtype.itemsize == 1:  # float8, of which numpy knows nothing
-        return HostTensor(plain.view(torch.uint8).numpy(), plain.float().numpy(), dtype_name(tensor))
+    if plain.dtype.is_floating_point and plain.dtype.itemsize == 1:  # float8, which numpy lacks
+        return HostTensor(plain.view(torch.uint8).numpy(), plain.float().numpy(), _dtype_name(tensor))
     raw = plain.numpy()
     if plain.is_complex():  # Re(conj(m)·Δ) is the sum over both parts
-        return HostTensor(raw, torch.view_as_real(plain).numpy(), dtype_name(tensor))
+        return HostTensor(raw, torch.view_as_real(plain).numpy(), _dtype_name(tensor))
     if raw.dtype == np.float16:
         return HostTensor(raw, raw.astype(np.float32), "float16")
-    return HostTensor(raw, raw if raw.dtype in (np.float32, np.float64) else None, dtype_name(tensor))
+    return HostTensor(raw, raw if raw.dtype in (np.float32, np.float64) else None, _dtype_name(tensor))
 
 
 def statistics(numbers: Numbers) -> Statistics:
-    """Count, non-finite count, minimum, maximum, mean and 2-norm (over the finite elements)."""
+    """Count and non-finite count; minimum, maximum, mean and 2-norm of the finite elements, 0 where there are none."""
     array = numbers.ravel("K")
     count = array.size
     total = _total(array)
@@ -95,39 +94,39 @@ def statistics(numbers: Numbers) -> Statistics:
         total = float(array.sum(dtype=np.float64))
     if array.size == 0:
         return Statistics(count, count, 0.0, 0.0, 0.0, 0.0)
-    square = float(np.dot(array, array))  # not torch's, which is as precise as its matrix products are set to be
+    square = float(np.dot(array, array))  # numpy's: torch's is as precise as its matrix products are set to be
     low, high = extremes(array)
     norm = square**0.5
-    if not _exact(square) and (low or high):  # nor need float64 hold the square of its own numbers
+    if not _in_range(square) and (low or high):  # squares of float64 numbers overflow and underflow too
         scale = max(-low, high)
         norm = scale * float(np.linalg.norm(array.astype(np.float64) / scale))
     return Statistics(count, count - array.size, low, high, total / array.size, norm)
 
 
 def _total(array: Numbers) -> float:
-    """The sum of a flat array, in its own precision; a product is three times as fast as numpy's sum."""
+    """The sum of a flat array in its own precision: a dot product with ones is three times as fast as numpy's sum."""
     if array.size < _LARGE:
         return float(np.dot(array, _ONES[array.dtype][: array.size]))
     return float(torch.from_numpy(array).sum())
 
 
 def extremes(array: Numbers) -> tuple[float, float]:
-    """The smallest and the largest element of a flat array that is not empty; NaN where it has any."""
+    """The smallest and the largest element of a flat, non-empty array; NaN if any element is NaN."""
     if array.size < _LARGE:
         return float(np.minimum.reduce(array)), float(np.maximum.reduce(array))
     low, high = torch.aminmax(torch.from_numpy(array))
     return float(low), float(high)
 
 
-def _exact(square: float) -> bool:
+def _in_range(square: float) -> bool:
     """Whether a sum of squares is neither too large nor too small for its own precision."""
     return 1e-30 < square < math.inf
 
 
 def subtract(value: Numbers, reference: Numbers, finite: bool = False) -> Numbers:
-    """Δ = value − reference, 0 where both are the same infinity: masks put −inf into both runs.
+    """Δ = value − reference; 0 where both are the same infinity, since masks put −inf into both runs.
 
-    `finite`: both are known to be.
+    `finite`: the caller knows that all elements of both are finite.
     """
     difference = _pairwise(np.subtract, torch.sub, value, reference)
     if not finite and not math.isfinite(_total(difference.ravel("K"))):
@@ -138,7 +137,7 @@ def subtract(value: Numbers, reference: Numbers, finite: bool = False) -> Number
 def sums(multiplier: Numbers, difference: Numbers, place: ExamplePlace | None, examples: int) -> tuple[Floats, float]:
     """(Σ m·Δ per example, float64 (E,); Σ |m·Δ| over everything): products in the tensor's dtype, sums in float64.
 
-    Where m is 0, nothing flows, though Δ be NaN or infinite: as in the branch that a `torch.where` left out.
+    Where m is 0, the flow is 0, even if Δ is NaN or infinite, as in the branch that `torch.where` did not choose.
     """
     product = _pairwise(np.multiply, torch.mul, multiplier, difference)
     flow = _flow(product, place, examples)
@@ -162,7 +161,7 @@ def identical(one: Numbers, other: Numbers) -> bool:
 
 
 def ratio(one: Numbers, other: Numbers) -> Numbers:
-    """one / other."""
+    """one / other, element by element."""
     return _pairwise(np.divide, torch.div, one, other)
 
 
@@ -174,14 +173,14 @@ def _flow(product: Numbers, place: ExamplePlace | None, examples: int) -> Floats
 
 
 def _size(product: Numbers) -> float:
-    """Σ |product|, which is overwritten."""
+    """Σ |product|; overwrites `product`."""
     if product.size < _LARGE:
         return _total(np.abs(product, out=product).ravel("K"))
     return float(torch.from_numpy(product).abs_().sum())
 
 
 def _pairwise(small: Callable[..., Any], large: Callable[..., torch.Tensor], one: Numbers, other: Numbers) -> Numbers:
-    """What a function of two arrays gives: numpy's of small ones, torch's of large ones."""
+    """A function of two arrays: numpy's `small` for small ones, torch's `large` for large ones."""
     if one.size < _LARGE:
         return np.asarray(small(one, other))
     result: Numbers = large(torch.from_numpy(one), torch.from_numpy(other)).numpy()

@@ -1,4 +1,4 @@
-"""Where an inner tensor holds the examples: models move the example axis, and merge it with heads and positions."""
+"""Finds the examples in a tensor inside the model: models move the batch axis and merge it with heads or positions."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ _REDUCTIONS = {
 
 
 class ExamplePlace(NamedTuple):
-    """The examples lie on `axis`, `inner` neighbouring elements of it belonging to one example.
+    """The examples lie on `axis`, where `inner` neighbouring elements belong to one example.
 
-    A plain example axis has `inner` 1. Merged with H heads behind it, `inner` is H. Merged with positions before it,
+    A plain batch axis has `inner` 1. Merged with H heads behind it, `inner` is H. Merged with positions before it,
     the pattern of all examples repeats along the axis.
     """
 
@@ -32,8 +32,7 @@ class ExamplePlace(NamedTuple):
 
 
 class Origin(NamedTuple):
-    """What a tensor was computed from: `tensor` with its `place`, which `call` of op `op` took as argument
-    `name`."""
+    """What a tensor was computed from: `tensor`, with its `place`, as argument `name` of the `call` of op `op`."""
 
     tensor: torch.Tensor
     place: ExamplePlace
@@ -45,9 +44,9 @@ class Origin(NamedTuple):
 def find_place(tensor: torch.Tensor, rows: int, origin: Origin | None) -> ExamplePlace | None:
     """Where `tensor` holds `rows` examples; None if no axis can hold them.
 
-    Views keep the examples' distance in memory, copies that reshape keep their distance in row-major order, ops that
-    add or drop axes move the place along, and other ops keep it. Where none of this fits, it is the first axis that
-    can be divided by `rows`: a guess, which the ledger's sums would show to be wrong in the model's own row.
+    A view keeps the distance between two examples in memory, a copy that reshapes keeps it in row-major order, an op
+    that adds or drops axes moves the place, other ops keep it. Where none of this fits, the first axis whose size
+    `rows` divides is guessed; a wrong guess shows as a self leak of the model's own row.
     """
     for place in () if origin is None else _guesses(tensor, rows, origin):
         if place is not None and _fits(tensor, rows, place):
@@ -65,7 +64,7 @@ def _fits(tensor: torch.Tensor, rows: int, place: ExamplePlace) -> bool:
 
 
 def _guesses(tensor: torch.Tensor, rows: int, origin: Origin) -> Iterator[ExamplePlace | None]:
-    """Where the examples may have gone, the surest first."""
+    """Places where the examples may be, the most certain first."""
     parent, place = origin.tensor, origin.place
     if memory_of(parent) == memory_of(tensor):
         distance = parent.stride(place.axis) * place.inner * parent.element_size() // tensor.element_size()
@@ -107,7 +106,7 @@ def _moved(tensor: torch.Tensor, origin: Origin) -> int | None:
 
 
 def _reduced_axes(call: OpCall) -> tuple[int, ...]:
-    """The axes in `dim`, given by name or as the second argument; empty for an op that has none."""
+    """The axes in `dim`, given by name or as the second argument; empty if there is none."""
     dim = call.value(1, "dim")
     if isinstance(dim, int) and not isinstance(dim, bool):
         return (dim,)
@@ -115,7 +114,7 @@ def _reduced_axes(call: OpCall) -> tuple[int, ...]:
 
 
 def half(array: Array, number: Literal[0, 1], place: ExamplePlace, rows: int) -> Array:
-    """The first or the second half of the examples, of the shape of `array` but for the halved axis."""
+    """The first or the second half of the examples; the axis that holds them is half as long."""
     axis, size = place.axis, array.shape[place.axis]
     if size == rows * place.inner:
         middle = size // 2
@@ -127,7 +126,7 @@ def half(array: Array, number: Literal[0, 1], place: ExamplePlace, rows: int) ->
 
 
 def per_example(array: Array, place: ExamplePlace | None, examples: int) -> Array:
-    """`array` as a matrix (examples, rest); without a place all of it counts for the first example."""
+    """`array` as a matrix (examples, rest); without a place everything counts for the first example."""
     if examples == 1:
         return array.reshape(1, -1)
     if place is None:
@@ -137,7 +136,7 @@ def per_example(array: Array, place: ExamplePlace | None, examples: int) -> Arra
 
 
 def _split(array: Array, place: ExamplePlace, rows: int) -> Array:
-    """The axis of the examples taken apart into (repeats, rows, inner)."""
+    """The axis that holds the examples, split into three: (repeats, rows, inner)."""
     before, size, after = array.shape[: place.axis], array.shape[place.axis], array.shape[place.axis + 1 :]
     return array.reshape(*before, size // (rows * place.inner), rows, place.inner, *after)
 
@@ -152,7 +151,7 @@ def _row_major(shape: torch.Size) -> list[int]:
 def _by_distance(
     tensor: torch.Tensor, rows: int, distance: int, strides: tuple[int, ...] | list[int]
 ) -> ExamplePlace | None:
-    """The axis along which neighbouring examples are `distance` elements apart: of those that fit, the coarsest."""
+    """The axis along which neighbouring examples are `distance` elements apart; if several are, the coarsest."""
     best: ExamplePlace | None = None
     for axis, (size, stride) in enumerate(zip(tensor.shape, strides, strict=True)):
         if stride and distance % stride == 0:

@@ -1,4 +1,4 @@
-"""What wires are to calls: their arguments and results, each wire once."""
+"""Which wires are a call's arguments and which its results, each wire once."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tracer.records import Direction
 
 
 class WireRole(NamedTuple):
-    """What a wire is to a call: its argument or result number `slot`; `passed`: an argument that it also returns."""
+    """What a wire is to a call: argument or result number `slot`. `passed`: an argument that the call also returns."""
 
     call: ObservedCall
     direction: Direction
@@ -23,9 +23,9 @@ class WireRole(NamedTuple):
 def roles(
     observation: Observation,
 ) -> Iterator[tuple[ObservedCall, list[tuple[Wire, WireRole]], list[tuple[Wire, WireRole]]]]:
-    """Each call in their order, with the wires that it took and those that it gave.
+    """Each call in execution order, with the wires that it took and those that it returned.
 
-    What an op took past its arguments, from a closure or as the base of a view, is an argument named "captured".
+    What an op used without being given it, from a closure or as the base of a view, is an argument named "captured".
     """
     captured: dict[int, dict[Wire, None]] = defaultdict(dict)
     for use in observation.uses:
@@ -43,7 +43,7 @@ def roles(
 
 
 def _merged(named: list[tuple[str, Wire]]) -> dict[Wire, str]:
-    """Each wire once: `attention(h, h, h)` takes one tensor under the names "0, 1, 2", and sends one sum back to it."""
+    """Each wire with its names: `attention(h, h, h)` takes one tensor, named "0, 1, 2", and sends it one sum back."""
     names: dict[Wire, str] = {}
     for name, wire in named:
         names[wire] = f"{names[wire]}, {name}" if wire in names else name

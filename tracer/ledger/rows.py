@@ -1,13 +1,15 @@
-"""The ledger: hands out the whole convergence delta, signed, to the calls that made it.
+"""The ledger's rows: every call with its leak, so that the whole convergence delta, signed, is handed out.
 
-    flow(edge) = Σ m·Δ                leak(call) = Σ flow(edges in) − Σ flow(edges out)
+    flow(wire) = Σ m·Δ                leak(call) = Σ flow(arguments) − Σ flow(results)
 
-A wire's flow leaves its producer once and enters its consumers in parts, so it cancels in the sum over all calls:
+m is the multiplier, Δ = value − reference, and the sum runs over the elements of one example. The flow of a wire stands
+once as the result of the call that made it, and in parts, one for each use, as an argument of the calls that take it.
+So it cancels in the sum over all calls:
 
     Σ leak(leaf calls) + Σ lost(wires) = Σ m_x·Δx − (f(x) − f(x')) = the convergence delta
 
-for any multipliers, right or wrong. lost(w) = flow at the producer − Σ flows at the consumers is not zero where a hook
-overwrote the gradient of a tensor that several calls consume; each such wire gets a row of its own. What then remains
+for any multipliers, right or wrong. lost(wire) = flow at the call that made it − Σ flows of its uses: not zero where a
+hook overwrote the gradient of a tensor that several calls take. Each such wire gets a row of its own. What then remains
 (rounding, and calls that could not be observed) is the self leak of the model's own row.
 """
 
@@ -29,7 +31,7 @@ _BY_SLOT = attrgetter("direction", "slot")
 
 @dataclass(eq=False, slots=True)
 class _Row:
-    """A call, or a wire with an overwritten gradient, on its way to becoming a `Node`."""
+    """A call, or a wire with an overwritten gradient, before it becomes a `Node`. `own` is its self leak."""
 
     call: ObservedCall | None
     lost: Wire | None
@@ -38,7 +40,7 @@ class _Row:
     leak: Floats = field(init=False)
 
     def add_up(self) -> Floats:
-        """Set `leak` here and below: what the row itself leaks and what its children leak."""
+        """Set `leak` here and below: the self leak plus the leaks of the children."""
         inside: Floats | None = None
         for child in self.children:
             inside = child.add_up() if inside is None else inside + child.add_up()
@@ -47,8 +49,10 @@ class _Row:
 
 
 def rows(settling: Settling) -> Iterator[tuple[Node, tuple[Edge, ...]]]:
-    """Every call of a finished settling as a node with its edges, in preorder; lost flows as rows after the call
-    whose result they left."""
+    """Every call of a finished settling as a node with its edges, in preorder.
+
+    The row of a wire with an overwritten gradient follows the call that made it.
+    """
     calls = settling.observation.calls
     made = [_Row(call, None, figures.into - figures.out) for call, figures in zip(calls, settling.calls, strict=True)]
     children: dict[int | None, list[_Row]] = defaultdict(list)
@@ -120,7 +124,7 @@ def _node(row: _Row, call: ObservedCall, figures: CallFigures, place: dict[str, 
 
 
 def _maker(wire: Wire) -> int | None:
-    """The call that made a wire, or what it is a view of; None for the model's inputs."""
+    """The number of the call that made a wire, or the tensor that it is a view of; None for the model's inputs."""
     while wire.parent is not None:
         wire = wire.parent
     return wire.producer
@@ -129,7 +133,7 @@ def _maker(wire: Wire) -> int | None:
 def _visit(
     row: _Row, parent: int | None, depth: int, order: list[tuple[_Row, int | None, int]], ends: dict[int, int]
 ) -> None:
-    """Append `row` and what is below it to `order`, in preorder, and note where each subtree ends."""
+    """Append `row` and the rows below it to `order`, in preorder, and set in `ends` where each subtree ends."""
     number = len(order)
     order.append((row, parent, depth))
     for child in row.children:
@@ -138,7 +142,7 @@ def _visit(
 
 
 def _gain(edges: Iterable[Edge]) -> float:
-    """‖m_in‖₂ / ‖m_out‖₂ over all edges; NaN where no multiplier arrived."""
+    """‖m_in‖₂ / ‖m_out‖₂ over all edges; NaN where ‖m_out‖₂ is 0 or unknown."""
     norms = {"in": 0.0, "out": 0.0}
     for edge in edges:
         if edge.multiplier_statistics is not None:

@@ -1,4 +1,4 @@
-"""What a rule that works element by element did: its largest secant, and how often Δ was too small for one."""
+"""How an elementwise rule did: its largest secant Δout / Δin, and how often Δin was too small for one."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ import numpy as np
 
 from tracer.ledger.arrays import HostTensor, Numbers, extremes, ratio
 
-SMALL_DIFFERENCE = 1e-10  # captum's eps: below it its rules fall back to the gradient
+SMALL_DIFFERENCE = 1e-10  # captum's eps: its rules use the gradient where |Δin| is below it
 
 
 class CallSide(NamedTuple):
-    """Δ and the multiplier at one side of a call; None where they are not known."""
+    """Δ and multiplier of a call's argument, or of its result; None where they are not known."""
 
     difference: Numbers | None
     multiplier: HostTensor | None
 
 
 class Secants(NamedTuple):
-    """The largest |m_in / m_out|, elements with a small Δin, those of them with a Δout that is not small."""
+    """The largest |m_in / m_out|; how many Δin are small; how many of those have a Δout that is not, which is lost."""
 
     largest: float = float("nan")
     small: int = 0
@@ -28,7 +28,7 @@ class Secants(NamedTuple):
 
 
 def secants(source: CallSide, result: CallSide) -> Secants:
-    """The figures of a call with one argument and one result; of nothing where their shapes differ."""
+    """The figures of a call with one argument and one result; those of no element where their shapes differ."""
     din, dout = source.difference, result.difference
     if din is None or dout is None or din.shape != dout.shape:
         return Secants()
@@ -39,7 +39,7 @@ def secants(source: CallSide, result: CallSide) -> Secants:
 
 
 def _largest(m_in: HostTensor | None, m_out: HostTensor | None) -> float:
-    """The largest |m_in / m_out| where m_in is finite and m_out is not 0; NaN where there is none."""
+    """The largest |m_in / m_out| where m_in is finite and m_out is not 0; NaN if that is nowhere."""
     if m_in is None or m_out is None or m_in.numbers is None or m_out.numbers is None:
         return float("nan")
     secant = ratio(m_in.numbers, m_out.numbers)
@@ -50,7 +50,7 @@ def _largest(m_in: HostTensor | None, m_out: HostTensor | None) -> float:
 
 
 def _size(array: Numbers) -> float:
-    """The largest |element| of a flat array; NaN where it has any, or none at all."""
+    """The largest |element| of a flat array; NaN if any element is NaN, or the array is empty."""
     if not array.size:
         return float("nan")
     low, high = extremes(array)

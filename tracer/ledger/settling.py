@@ -1,7 +1,8 @@
-"""Settling wires: their edges are made as soon as their multipliers are known, and their tensors leave memory.
+"""Settles wires: makes their edges as soon as their multipliers are known, and frees their tensors.
 
-A backward pass brings a wire's final multiplier after those of all its uses, so at that moment everything is there
-that its edges need. What nobody but the recorder holds any longer can be put aside before, with Δ kept for the flows.
+A backward pass brings a wire's multiplier after those of all its uses, so at that moment everything is there that its
+edges need. A wire whose tensor only the recorder still holds can be put aside before: its figures are made, its tensors
+are stored, and Δ is kept for the flows.
 """
 
 from __future__ import annotations
@@ -28,10 +29,10 @@ from tracer.ledger.wire_figures import (
     WireFigures,
     WireValues,
     attribution,
+    both_runs,
     difference_of,
     explained_flow,
     figures_of,
-    pair,
     selected,
     settle_overrides,
     values_of,
@@ -41,23 +42,23 @@ from tracer.recording.captum import is_linear
 from tracer.records import Edge, Floats, TensorRef
 
 _NO_SECANTS = Secants()
-_BATCH = 2**26  # bytes of tensors that are looked at together
-_GONE = torch.empty(0, device="meta")  # stands for the value of a settled wire, which nobody asks for
+_BATCH = 2**26  # bytes of tensors whose figures are made together
+_GONE = torch.empty(0, device="meta")  # the value of a settled wire, which nothing reads
 
 
 class TensorSink(Protocol):
-    """Where tensors are kept: `tracer.tracefile.writer.TraceWriter`."""
+    """Where tensors are stored: in a recording, the writer of the trace file."""
 
     def put_tensor(self, raw: bytes | memoryview, dtype: str, shape: tuple[int, ...]) -> TensorRef:
-        """A reference to the stored tensor."""
+        """Store a tensor and return the reference to it."""
 
 
 @dataclass(slots=True)
 class CallFigures:
-    """What is known of a call so far: its edges in any order, the flows into it and out of it, float64 (E,).
+    """What is known of a call so far: flow of its arguments (`into`) and results (`out`), float64 (E,), and its edges.
 
-    `magnitude` = Σ |m·Δ| over its results. `has_secants`: it is a non-linear call of one argument and one result,
-    `waiting` the one side of it whose other side is not settled yet.
+    Its leak is `into` − `out`. `magnitude` = Σ |m·Δ| over its results. `has_secants`: it is a non-linear call with one
+    argument and one result; `waiting` is the one of them that is settled while the other is not.
     """
 
     into: Floats
@@ -70,11 +71,11 @@ class CallFigures:
 
 
 class Settling:
-    """Settles the wires of one observation: `put_aside` and `settle` while it runs, `finish` when it is over.
+    """Settles the wires of one observation: `put_aside` and `settle` during the run, `finish` after it.
 
-    Then `calls` has the figures of each call, `lost` the flow that each wire with an overwritten gradient added, and
-    `delta`, `output` and `attributions` are known. `sink` keeps the tensors (None: figures only). What fails during the
-    run does not disturb it: the first `error` is kept for its end.
+    Then `calls` has the figures of each call, `lost` the flow that a hook added to each wire whose gradient it
+    overwrote, with an edge that shows it, and `delta`, `output`, `output_reference` and `attributions` are set. `sink`
+    stores the tensors (None: figures only). An error does not disturb the run: the first is kept in `error`.
     """
 
     def __init__(self, observation: Observation, sink: TensorSink | None = None, spill: Spill | None = None) -> None:
@@ -82,7 +83,7 @@ class Settling:
         self.calls: list[CallFigures] = []
         self.lost: dict[Wire, tuple[Floats, Edge]] = {}
         self.error: Exception | None = None
-        self.delta = self.output_reference = self.output = self._none = np.zeros(observation.examples)
+        self.delta = self.output_reference = self.output = self._zeros = np.zeros(observation.examples)
         self.attributions: tuple[torch.Tensor, ...] = ()
         self._sink = sink
         self._spill = spill or Spill()
@@ -95,44 +96,44 @@ class Settling:
         self._lock = threading.Lock()  # autograd has a thread for each device
 
     def consumers(self, wire: Wire) -> int:
-        """How many calls take the wire itself."""
+        """How many calls take the wire itself, not a view of it."""
         return sum(not use.reshaping for use in self._uses[wire])
 
     def put_aside(self, wire: Wire) -> None:
-        """Make the figures that need no multiplier, and let the tensors go; soon, together with others."""
+        """Make the figures that need no multiplier, then free the tensors; soon, together with other wires."""
         with torch._C.DisableTorchFunction():
-            self._undisturbed(self._wait, wire, self._put_aside)
+            self._keeping_error(self._wait, wire, self._put_aside)
 
     def settle(self, wire: Wire) -> None:
-        """Make the edges of a wire whose multiplier has come; soon, together with others.
+        """Make the edges of a wire whose multiplier has come; soon, together with other wires.
 
-        Those of the model's inputs and outputs wait for the end.
+        The model's inputs and outputs wait for `finish`.
         """
         with torch._C.DisableTorchFunction(), self._lock:
-            self._undisturbed(self._settle_soon, wire)
+            self._keeping_error(self._settle_soon, wire)
 
     @np.errstate(over="ignore", invalid="ignore", divide="ignore")  # the figures of a run may be anything
     def finish(self, output: tuple[Floats, Floats] | None = None) -> None:
-        """Settle what is left; `output` is (f(x), f(x')) where the method knows them.
+        """Settle what is left; `output` is (f(x), f(x')) if the method knows them.
 
-        Else they are what the multiplier at the output selects. `delta` = Σ m_x·Δx − (f(x) − f(x')) per example.
+        Otherwise they are what the multiplier at the output selects. `delta` = Σ m_x·Δx − (f(x) − f(x')) per example.
         """
         with torch._C.DisableTorchFunction():
             self._begin()
             observation = self.observation
             self._outside = self._sent_from_outside()
             self.output, self.output_reference = output or selected(observation, self._outside)
-            left = self._none
+            left = self._zeros
             for wire, gradient in self._outside.items():
                 left = left + explained_flow(observation, wire, gradient)
-            if not self._outside and output is not None:  # no gradient reaches the output: all of it is delta
+            if not self._outside and output is not None:  # no gradient reaches the output: all its change is delta
                 left = output[0] - output[1]
             self.attributions = tuple(attribution(observation, wire) for wire in observation.inputs)
             self._settle(observation.wires[::-1])
             inputs = dict.fromkeys(observation.inputs)
-            self.delta = sum((wire.flow for wire in inputs if wire.flow is not None), self._none) - left
+            self.delta = sum((wire.flow for wire in inputs if wire.flow is not None), self._zeros) - left
 
-    def _undisturbed(self, work: Callable[..., None], *arguments: object) -> None:
+    def _keeping_error(self, work: Callable[..., None], *arguments: object) -> None:
         try:
             work(*arguments)
         except Exception as error:
@@ -145,10 +146,10 @@ class Settling:
             self._wait(wire, self._settle)
 
     def _wait(self, wire: Wire, work: Callable[[Sequence[Wire]], None]) -> None:
-        """Have a wire wait, and `work` done on all that do once they hold so much memory that they must not.
+        """Have a wire wait, and `work` done on all waiting wires once they hold `_BATCH` bytes.
 
-        Between the model's own ops such work takes up to twice as long: caches are cold, and the threads of the last
-        op still spin.
+        Done after each op of the model, the work takes up to twice as long: caches are cold, and the threads of the
+        last op still spin.
         """
         self._waiting.append(wire)
         self._waiting_bytes += wire.value.nbytes * (1 + (wire.multiplier is not None))
@@ -164,7 +165,7 @@ class Settling:
     # --- before the first multiplier ----------------------------------------------------------------------------------
 
     def _begin(self) -> None:
-        """Find what each wire is to each call; the forward pass is over."""
+        """After the forward pass: collect each wire's uses and roles."""
         if self.calls:
             return
         self._stop_waiting()
@@ -179,14 +180,14 @@ class Settling:
             for wire, role in (*taken, *given):
                 self._roles[wire].append(role)
             has_secants = call.leaf and len(taken) == len(given) == 1 and not is_linear(call)
-            calls.append(CallFigures(self._none, self._none, has_secants))
-        self.calls = calls  # last: what was interrupted begins again
+            calls.append(CallFigures(self._zeros, self._zeros, has_secants))
+        self.calls = calls  # last, so that this begins again if it was interrupted
 
     def _sent_from_outside(self) -> dict[Wire, torch.Tensor]:
-        """The multipliers that reach the model's results from outside: from what the attribution explains.
+        """The multipliers that reach the model's results from outside, that is from the output that is explained.
 
-        A model may return what it also uses itself, as an encoder's states; what comes from inside is taken off. Where
-        one result is not used inside, that one is explained, and a gap at another is a loss, not an explanation.
+        A model may return tensors that it also uses itself, such as an encoder's states; what their uses send is taken
+        off. If some results are not used inside, those are explained, and a difference at another result is a loss.
         """
         found = {}
         arrived = [wire for wire in dict.fromkeys(self.observation.outputs) if wire.multiplier is not None]
@@ -209,10 +210,10 @@ class Settling:
             if wire.value_figures is not None:
                 continue
             if wire.shown:
-                seen = values_of(self.observation, wire, cache)
-                wire.value_figures, difference = self._value_figures(seen), seen.difference
-            else:  # a step that no call that is seen can take up any more: if anything, its flow is asked for
-                value, reference = pair(self.observation, wire)
+                values = values_of(self.observation, wire, cache)
+                wire.value_figures, difference = self._value_figures(values), values.difference
+            else:  # a step between two calls: at most its flow is asked for, by unobserved code that takes it
+                value, reference = both_runs(self.observation, wire)
                 left_out = None if self._sink is None else TensorRef(None, value.dtype, value.shape, elided=True)
                 wire.value_figures = ValueFigures(
                     value.shape, value.dtype, None, None, None, left_out, None if reference is None else left_out
@@ -228,19 +229,19 @@ class Settling:
                 uses = self._uses[wire]
                 settle_overrides(uses)
                 difference = None if wire.held is None else self._spill.take(wire.held)
-                wire.held = difference  # taken from the file once, though Ctrl-C may come before the rest
+                wire.held = difference  # it is in the file no longer, and Ctrl-C may come before the rest
                 may_lose = wire not in self._outside
                 of_calls = self._roles.get(wire, [])
                 found = figures_of(self.observation, wire, uses, of_calls, difference, may_lose, cache)
-                self._enter(wire, found)
+                self._make_edges(wire, found)
 
-    def _enter(self, wire: Wire, found: WireFigures | None) -> None:
-        """Make the edges of a wire, and let its tensors go."""
-        wire.settled = True  # first: an interrupted wire is not settled twice
+    def _make_edges(self, wire: Wire, found: WireFigures | None) -> None:
+        """Make the edges of a wire, then free its tensors."""
+        wire.settled = True  # first, so that an interrupted wire is not settled twice
         if found is not None:
-            figures = wire.value_figures if found.seen is None else self._value_figures(found.seen)
+            figures = wire.value_figures if found.values is None else self._value_figures(found.values)
             assert figures is not None
-            if figures.difference_statistics is None and found.difference is not None:  # put aside as a mere step
+            if figures.difference_statistics is None and found.difference is not None:  # of a step that was put aside
                 figures = replace(figures, difference_statistics=statistics(found.difference))
             stored: dict[int, TensorRef | None] = {}
             if found.total is not None:
@@ -253,19 +254,19 @@ class Settling:
             for role, sent_back in found.roles:
                 if sent_back is not None and id(sent_back) not in stored:
                     stored[id(sent_back)] = self._store(sent_back.multiplier)
-                edge = _edge(role, figures, sent_back, stored.get(id(sent_back)), self._none)
-                self._add(role, edge, sent_back, found.difference)
+                edge = _edge(role, figures, sent_back, stored.get(id(sent_back)), self._zeros)
+                self._add_edge(role, edge, sent_back, found.difference)
             if found.lost is not None and np.any(found.lost != 0):
                 role = WireRole(self.observation.calls[0], "out", 0, "output", False)
                 reference = None if found.total is None else self._store(found.total.multiplier)
-                self.lost[wire] = found.lost, _edge(role, figures, found.total, reference, self._none)
+                self.lost[wire] = found.lost, _edge(role, figures, found.total, reference, self._zeros)
         wire.value_figures = wire.held = wire.multiplier = wire.reference = None
         if wire not in self._kept:
             wire.value = _GONE
         for use in self._uses[wire]:
             use.multiplier = None
 
-    def _add(self, role: WireRole, edge: Edge, sent: MultiplierFigures | None, difference: Numbers | None) -> None:
+    def _add_edge(self, role: WireRole, edge: Edge, sent: MultiplierFigures | None, difference: Numbers | None) -> None:
         figures = self.calls[role.call.index]
         figures.edges.append(edge)
         if role.direction == "out" and sent is not None:
@@ -278,10 +279,9 @@ class Settling:
                 other, figures.waiting = figures.waiting, None
                 figures.secants = secants(*((mine, other) if role.direction == "in" else (other, mine)))
 
-    def _value_figures(self, seen: WireValues) -> ValueFigures:
-        return ValueFigures(
-            seen.value.shape, seen.value.dtype, *seen.statistics, self._store(seen.value), self._store(seen.reference)
-        )
+    def _value_figures(self, values: WireValues) -> ValueFigures:
+        value, reference = values.value, values.reference
+        return ValueFigures(value.shape, value.dtype, *values.statistics, self._store(value), self._store(reference))
 
     def _store(self, tensor: HostTensor | None) -> TensorRef | None:
         if tensor is None or self._sink is None:
@@ -294,9 +294,9 @@ class Settling:
 
 
 def _edge(
-    role: WireRole, figures: ValueFigures, sent: MultiplierFigures | None, stored: TensorRef | None, none: Floats
+    role: WireRole, figures: ValueFigures, sent: MultiplierFigures | None, stored: TensorRef | None, zeros: Floats
 ) -> Edge:
-    flow, of_multiplier = (none, None) if sent is None else (sent.flow, sent.statistics)
+    flow, of_multiplier = (zeros, None) if sent is None else (sent.flow, sent.statistics)
     return Edge(
         role.direction, role.slot, role.name, figures.shape, figures.dtype, flow, figures.value_statistics,
         figures.reference_statistics, figures.difference_statistics, of_multiplier, figures.value, figures.reference,

@@ -1,4 +1,4 @@
-"""Arrays put aside for later: a few in memory, the rest in a nameless file, so that a long run needs no more memory."""
+"""Keeps arrays for later: some in memory, the rest in a temporary file, so that a long run needs no more memory."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _SMALL = 2**16  # bytes below which an array always stays there
 
 @dataclass(frozen=True, slots=True)
 class Spilled:
-    """Where an array lies in the file."""
+    """Where an array is in the file: `offset` in bytes."""
 
     offset: int
     shape: tuple[int, ...]
@@ -26,13 +26,14 @@ class Spilled:
 
 
 HeldArray: TypeAlias = Numbers | Spilled
-"""What stands for an array that was put aside."""
+"""An array that was put aside: itself, or where it is in the file."""
 
 
 class Spill:
-    """Keeps arrays until they are taken back, once each. Its file, in `folder`, goes when the object does.
+    """Keeps arrays until each is taken back, once. The file, in `folder`, is deleted with this object.
 
-    Where the file cannot be written, because its disk is full, arrays stay in memory.
+    `allowance` bytes may stay in memory; small arrays always do, and all do where the file cannot be written, as on a
+    full disk.
     """
 
     def __init__(self, folder: Path | None = None, allowance: int = _ALLOWANCE) -> None:
@@ -42,7 +43,7 @@ class Spill:
         self._end = 0
 
     def put(self, array: Numbers) -> HeldArray:
-        """What to give to `take` for the array."""
+        """What `take` gives the array back for."""
         if array.nbytes < _SMALL:
             return array
         if array.nbytes <= self._left:
@@ -51,7 +52,7 @@ class Spill:
         place = Spilled(self._end, array.shape, array.dtype)
         try:
             if self._file is None:
-                # Without a buffer, a disk that is full says so now, and not at a later step.
+                # Without a buffer a full disk is noticed here, not at a later write.
                 self._file = tempfile.TemporaryFile(dir=self._folder, buffering=0)  # noqa: SIM115 (it outlives the call)
             self._file.seek(self._end)
             data = np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
@@ -64,7 +65,7 @@ class Spill:
         return place
 
     def take(self, held: HeldArray) -> Numbers:
-        """The array, whose place is free again if it was the last."""
+        """The array. If it was the last one in the file, its place there is used again."""
         if not isinstance(held, Spilled):
             if held.nbytes >= _SMALL:
                 self._left += held.nbytes
@@ -76,7 +77,7 @@ class Spill:
         while data.nbytes:
             read = self._file.readinto(data)
             if not read:
-                raise OSError("what was put aside is no longer there")
+                raise OSError("the temporary file is shorter than what was written to it")
             data = data[read:]
         if held.offset + array.nbytes == self._end:
             self._end = held.offset

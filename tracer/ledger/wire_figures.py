@@ -1,4 +1,7 @@
-"""The figures of one wire: both runs' tensors, their difference, and what its consumers sent back. No state."""
+"""The figures of one wire: both runs' tensors, their difference, the multipliers of its uses, and their flows.
+
+Functions without state; `settling` says when each is called.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,7 @@ from tracer.records import Floats, Statistics
 
 
 class WireValues(NamedTuple):
-    """Both runs' tensors of a wire and Δ; `statistics` of value, reference and Δ."""
+    """A wire's tensors in both runs and Δ; `statistics` of value, reference and Δ."""
 
     value: HostTensor
     reference: HostTensor | None
@@ -27,21 +30,21 @@ class WireValues(NamedTuple):
 
 
 class StatisticsCache:
-    """Figures of the tensors of several wires: a view holds the numbers of its base, and a sum hands its gradient on
-    to each summand as it is, so that the same memory is met again and again.
+    """Statistics of tensors by the memory that they lie in, so that the same numbers are measured once.
 
-    For as long as nobody writes to that memory, and while this object, which keeps it, lives.
+    A view holds the numbers of its base, and a sum sends the same gradient to each summand. Keeps the arrays, so that
+    their memory is not used again; valid while nobody writes to it.
     """
 
     def __init__(self) -> None:
         self._found: dict[tuple[int, int], tuple[Numbers, Statistics]] = {}
 
     def statistics(self, tensor: HostTensor) -> Statistics | None:
-        """The statistics of a tensor; None for what is no numbers."""
+        """The statistics of a tensor; None for integers and booleans."""
         if tensor.numbers is None:
             return None
         flat = tensor.numbers.ravel("K")
-        if not tensor.address or flat.base is None:  # a copy, of what does not lie together
+        if not tensor.address or flat.base is None:  # a copy, since the elements are not contiguous
             return statistics(flat)
         key = tensor.address, flat.size
         if key not in self._found:
@@ -50,7 +53,7 @@ class StatisticsCache:
 
 
 class MultiplierFigures(NamedTuple):
-    """A gradient's part that belongs to the input run; `flow` and `magnitude` are Σ m·Δ and Σ |m·Δ|."""
+    """A multiplier (of a doubled batch the input's half of the gradient), with its flow Σ m·Δ and magnitude Σ |m·Δ|."""
 
     multiplier: HostTensor
     statistics: Statistics | None
@@ -59,12 +62,13 @@ class MultiplierFigures(NamedTuple):
 
 
 class WireFigures(NamedTuple):
-    """What a wire's edges need: `total` of what arrived at its producer, and of each use and role what it sent.
+    """What a wire's edges need: `total` is what arrived at its producer; each use and role has what it sent back.
 
-    `seen` is None where the wire had been put aside, `lost` the flow that an overwritten gradient added, if it was.
+    `values` is None where the wire had been put aside. `lost` is the flow that a hook added when it overwrote the
+    gradient, None where none did.
     """
 
-    seen: WireValues | None
+    values: WireValues | None
     difference: Numbers | None
     total: MultiplierFigures | None
     uses: list[tuple[Use, MultiplierFigures | None]]
@@ -73,8 +77,8 @@ class WireFigures(NamedTuple):
 
 
 def values_of(observation: Observation, wire: Wire, cache: StatisticsCache) -> WireValues:
-    """The figures that need no multiplier."""
-    value, reference = pair(observation, wire)
+    """The tensors of a wire and the figures that need no multiplier."""
+    value, reference = both_runs(observation, wire)
     of_value = cache.statistics(value)
     of_reference = None if reference is None else cache.statistics(reference)
     finite = of_value is not None and of_reference is not None and not of_value.nonfinite + of_reference.nonfinite
@@ -92,21 +96,22 @@ def figures_of(
     may_lose: bool,
     cache: StatisticsCache,
 ) -> WireFigures | None:
-    """The figures of a wire whose multipliers have come; None for a wire that is nothing to any call.
+    """The figures of a wire whose multipliers have come; None for a wire that no call takes or gives.
 
-    `difference` is Δ where it was put aside; `may_lose`: its multiplier is not what the attribution explains.
+    `difference` is Δ where the wire was put aside. `may_lose`: no part of its multiplier comes from outside the model,
+    so what the uses do not send was lost, or added, on the way.
     """
     arrived = wire.multiplier
     sending = [use for use in uses if use.multiplier is not None]
     parts = [use.multiplier for use in sending if use.multiplier is not None]
-    together = reduce(add, reversed(parts)) if parts else None  # in autograd's order, which gives the same bits
+    together = reduce(add, reversed(parts)) if parts else None  # in autograd's order, for the same bits
     intact = arrived is not None and together is not None and _same(together, arrived)
     is_lost = may_lose and arrived is not None and not intact and _is_loss(arrived, together, parts)
     if not roles and not is_lost:
         return None
-    seen = values_of(observation, wire, cache) if wire.value_figures is None else None
-    if seen is not None:
-        difference = seen.difference
+    values = values_of(observation, wire, cache) if wire.value_figures is None else None
+    if values is not None:
+        difference = values.difference
 
     def sent(gradient: torch.Tensor) -> MultiplierFigures:
         multiplier = _multiplier(observation, wire, gradient)
@@ -116,10 +121,10 @@ def figures_of(
 
     total, lost = None if arrived is None else sent(arrived), None
     every = tuple(range(len(parts)))
-    back: dict[tuple[int, ...], MultiplierFigures | None] = {(): None}  # by the numbers of the uses that send it
+    back: dict[tuple[int, ...], MultiplierFigures | None] = {(): None}  # by the positions of the uses in `sending`
     if intact:
-        back[every] = total  # the sum of the parts, so it need not be made again
-    left: dict[tuple[int, ...], MultiplierFigures | None] = {(): total}  # what arrived less what these uses send
+        back[every] = total  # the sum of the parts, which need not be added up again
+    left: dict[tuple[int, ...], MultiplierFigures | None] = {(): total}  # what arrived minus what these uses send
 
     def sent_by(numbers: tuple[int, ...]) -> MultiplierFigures | None:
         if numbers not in back:
@@ -142,11 +147,11 @@ def figures_of(
         whole = sent_by(every)
         lost = total.flow - (np.zeros_like(total.flow) if whole is None else whole.flow)
     by_use = [(use, sent_by((number,))) for number, use in enumerate(sending) if not use.reshaping]
-    return WireFigures(seen, difference, total, by_use, [(role, sent_for(role)) for role in roles], lost)
+    return WireFigures(values, difference, total, by_use, [(role, sent_for(role)) for role in roles], lost)
 
 
 def settle_overrides(uses: Sequence[Use]) -> None:
-    """Have the last rule that rewrites its input tensor's gradient decide; what earlier ones sent is gone."""
+    """Give the last use whose rule replaces the tensor's gradient all of it; what earlier such rules sent is gone."""
     last: Use | None = None
     for use in uses:
         if use.overrides:
@@ -155,7 +160,7 @@ def settle_overrides(uses: Sequence[Use]) -> None:
         last.multiplier = last.wire.multiplier
 
 
-def pair(observation: Observation, wire: Wire) -> tuple[HostTensor, HostTensor | None]:
+def both_runs(observation: Observation, wire: Wire) -> tuple[HostTensor, HostTensor | None]:
     """The input run's tensor and the reference run's."""
     value = as_array(wire.value)
     if not observation.doubled:
@@ -165,16 +170,16 @@ def pair(observation: Observation, wire: Wire) -> tuple[HostTensor, HostTensor |
 
 
 def explained_flow(observation: Observation, wire: Wire, gradient: torch.Tensor) -> Floats:
-    """Σ m·Δ, float64 (E,), of the model's output `wire` and what reached it from outside."""
-    difference = difference_of(*pair(observation, wire))
+    """Σ m·Δ, float64 (E,), of the model's output `wire` and the `gradient` that reached it from outside."""
+    difference = difference_of(*both_runs(observation, wire))
     return _flow(observation, wire, _multiplier(observation, wire, gradient), difference)[0]
 
 
 def selected(observation: Observation, outside: Mapping[Wire, torch.Tensor]) -> tuple[Floats, Floats]:
-    """(f(x), f(x')), float64 (E,): the output where its multiplier, by wire in `outside`, is not zero."""
+    """(f(x), f(x')), float64 (E,): Σ m · output, with the multipliers that reach the outputs from `outside`."""
     totals = np.zeros(observation.examples), np.zeros(observation.examples)
     for wire, gradient in outside.items():
-        multiplier, (value, reference) = _multiplier(observation, wire, gradient), pair(observation, wire)
+        multiplier, (value, reference) = _multiplier(observation, wire, gradient), both_runs(observation, wire)
         if multiplier.numbers is None or reference is None or reference.numbers is None or value.numbers is None:
             continue
         for total, numbers in zip(totals, (value.numbers, reference.numbers), strict=True):
@@ -184,8 +189,8 @@ def selected(observation: Observation, outside: Mapping[Wire, torch.Tensor]) -> 
 
 
 def attribution(observation: Observation, wire: Wire) -> torch.Tensor:
-    """m·Δ of a model input, of the input's shape; of zeros where no multiplier came."""
-    value, reference = pair(observation, wire)
+    """m·Δ of a model input, in the input's shape; zeros where no multiplier came."""
+    value, reference = both_runs(observation, wire)
     multiplier = None if wire.multiplier is None else _multiplier(observation, wire, wire.multiplier).numbers
     difference = difference_of(value, reference)
     if multiplier is None or difference is None:
@@ -196,7 +201,7 @@ def attribution(observation: Observation, wire: Wire) -> torch.Tensor:
 
 
 def _multiplier(observation: Observation, wire: Wire, gradient: torch.Tensor) -> HostTensor:
-    """The part of a gradient of the shape of `wire` that is DeepLIFT's multiplier: the half of the input run."""
+    """DeepLIFT's multiplier: all of `gradient`, or the input's half of it where input and reference share a batch."""
     whole = as_array(gradient)
     if not observation.doubled or wire.place is None:
         return whole
@@ -212,9 +217,9 @@ def _flow(
 
 
 def difference_of(value: HostTensor, reference: HostTensor | None, finite: bool = False) -> Numbers | None:
-    """Δ; None where the reference is not known or has another shape, and for what is no numbers.
+    """Δ; None for integers and booleans, and where the reference is unknown or has another shape.
 
-    `finite`: both are known to be.
+    `finite`: the caller knows that all elements of both are finite.
     """
     if reference is None or reference.shape != value.shape or value.numbers is None or reference.numbers is None:
         return None
@@ -222,20 +227,20 @@ def difference_of(value: HostTensor, reference: HostTensor | None, finite: bool 
 
 
 def _same(one: torch.Tensor, other: torch.Tensor) -> bool:
-    """Whether two gradients hold the same numbers, bit for bit."""
+    """Whether two gradients are equal, bit for bit."""
     if one is other:
         return True
     return identical(as_array(one).raw, as_array(other).raw) if one.is_cpu else torch.equal(one, other)
 
 
 def _is_loss(arrived: torch.Tensor, together: torch.Tensor | None, parts: Sequence[torch.Tensor]) -> bool:
-    """Whether what arrived differs from the sum of the consumers' parts by more than rounding: it was overwritten."""
+    """Whether what arrived differs from the sum of the uses' parts by more than rounding: a hook overwrote it."""
     gap = arrived if together is None else together - arrived
-    # Of multipliers that are large where Δ is 0, a small part may still carry a large flow.
+    # A bound this low: where multipliers are large but Δ is 0, a small rest may still carry a large flow.
     rounding = min(1e-3, 16 * torch.finfo(gap.dtype).eps)
     size = torch.linalg.vector_norm(gap)
     gradients = [arrived, *parts]
-    if together is not None and not torch.isfinite(size):  # NaN and infinities that both have are no gap
+    if together is not None and not torch.isfinite(size):  # the same NaN or infinity in both is no gap
         gap = gap.masked_fill((together == arrived) | (together.isnan() & arrived.isnan()), 0)
         size = torch.linalg.vector_norm(gap)
         gradients = [gradient.nan_to_num(0, 0, 0) for gradient in gradients]

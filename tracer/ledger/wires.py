@@ -1,8 +1,8 @@
-"""What the recorder notes while a model runs: calls, wires and uses. Live tensors; the ledger makes records of them.
+"""What the recorder notes while a model runs: calls, wires and uses, with live tensors.
 
-A *wire* is one tensor value between calls. A *use* is one call (or one reshaping op) taking a wire. Their multipliers:
-a use's is the gradient that this use alone sends back, a wire's is what finally arrives at its producer, after every
-hook that anybody set on the tensor. The two differ only where a hook rewrote the gradient.
+A *wire* is one tensor value between calls. A *use* is one call (or one reshaping op) that takes a wire. Both have a
+*multiplier*: a use's is the gradient that this use alone sends back, a wire's is what finally arrives at the call that
+made it, after every hook on the tensor. A wire's is the sum of its uses', unless a hook overwrote the gradient.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from tracer.records import Floats, NodeKind, Note, Statistics, TensorRef
 
 @dataclass(frozen=True, slots=True, eq=False)
 class AttributedInputs:
-    """What a call of the model attributes to. With `doubled`, input and reference share one batch, the input in its
-    first half.
+    """The tensors to which a run of the model attributes its output, for `examples` examples.
 
-    `joined_later`: captum's hook on the model is about to join `inputs` and `references`; otherwise `inputs` are what
-    the model gets, and `references` their values in the reference's own run (None where they are in the batch).
+    `doubled`: input and reference share one batch, the input in its first half. `joined_later`: captum's hook on the
+    model is about to join `inputs` and `references` into that batch. Otherwise `inputs` are what the model gets, and
+    `references` their values in the reference's own run (None where the batch holds them).
     """
 
     inputs: list[torch.Tensor]
@@ -34,7 +34,10 @@ class AttributedInputs:
 
 @dataclass(frozen=True, slots=True)
 class ValueFigures:
-    """What is known of a wire before its multiplier: shape and dtype of one run's tensor, figures, stored tensors."""
+    """What an edge says of a wire besides its multiplier; `shape` and `dtype` are those of one run's tensor.
+
+    Statistics are None where there are no numbers, or no reference; `value` and `reference` are the stored tensors.
+    """
 
     shape: tuple[int, ...]
     dtype: str
@@ -47,13 +50,15 @@ class ValueFigures:
 
 @dataclass(eq=False, slots=True)
 class Wire:
-    """A tensor value: `value` as observed, `place` of the examples in it, `reference` where a run of its own gave it.
+    """One tensor value: `value` as observed, with the examples at `place`; `reference` where it had a run of its own.
 
     `producer` is the index of the call that made it (None: it came from outside), `parent` the wire of which it is a
-    view, slice or copy. `multiplier` has the shape of `value`. `shown`: it is an argument or a result of some call, not
-    only a step between two of them. A wire put aside has `value_figures`, and Δ in `held`; its
-    `value` keeps the shape and dtype only (a tensor on the device "meta"). Once it is `settled`, its edges are made, no
-    tensor is left, and `flow` = Σ m·Δ of what arrived is known, float64 (E,), None for zeros.
+    view, slice or copy. `multiplier` has the shape of `value`; `watched`: its graph node tells when it arrives.
+    `shown`: the wire is an argument or a result of some call, not only a step between two calls.
+
+    A wire that was put aside has its `value_figures`, and Δ in `held`; `value` then has only a shape and a dtype (it is
+    on the device "meta"). A `settled` wire has its edges and no tensor; `flow` = Σ m·Δ of what arrived at it, float64
+    (E,), None for zeros.
     """
 
     index: int
@@ -73,7 +78,10 @@ class Wire:
 
 @dataclass(eq=False, slots=True)
 class Use:
-    """Call `call` takes `wire` under the argument `name`; for a reshaping op, `call` is the module it ran in."""
+    """Call number `call` takes `wire` as its argument `name`; for a reshaping op, `call` is the module that it ran in.
+
+    `overrides`: a rule replaces the gradient of the tensor itself, whatever other uses sent back.
+    """
 
     wire: Wire
     call: int
@@ -87,8 +95,8 @@ class Use:
 class ObservedCall:
     """One call of a module or op. `end` is one past the last call inside it. `leaf`: nothing inside is recorded.
 
-    `overwrote`: it was to work in place on its argument, and changed it. `first_wire` is the index of the first wire
-    made in it.
+    `number` counts the calls of the same `path`. `overwrote`: it works in place, and changed its argument. `first_wire`
+    is the index of the first wire made in it.
     """
 
     index: int
@@ -109,21 +117,19 @@ class ObservedCall:
     first_wire: int = 0
 
     def take(self, name: str, wire: Wire) -> None:
-        """Note an argument."""
         wire.shown = True
         self.arguments.append((name, wire))
 
     def give(self, name: str, wire: Wire) -> None:
-        """Note a result."""
         wire.shown = True
         self.results.append((name, wire))
 
 
 @dataclass(eq=False, slots=True)
 class Observation:
-    """One observed attribution. `rows` is the length of the example axis as the model saw it: 2 E where the input and
-    the reference share a batch (`doubled`), E where each had a run of its own. `notes` is what the calls themselves
-    gave reason to note.
+    """One observed attribution of `examples` examples, in one batch with their references (`doubled`) or without.
+
+    `inputs` and `outputs` are the wires of the model itself; `notes` are on how its modules were called.
     """
 
     examples: int
@@ -137,11 +143,11 @@ class Observation:
 
     @classmethod
     def of_root(cls, type_name: str, examples: int, doubled: bool) -> Observation:
-        """What is known of a run that ended before its first call did: the model's own row."""
+        """What is known of a run that failed before its first call ended: the model's own row."""
         root = ObservedCall(0, None, "", 0, "module", type_name, None, "autograd", False, 0.0, end=1)
         return cls(examples, doubled, [root])
 
     @property
     def rows(self) -> int:
-        """Length of the example axis in the observed tensors."""
+        """How many rows the batch has that the model sees: 2 E where it holds the references too, otherwise E."""
         return 2 * self.examples if self.doubled else self.examples
