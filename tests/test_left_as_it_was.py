@@ -32,10 +32,12 @@ from tests.models import Cube
 from tests.tiny import TINY_TEXT, make_tiny
 from tracer.commands.trace import trace_subject
 from tracer.errors import ObservationError, TracerError
-from tracer.model import exclusive as in_use
+from tracer.model import process
+from tracer.model.exclusive import in_use
 from tracer.model.explicit import explicit
 from tracer.model.hooks import listening
-from tracer.model.undo import Level, Switch, no_warnings, undoing, undoing_all
+from tracer.model.process import Switch, no_warnings
+from tracer.model.undo import Level, undoing, undoing_all
 from tracer.recording.reference_log import ReferenceLog
 from tracer.subject import make_subject
 from tracer.tracefile.trace import Trace
@@ -731,16 +733,16 @@ def test_a_model_is_given_back_while_no_other_thread_looks() -> None:
     model, entered, leave = nn.ReLU(), threading.Event(), threading.Event()
 
     def use() -> None:
-        with in_use.in_use(model):
+        with in_use(model):
             entered.set()
             leave.wait()
 
     thread = threading.Thread(target=use)
     thread.start()
     entered.wait()
-    with in_use._lock:
+    with process.users_lock:
         leave.set()
         thread.join(0.2)
-        assert thread.is_alive() and id(model) in in_use._threads
+        assert thread.is_alive() and id(model) in process.users
     thread.join()
-    assert id(model) not in in_use._threads
+    assert id(model) not in process.users

@@ -24,7 +24,8 @@ from tracer.exact.paired import PairedEvaluation
 from tracer.model.exclusive import in_use
 from tracer.model.explicit import explicit as made_explicit
 from tracer.model.hooks import module_paths
-from tracer.model.undo import no_warnings, undoing_all
+from tracer.model.process import no_warnings
+from tracer.model.undo import undoing_all
 from tracer.recording.record import Method, record
 from tracer.recording.run import Details
 from tracer.records import Counterfactual, Floats

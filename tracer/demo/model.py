@@ -9,7 +9,7 @@ from torch import nn
 
 from tracer.demo.train import is_trained
 from tracer.errors import ModelError
-from tracer.subject import quiet
+from tracer.model.process import quiet
 
 WEIGHTS = Path(__file__).with_name("bitfit.safetensors")
 NAME = "MiniLM-L6 film reviews (demo)"

@@ -22,14 +22,14 @@ from torch._C import _functorch
 
 from tracer.errors import InputError, ObservationError
 from tracer.exact.replacement import Replacement, replace
-from tracer.exact.treatment import Treatment, custom_functions, treatment
+from tracer.exact.treatment import Treatment, treatment
 from tracer.exact.unseen import unseen
 from tracer.model import torch_functions as ops
 from tracer.model.hooks import is_atomic, module_paths
-from tracer.model.process import uncompiled
+from tracer.model.process import custom_functions, no_fast_path, uncompiled
 from tracer.model.source import source_line
 from tracer.model.tensors import memory_of
-from tracer.model.undo import Mode, no_fast_path, saved_tensors, undoing
+from tracer.model.undo import Mode, saved_tensors, undoing
 from tracer.op_call import OpCall
 from tracer.records import NoteKind
 from tracer.rules.call import BoundCall

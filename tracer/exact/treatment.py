@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import inspect
-import threading
 import types
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache
 from typing import Any, Literal
 
 import torch
 from torch.nn import functional as F
-from torch.nn.modules._functions import BackwardHookFunction
 
 from tracer.model import torch_functions as ops
-from tracer.model.undo import Switch, undoing
 from tracer.rules.table import LINEAR, RULES
 
-Runner = Callable[[str, Callable[..., Any], tuple[Any, ...]], Any]
 Kind = Literal["plain", "linear", "enter", "rule", "unknown", "cut"]
 
 
@@ -80,42 +75,3 @@ def _outside(function: Callable[..., Any], name: str, op: ops.Op) -> Callable[..
         if callable(found):
             return found  # type: ignore[no-any-return]
     return function
-
-
-class _Runners(threading.local):
-    def __init__(self) -> None:
-        self.stack: list[Runner] = []
-
-
-_runners = _Runners()
-
-
-def _apply(cls: type, *args: Any, **kwargs: Any) -> Any:
-    plain = partial(_apply_replaced.before.__func__, cls, **kwargs)
-    ours = cls.__module__.startswith("tracer.") or cls is BackwardHookFunction  # torch's identity around a module
-    return plain(*args) if ours or not _runners.stack else _runners.stack[-1](cls.__name__, plain, args)
-
-
-_apply_replaced: Switch[Any] = Switch(
-    lambda: torch.autograd.Function.__dict__["apply"],
-    partial(setattr, torch.autograd.Function, "apply"),
-    classmethod(_apply),
-)
-
-
-@contextmanager
-def custom_functions(run: Runner) -> Iterator[None]:
-    """Hand every `apply` of the user's autograd functions to `run(name, apply, args)` while the context lasts.
-
-    No function mode sees such a call, so its class method is replaced for the time, and put back after an error too.
-    Calls in other threads run as they are.
-    """
-    stack = _runners.stack
-    depth = len(stack)
-
-    def undo() -> None:
-        del stack[depth:]
-
-    with undoing(undo), _apply_replaced.on():
-        stack.append(run)
-        yield

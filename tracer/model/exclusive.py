@@ -10,11 +10,8 @@ from torch import nn
 
 from tracer.errors import ObservationError
 from tracer.model.hooks import modules_of
+from tracer.model.process import users, users_lock
 from tracer.model.undo import undoing
-
-_lock = threading.RLock()
-_threads: dict[int, int] = {}
-"""By the id of a module or parameter the thread that has it in use."""
 
 
 @contextmanager
@@ -32,18 +29,18 @@ def in_use(model: nn.Module) -> Iterator[None]:
     own: set[int] = set()
 
     def undo() -> None:
-        with _lock:  # another thread may be looking
+        with users_lock:  # another thread may be looking
             for part in own:
-                _threads.pop(part, None)
+                users.pop(part, None)
 
     with undoing(undo):
-        with _lock:
-            held = parts & _threads.keys()
-            if any(_threads[part] != thread for part in held):
+        with users_lock:
+            held = parts & users.keys()
+            if any(users[part] != thread for part in held):
                 raise ObservationError(
                     "another thread is attributing or recording with this model, or with a part of it: wait for its "
                     "end, or give each thread a copy of its own, copy.deepcopy(model)"
                 )
             own |= parts - held
-            _threads.update(dict.fromkeys(own, thread))
+            users.update(dict.fromkeys(own, thread))
         yield

@@ -22,9 +22,10 @@ from tracer.errors import InputError, ModelError
 from tracer.model import torch_functions as ops
 from tracer.model.exclusive import in_use
 from tracer.model.hooks import remove_hooks
+from tracer.model.process import captum_rules_gelu, no_fast_path, quiet
 from tracer.model.restore import restoring_buffers, restoring_random_numbers
 from tracer.model.tensors import copied
-from tracer.model.undo import Mode, Switch, no_fast_path, restoring_modes, undoing
+from tracer.model.undo import Mode, restoring_modes, undoing
 
 Function = Callable[..., Any]
 KINDS = ("softmax", "gelu")
@@ -66,7 +67,7 @@ def explicit(
         if "softmax" in wanted:
             stack.enter_context(eager_attention(model))
         if "gelu" in wanted:
-            stack.enter_context(_gelu_ruled.on())
+            stack.enter_context(captum_rules_gelu.on())
             stack.enter_context(_written_out_gelus_replaced(model))
         stack.enter_context(_shared_activations_separated(model, wanted))
         plan = _discover(model, wanted, args, dict(kwargs or {}))
@@ -89,8 +90,6 @@ def eager_attention(model: nn.Module) -> Iterator[None]:
     if not pretrained:
         yield
         return
-    from tracer.subject.loading import quiet
-
     before = [(config, config.__dict__.get("_attn_implementation_internal")) for config in configs]
 
     def undo() -> None:
@@ -101,25 +100,6 @@ def eager_attention(model: nn.Module) -> Iterator[None]:
         with quiet():
             pretrained[0].set_attn_implementation("eager")
         yield
-
-
-def _captums_gelu() -> Any:
-    from captum.attr._core import deep_lift
-
-    return deep_lift.SUPPORTED_NON_LINEAR.get(nn.GELU)
-
-
-def _rule_gelu(rule: Any) -> None:
-    from captum.attr._core import deep_lift
-
-    if rule is None:
-        deep_lift.SUPPORTED_NON_LINEAR.pop(nn.GELU, None)
-    else:
-        deep_lift.SUPPORTED_NON_LINEAR.setdefault(nn.GELU, deep_lift.nonlinear if rule is True else rule)
-
-
-_gelu_ruled: Switch[Any] = Switch(_captums_gelu, _rule_gelu, True)
-"""captum's table, which is the process's: meanwhile captum rules `nn.GELU` in every thread."""
 
 
 @contextmanager

@@ -1,14 +1,92 @@
-"""Compiled modules and functions, run through their eager source."""
+"""All the state of the process that this package changes while it needs to, and puts back.
+
+Settings of libraries: Python's warning filters, PyTorch's fused transformer layers, whether compiled code runs
+compiled, `torch.autograd.Function.apply`, captum's table of rules, and the log of transformers. Of our own: which
+thread has which models in use. State of one thread alone is in `tracer.model.undo`.
+"""
 
 from __future__ import annotations
 
+import logging
 import sys
-from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+import threading
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
+from typing import Any, Generic, TypeVar
 
 import torch
+from torch import nn
+from torch.nn.modules._functions import BackwardHookFunction
 
-from tracer.model.undo import Switch
+from tracer.model.undo import undoing
+
+_T = TypeVar("_T")
+
+
+class Switch(Generic[_T]):
+    """A setting of the whole process that stays at `value` while any thread needs it, and that the last one puts back.
+
+    Were each thread to put back what it found, one that began while another had changed the setting would leave the
+    change for good.
+    """
+
+    def __init__(self, get: Callable[[], _T], put: Callable[[_T], object], value: _T) -> None:
+        self._get, self._put, self._value = get, put, value
+        self._lock = threading.RLock()
+        self._holders: set[object] = set()
+        self._before: list[_T] = []
+
+    @property
+    def before(self) -> _T:
+        """The setting as it was before, and will be again."""
+        return self._before[0] if self._before else self._get()
+
+    @contextmanager
+    def on(self) -> Iterator[None]:
+        """The setting is at its value at least as long as this context lasts."""
+        holder = object()
+        with undoing(partial(self._leave, holder)):
+            with self._lock:
+                self._holders.add(holder)
+                if not self._before:
+                    self._before = [self._get()]
+                    self._put(self._value)
+            yield
+
+    def _leave(self, holder: object) -> None:
+        with self._lock:
+            self._holders.discard(holder)
+            if not self._holders and self._before:
+                self._put(self._before[0])
+                self._before = []
+
+
+users: dict[int, int] = {}
+"""The thread that uses a model, by the id of each of its modules and parameters; kept by `tracer.model.exclusive`."""
+users_lock = threading.RLock()
+
+
+_filters: list[Any] = []
+
+
+def _ignore_warnings(ignore: bool) -> None:
+    if ignore:
+        filters = warnings.catch_warnings()
+        filters.__enter__()
+        _filters.append(filters)
+        warnings.simplefilter("ignore")
+    while not ignore and _filters:
+        _filters[-1].__exit__(None, None, None)
+        _filters.pop()
+
+
+no_warnings = Switch(lambda: False, _ignore_warnings, True)
+
+
+no_fast_path = Switch(torch.backends.mha.get_fastpath_enabled, torch.backends.mha.set_fastpath_enabled, False)
+"""`nn.TransformerEncoderLayer` computes op by op, not in one fused op that no rule knows."""
 
 _stance: list[Any] = []
 
@@ -28,3 +106,82 @@ def uncompiled() -> AbstractContextManager[object]:
     """While this lasts, what was compiled runs uncompiled: no hook and no function mode sees into a compiled graph."""
     # Where nobody has loaded the compiler there is nothing compiled, and loading it takes seconds.
     return _eager.on() if "torch._dynamo" in sys.modules else nullcontext()
+
+
+CustomRunner = Callable[[str, Callable[..., Any], tuple[Any, ...]], Any]
+"""Runs a custom autograd function: takes its name, its own `apply` and the arguments, and gives its result."""
+
+
+class _Runners(threading.local):
+    def __init__(self) -> None:
+        self.stack: list[CustomRunner] = []
+
+
+_runners = _Runners()
+
+
+def _apply(cls: type, *args: Any, **kwargs: Any) -> Any:
+    plain = partial(_apply_replaced.before.__func__, cls, **kwargs)
+    ours = cls.__module__.startswith("tracer.") or cls is BackwardHookFunction  # torch's identity around a module
+    return plain(*args) if ours or not _runners.stack else _runners.stack[-1](cls.__name__, plain, args)
+
+
+_apply_replaced: Switch[Any] = Switch(
+    lambda: torch.autograd.Function.__dict__["apply"],
+    partial(setattr, torch.autograd.Function, "apply"),
+    classmethod(_apply),
+)
+
+
+@contextmanager
+def custom_functions(run: CustomRunner) -> Iterator[None]:
+    """Hand every `apply` of the user's autograd functions to `run(name, apply, args)` while the context lasts.
+
+    No function mode sees such a call, so its class method is replaced for the time, and put back after an error too.
+    Calls in other threads run as they are.
+    """
+    stack = _runners.stack
+    depth = len(stack)
+
+    def undo() -> None:
+        del stack[depth:]
+
+    with undoing(undo), _apply_replaced.on():
+        stack.append(run)
+        yield
+
+
+def _gelu_in_captums_table() -> Any:
+    from captum.attr._core import deep_lift
+
+    return deep_lift.SUPPORTED_NON_LINEAR.get(nn.GELU)
+
+
+def _put_gelu_in_captums_table(rule: Any) -> None:
+    from captum.attr._core import deep_lift
+
+    if rule is None:
+        deep_lift.SUPPORTED_NON_LINEAR.pop(nn.GELU, None)
+    else:
+        deep_lift.SUPPORTED_NON_LINEAR.setdefault(nn.GELU, deep_lift.nonlinear if rule is True else rule)
+
+
+captum_rules_gelu: Switch[Any] = Switch(_gelu_in_captums_table, _put_gelu_in_captums_table, True)
+"""captum treats `nn.GELU` as it does its other activations, in every thread."""
+
+
+@contextmanager
+def quiet(progress_bars: bool = False) -> Iterator[None]:
+    """Silences the load report, the log and, unless asked for, the progress bars of transformers for the context."""
+    from transformers.utils import logging as settings
+
+    verbosity, bars = settings.get_verbosity(), settings.is_progress_bar_enabled()
+    settings.set_verbosity(logging.ERROR)
+    if not progress_bars and bars:
+        settings.disable_progress_bar()  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        settings.set_verbosity(verbosity)
+        if not progress_bars and bars:
+            settings.enable_progress_bar()  # type: ignore[no-untyped-call]

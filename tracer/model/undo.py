@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import functools
 import threading
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Generic, ParamSpec, Self, TypeVar
+from typing import Any, ParamSpec, Self, TypeVar
 
 import torch
 from torch.overrides import TorchFunctionMode, _get_current_function_mode_stack
@@ -20,7 +19,6 @@ from torch.overrides import TorchFunctionMode, _get_current_function_mode_stack
 Undo = Callable[[], object]
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
-_T = TypeVar("_T")
 
 
 class _Pending(threading.local):
@@ -158,58 +156,3 @@ class Mode(TorchFunctionMode):
         modes = _modes()
         if modes and modes[-1] is self:
             torch._C._pop_torch_function_stack()
-
-
-class Switch(Generic[_T]):
-    """A setting of the whole process that stays at `value` while any thread needs it, and that the last one puts back.
-
-    Were each thread to put back what it found, one that began while another had changed the setting would leave the
-    change for good.
-    """
-
-    def __init__(self, get: Callable[[], _T], put: Callable[[_T], object], value: _T) -> None:
-        self._get, self._put, self._value = get, put, value
-        self._lock = threading.RLock()
-        self._holders: set[object] = set()
-        self._before: list[_T] = []
-
-    @property
-    def before(self) -> _T:
-        """The setting as it was before, and will be again."""
-        return self._before[0] if self._before else self._get()
-
-    @contextmanager
-    def on(self) -> Iterator[None]:
-        """The setting is at its value at least as long as this context lasts."""
-        holder = object()
-        with undoing(functools.partial(self._leave, holder)):
-            with self._lock:
-                self._holders.add(holder)
-                if not self._before:
-                    self._before = [self._get()]
-                    self._put(self._value)
-            yield
-
-    def _leave(self, holder: object) -> None:
-        with self._lock:
-            self._holders.discard(holder)
-            if not self._holders and self._before:
-                self._put(self._before[0])
-                self._before = []
-
-
-def _quieten(quiet: bool) -> None:
-    if quiet:
-        filters = warnings.catch_warnings()
-        filters.__enter__()
-        _filters.append(filters)
-        warnings.simplefilter("ignore")
-    while not quiet and _filters:
-        _filters[-1].__exit__(None, None, None)
-        _filters.pop()
-
-
-_filters: list[Any] = []
-no_warnings = Switch(lambda: False, _quieten, True)
-no_fast_path = Switch(torch.backends.mha.get_fastpath_enabled, torch.backends.mha.set_fastpath_enabled, False)
-"""`nn.TransformerEncoderLayer` computes op by op, not in one fused op that no rule knows."""

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from tracer.exact.deeplift import formatted
 from tracer.model.output import logits_of, select
+from tracer.model.process import no_warnings
 from tracer.model.restore import restoring_random_numbers
-from tracer.model.undo import no_warnings
 from tracer.records import Note
 
 

@@ -21,9 +21,10 @@ from tracer.ledger.wires import Observation
 from tracer.model.exclusive import in_use
 from tracer.model.hooks import module_paths
 from tracer.model.output import unwrapping
+from tracer.model.process import no_warnings
 from tracer.model.restore import captum_leftovers, restoring_buffers, restoring_random_numbers
 from tracer.model.tensors import copied
-from tracer.model.undo import no_warnings, undoing, undoing_all
+from tracer.model.undo import undoing, undoing_all
 from tracer.model.unsupported import check_inputs, explained
 from tracer.recording.exact_observer import RunObserver
 from tracer.recording.notes import integer_input, may_couple

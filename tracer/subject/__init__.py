@@ -5,7 +5,7 @@ from __future__ import annotations
 from tracer.subject.classifier import EmbeddingClassifier, EmbeddingLanguageModel
 from tracer.subject.factory import is_factory, load_factory
 from tracer.subject.inputs_file import GivenTensors, read_inputs
-from tracer.subject.loading import load_subject, quiet
+from tracer.subject.loading import load_subject
 from tracer.subject.positions import ReferencePositions
 from tracer.subject.task import TASKS, Task
 from tracer.subject.tensors import TensorSubject, make_tensor_subject
@@ -25,6 +25,5 @@ __all__ = [
     "load_subject",
     "make_subject",
     "make_tensor_subject",
-    "quiet",
     "read_inputs",
 ]

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from tracer.errors import InputError
-from tracer.subject.loading import quiet
+from tracer.model.process import quiet
 
 REFERENCE_TOKENS = ("pad", "mask", "unk")
 ZERO_TOKEN = "[zero]"

@@ -2,34 +2,15 @@
 
 from __future__ import annotations
 
-import logging
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 from tracer.errors import ModelError
+from tracer.model.process import quiet
 from tracer.subject.task import MODEL_KINDS, TASKS, Task, auto_class, task_of
-
-
-@contextmanager
-def quiet(progress_bars: bool = False) -> Iterator[None]:
-    """Silences the load report, the log and, unless asked for, the progress bars of transformers for the context."""
-    from transformers.utils import logging as settings
-
-    verbosity, bars = settings.get_verbosity(), settings.is_progress_bar_enabled()
-    settings.set_verbosity(logging.ERROR)
-    if not progress_bars and bars:
-        settings.disable_progress_bar()  # type: ignore[no-untyped-call]
-    try:
-        yield
-    finally:
-        settings.set_verbosity(verbosity)
-        if not progress_bars and bars:
-            settings.enable_progress_bar()  # type: ignore[no-untyped-call]
 
 
 def load_subject(name: str, task: Task | None = None) -> tuple[nn.Module, Any]:

@@ -11,8 +11,9 @@ from captum.attr import IntegratedGradients
 
 from tracer.model.explicit import eager_attention
 from tracer.model.output import logits_of
+from tracer.model.process import quiet
 from tracer.records import HookReport, Panel, Ranking
-from tracer.subject import Subject, TensorSubject, quiet
+from tracer.subject import Subject, TensorSubject
 
 Progress = Callable[[str, int, int], None]
 ATTENTION_LAYERS = 4

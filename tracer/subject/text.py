@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from tracer.errors import InputError, ModelError
+from tracer.model.process import quiet
 from tracer.subject.classifier import EmbeddingClassifier, EmbeddingLanguageModel, embedding_module
 from tracer.subject.encoding import (
     ZERO_TOKEN,
@@ -18,7 +19,6 @@ from tracer.subject.encoding import (
     token_text,
     with_mask,
 )
-from tracer.subject.loading import quiet
 from tracer.subject.outputs import class_labels, class_target, shown_outputs, token_target
 from tracer.subject.place import place_in_words, predicted_at
 from tracer.subject.positions import Positions, ReferencePositions, embed
