@@ -14,45 +14,23 @@ from typing import Any, Literal
 
 import torch
 
+from tracer import ops
 from tracer.op_call import OpCall
 
 Role = Literal["compute", "shape", "composite", "ignore"]
 
-_OPERATORS = {
+# What torch calls an op → its common name.
+_ALIASES = {
     "radd": "add", "iadd": "add", "subtract": "sub", "isub": "sub", "rmul": "mul", "multiply": "mul", "imul": "mul",
-    "truediv": "div", "rtruediv": "rdiv", "rdiv": "rdiv", "itruediv": "div", "idiv": "div", "divide": "div",
-    "true_divide": "div", "rpow": "rpow", "ipow": "pow", "rmatmul": "rmatmul", "imatmul": "matmul", "negative": "neg",
-    "absolute": "abs", "concat": "cat", "concatenate": "cat", "arctan": "atan", "swapdims": "transpose", "swapaxes":
-    "transpose", "special_expit": "sigmoid", "special_erf": "erf", "special_softmax": "softmax",
-    "special_log_softmax": "log_softmax", "special_logsumexp": "logsumexp", "clip": "clamp", "rsub": "rsub",
-    "_softmax": "softmax", "_log_softmax": "log_softmax", "conj": "ignore",
+    "truediv": "div", "rtruediv": "rdiv", "itruediv": "div", "idiv": "div", "divide": "div", "true_divide": "div",
+    "ipow": "pow", "imatmul": "matmul", "negative": "neg", "absolute": "abs", "concat": "cat", "concatenate": "cat",
+    "arctan": "atan", "swapdims": "transpose", "swapaxes": "transpose", "special_expit": "sigmoid",
+    "special_erf": "erf", "special_softmax": "softmax", "special_log_softmax": "log_softmax",
+    "special_logsumexp": "logsumexp", "clip": "clamp", "_softmax": "softmax", "_log_softmax": "log_softmax",
+    "_threshold": "threshold",
 }  # fmt: skip
-
-_SHAPE = {
-    "view", "reshape", "view_as", "reshape_as", "transpose", "permute", "t", "T", "mT", "H", "mH", "movedim",
-    "moveaxis", "flatten", "unflatten", "squeeze", "unsqueeze", "contiguous", "clone", "alias", "narrow", "select",
-    "getitem", "chunk", "split", "unbind", "tensor_split", "expand", "expand_as", "broadcast_to", "unfold_view",
-    "diagonal", "flip", "roll", "adjoint", "unsafe_chunk", "unsafe_split", "split_with_sizes", "hsplit", "vsplit",
-    "dsplit", "atleast_1d", "atleast_2d", "atleast_3d", "ravel", "as_strided", "repeat_interleave", "tile", "repeat",
-    "index_select", "real", "pixel_shuffle", "pixel_unshuffle", "swapaxes",
-}  # fmt: skip
-
-# Python functions of torch that hold several ops; a reader wants to see into them.
-_COMPOSITES = {"multi_head_attention_forward", "normalize", "tensordot", "cosine_embedding_loss"}
-
-_IGNORED = {
-    "detach", "detach_", "requires_grad_", "register_hook", "register_post_accumulate_grad_hook", "retain_grad",
-    "backward", "size", "dim", "numel", "stride", "storage_offset", "data_ptr", "is_contiguous", "is_floating_point",
-    "is_complex", "is_same_size", "element_size", "get_device", "item", "tolist", "numpy", "len", "bool", "hash",
-    "repr", "format", "storage", "untyped_storage", "type", "nelement", "ndimension", "int", "float_", "index",
-    "contains", "iter", "array", "_set_grad_enabled", "set_grad_enabled", "is_inference", "ignore", "allclose",
-    "equal", "result_type", "can_cast", "zeros_like", "ones_like", "empty_like", "full_like", "rand_like",
-    "randn_like", "new_zeros", "new_ones", "new_empty", "new_full", "new_tensor", "argmax", "argmin", "argsort", "eq",
-    "ne", "lt", "le", "gt", "ge", "isnan", "isinf", "isfinite", "any", "all", "logical_and", "logical_or",
-    "logical_not", "logical_xor", "bitwise_and", "bitwise_or", "bitwise_not", "bitwise_xor", "nonzero",
-    "count_nonzero", "searchsorted", "bucketize", "sign", "has_names", "is_nonzero", "deepcopy", "reduce_ex",
-    "setstate", "dlpack", "share_memory_", "cpu", "cuda", "pin_memory", "is_shared", "record_stream", "get", "set",
-    "delete", "isin", "dtype", "shape", "device",
+_ROLES: dict[ops.Kind, Role] = {
+    "shape": "shape", "index": "shape", "composite": "composite", "ignored": "ignore",
 }  # fmt: skip
 
 
@@ -76,20 +54,22 @@ def describe(function: Callable[..., Any]) -> Op:
         owner = getattr(function.__self__, "__name__", "")
         return Op(owner, "shape" if owner in {"T", "mT", "H", "mH", "real"} else "ignore", False)
     raw = getattr(function, "__name__", type(function).__name__)
-    in_place = raw == "__setitem__" or (raw.startswith("__i") and raw.strip("_") in _OPERATORS)
+    if isinstance(function, (torch._ops.OpOverload, torch._ops.OpOverloadPacket)):
+        raw = raw.split(".")[0].removeprefix("_")  # "_softmax.default"
+    in_place = raw == "__setitem__" or (raw.startswith("__i") and raw.strip("_") in _ALIASES)
     name = raw
     if raw.startswith("__") and raw.endswith("__"):
         name = raw.strip("_")
     elif raw.endswith("_") and not raw.startswith("_"):
-        name, in_place = raw[:-1], raw not in _IGNORED
-    name = _OPERATORS.get(name, name)
+        name, in_place = raw[:-1], True
+    name = _ALIASES.get(name, name)
     if name.startswith("boolean_dispatch") or name == "fn":  # max_pool2d and its kin, with and without indices
         name = getattr(function, "__qualname__", name)
-    if raw in _IGNORED or name in _IGNORED:
-        return Op(name, "ignore", False)
-    if name in _COMPOSITES:
-        return Op(name, "composite", False)
-    return Op(name, "shape" if name in _SHAPE and not in_place else "compute", in_place)
+    known = ops.TABLE.get(name)
+    role = "compute" if known is None else _ROLES.get(known.kind, "compute")
+    if role in ("ignore", "composite"):
+        in_place = False
+    return Op(name, "compute" if in_place else role, in_place)
 
 
 def written_tensor(op: Op, call: OpCall) -> torch.Tensor | None:
