@@ -17,12 +17,11 @@ from tests.synthetic import synthetic_run, write_synthetic
 from tests.test_store import node
 from tracer.analysis.verdict import ranking_warning, verdict
 from tracer.errors import InputError
-from tracer.figures import json_figure, of_example, relative
 from tracer.records import Counterfactual, Finding, Node, Panel, Ranking, Run
 from tracer.report import data as report
 from tracer.report.data import command_line, ranked, report_data, report_json
 from tracer.report.text import report_text
-from tracer.text import clean, ending, figure, multiple, percentage, shorten, times
+from tracer.text import clean, ending, figure, json_figure, multiple, of_example, percentage, relative, shorten, times
 from tracer.tracefile.trace import Trace, open_trace
 from tracer.tracefile.writer import TraceWriter, amend
 

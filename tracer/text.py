@@ -1,9 +1,15 @@
-"""Numbers and names as plain text for a terminal. Pure: text in, text out."""
+"""Numbers and names as people read them, and as strict JSON takes them. Pure; loads nothing but what Python has."""
 
 from __future__ import annotations
 
 import math
 import unicodedata
+from typing import TYPE_CHECKING
+
+from tracer.errors import InputError
+
+if TYPE_CHECKING:  # the command line shows its help without numpy
+    from tracer.records import Floats
 
 _UNSAFE = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
 _LONGEST = 1_000
@@ -61,6 +67,33 @@ def times(value: float) -> str:
     """`multiple` to stand before what it is a share of: "51 % of", "43 000 times"."""
     text = multiple(value)
     return text if text.endswith("times") else f"{text} of"
+
+
+def of_example(values: Floats, example: int | None) -> float:
+    """The sum over the examples (E,), or the figure of one; InputError where there is no such example."""
+    if example is None:
+        return float(sum(values.tolist()))
+    require_example(example, len(values))
+    return float(values[example])
+
+
+def require_example(example: int, count: int) -> None:
+    """Raise InputError where a trace of `count` examples has no such one."""
+    if not 0 <= example < count:
+        held = f"the trace holds {count}, 0 to {count - 1}" if count else "the trace holds none"
+        raise InputError(f"there is no example {example}: {held}")
+
+
+def relative(delta: float, change: float) -> float:
+    """|delta| / |change|; infinite where the output does not change but the delta is not 0."""
+    return abs(delta) / abs(change) if change else (0.0 if delta == 0 else math.inf)
+
+
+def json_figure(value: float | None) -> float | str | None:
+    """`value` as strict JSON takes it: NaN is None, infinities are "inf" and "-inf"."""
+    if value is None or math.isnan(value):
+        return None
+    return value if math.isfinite(value) else str(value)
 
 
 def _safe(character: str) -> str:

@@ -18,6 +18,7 @@ import numpy.typing as npt
 from tracer.analysis.difference import difference
 from tracer.errors import InputError
 from tracer.records import Direction, Edge, Floats
+from tracer.text import require_example
 from tracer.tracefile.trace import TensorName, Trace
 
 _IN_LIST = re.compile(r"(?:^|\.)\d+$")
@@ -53,8 +54,7 @@ def flow_map(trace: Trace, example: int = 0) -> FlowMap:
     the modules of the least depth at which two or more give such a tensor.
     """
     run = trace.run
-    if not 0 <= example < max(run.examples, 1):
-        raise InputError(f"there is no example {example}: the trace holds {run.examples}, 0 to {run.examples - 1}")
+    require_example(example, max(run.examples, 1))
     if run.capture != "tensors":
         raise InputError("no flow map: the trace holds figures only; record it with --capture tensors")
     tokens = run.tokens[example] if example < len(run.tokens) else ()

@@ -9,9 +9,9 @@ from typing import Any
 
 from tracer.analysis.verdict import relative_deltas, worst_example
 from tracer.commands.report import count_from_zero
-from tracer.errors import InputError, TraceFileError
+from tracer.errors import TraceFileError
 from tracer.report.data import ending_fault
-from tracer.text import clean, figure
+from tracer.text import clean, figure, require_example
 from tracer.tracefile.trace import Trace, open_trace
 
 
@@ -57,8 +57,8 @@ def checked(trace: Trace, most: float, example: int | None = None) -> tuple[bool
         raise TraceFileError(f"the run in {trace.path} {reason}: there is no delta to check")
     if not run.examples:
         raise TraceFileError(f"{trace.path} holds no example: there is no delta to check")
-    if example is not None and example >= run.examples:
-        raise InputError(f"there is no example {example}: the trace holds {run.examples}, 0 to {run.examples - 1}")
+    if example is not None:
+        require_example(example, run.examples)
     relative = relative_deltas(run)
     index = worst_example(relative) if example is None else example
     ratio, delta = float(relative[index]), float(run.delta[index])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import sys
 from contextlib import redirect_stdout
 from pathlib import Path
@@ -20,6 +19,7 @@ from tracer.commands.progress import Report, progress
 from tracer.commands.view import terminal_width
 from tracer.errors import InputError, TraceFileError
 from tracer.records import Counterfactual
+from tracer.text import json_figure
 from tracer.tracefile.trace import Trace, open_trace
 
 if TYPE_CHECKING:
@@ -94,8 +94,8 @@ def repair_data(found: Repair) -> dict[str, Any]:
     return {
         "schema": _SCHEMA,
         "headline": headline(found),
-        "delta": _json(float(found.delta.sum())),
-        "relative_delta": _json(found.relative(found.delta)),
+        "delta": json_figure(float(found.delta.sum())),
+        "relative_delta": json_figure(found.relative(found.delta)),
         "worst_example": found.worst(found.delta),
         "bound": found.bound,
         "reached": found.reached,
@@ -184,14 +184,8 @@ def _measured_data(measured: Counterfactual, found: Repair) -> dict[str, Any]:
         "step": measured.step,
         "change": measured.change,
         "rules": list(measured.rules),
-        "delta": _json(float(measured.delta.sum())),
-        "relative_delta": _json(found.relative(measured.delta)),
+        "delta": json_figure(float(measured.delta.sum())),
+        "relative_delta": json_figure(found.relative(measured.delta)),
         "worst_example": found.worst(measured.delta),
-        "seconds": _json(measured.seconds),
+        "seconds": json_figure(measured.seconds),
     }
-
-
-def _json(value: float) -> float | str | None:
-    if math.isnan(value):
-        return None
-    return value if math.isfinite(value) else str(value)

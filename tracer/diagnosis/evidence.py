@@ -16,8 +16,9 @@ import numpy as np
 import numpy.typing as npt
 
 from tracer.diagnosis.types import linearised_fault
-from tracer.errors import InputError, TraceFileError
+from tracer.errors import TraceFileError
 from tracer.records import EvidenceName, Finding, FindingKind, Floats, Node, Note, NoteKind
+from tracer.text import require_example
 from tracer.tracefile.columns import Columns, Ints
 from tracer.tracefile.layout import MISSHAPEN, unpack
 from tracer.tracefile.opening import damaged
@@ -301,8 +302,8 @@ class Evidence:
 def gather(trace: Trace, example: int | None = None) -> Evidence:
     """The evidence in a trace: of one example, or over all; TraceFileError where the file is damaged."""
     run, columns = trace.run, trace.columns
-    if example is not None and not 0 <= example < run.examples:
-        raise InputError(f"there is no example {example}: the trace holds {run.examples}, 0 to {run.examples - 1}")
+    if example is not None:
+        require_example(example, run.examples)
     count = len(columns.parent)
     try:
         return _gather(trace, example, columns, count)

@@ -11,9 +11,8 @@ from typing import Any
 import numpy as np
 
 from tracer.analysis.compare import Comparison
-from tracer.figures import json_figure, of_example, relative
 from tracer.records import Floats, Run
-from tracer.text import clean, ending, figure, multiple, shorten
+from tracer.text import clean, ending, figure, json_figure, multiple, of_example, relative, shorten
 from tracer.tracefile.columns import worst_first
 from tracer.tracefile.trace import Trace
 

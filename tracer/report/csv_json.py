@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from tracer.figures import json_figure
 from tracer.records import Edge, Floats, Node, Run, Statistics
 from tracer.report.data import report_data
+from tracer.text import json_figure
 from tracer.tracefile.trace import Trace
 
 LEDGER = (

@@ -17,9 +17,8 @@ from tracer.analysis.ladder import Repair, stored_repair
 from tracer.analysis.verdict import Verdict, changes, ranking_warning, relative_deltas, verdict, worst_example
 from tracer.diagnosis.faults import diagnose
 from tracer.diagnosis.run_conditions import ended_by
-from tracer.figures import json_figure, of_example, relative
 from tracer.records import Counterfactual, Finding, Floats, Node, Panel, Ranking
-from tracer.text import clean, figure, times
+from tracer.text import clean, figure, json_figure, of_example, relative, times
 from tracer.tracefile.columns import worst_first
 from tracer.tracefile.trace import Trace
 

@@ -10,11 +10,10 @@ from collections.abc import Iterator, Sequence
 
 from tracer.analysis.ladder import headline, rule_options
 from tracer.analysis.verdict import call_name
-from tracer.figures import of_example
 from tracer.records import Finding
 from tracer.report.data import SIGNS, Report, command_line
 from tracer.report.text import finding_facts, finding_title
-from tracer.text import clean, figure, multiple
+from tracer.text import clean, figure, multiple, of_example
 from tracer.tracefile.trace import Trace
 
 CAPTUM = "meta-pytorch/captum"

@@ -10,10 +10,9 @@ from collections.abc import Iterator
 from tracer.analysis.ladder import headline, ladder_lines
 from tracer.analysis.verdict import call_name, ranking_warning, relative_deltas, worst_example
 from tracer.diagnosis.ranking import DELTA_AFTER, WORST_AFTER
-from tracer.figures import of_example
 from tracer.records import Finding
 from tracer.report.data import SIGNS, Report, ranked
-from tracer.text import clean, ending, figure, percentage, shorten
+from tracer.text import clean, ending, figure, of_example, percentage, shorten
 from tracer.tracefile.trace import Trace
 
 _TOP_TOKENS = 5

@@ -14,6 +14,7 @@ from tracer.model.output import logits_of
 from tracer.model.process import quiet
 from tracer.records import HookReport, Panel, Ranking
 from tracer.subject import Subject, TensorSubject
+from tracer.text import relative
 
 Progress = Callable[[str, int, int], None]
 ATTENTION_LAYERS = 4
@@ -42,7 +43,7 @@ def sanity_panel(
     change = shared.output[subject.row] - shared.output_reference[subject.row]
     first = attributions[0] if isinstance(attributions, tuple) else attributions
     note = _doubt(method_name, "does not add up", delta, change)
-    own = Ranking(method_name, _token_scores(first), float(delta), _relative(delta, change), note)
+    own = Ranking(method_name, _token_scores(first), float(delta), relative(delta, change), note)
     others = shared.rankings if like is None else shared.rankings[:-1]
     return Panel(shared.output, shared.output_reference, subject.labels, (*others, own), hooks)
 
@@ -94,7 +95,7 @@ def tensor_panel(
         why = f"Integrated Gradients does not run on this model: {type(error).__name__}: {' '.join(str(error).split())}"
         gradients = Ranking(f"Integrated Gradients, {steps} steps", (), note=why[:300])
     note = _doubt(method_name, "does not add up", delta, change)
-    own = Ranking(method_name, _token_scores(attributions[0]), float(delta), _relative(delta, change), note)
+    own = Ranking(method_name, _token_scores(attributions[0]), float(delta), relative(delta, change), note)
     return Panel(output, reference, subject.labels, (gradients, own), hooks)
 
 
@@ -150,7 +151,7 @@ def _integrated_gradients(
     )
     own = float(delta.sum())
     note = _doubt(name, "has not converged", own, change)
-    return Ranking(f"{name}, {steps} steps", _token_scores(attributions[0]), own, _relative(own, change), note)
+    return Ranking(f"{name}, {steps} steps", _token_scores(attributions[0]), own, relative(own, change), note)
 
 
 @torch.no_grad()
@@ -169,13 +170,9 @@ def _token_scores(attributions: Any) -> tuple[float, ...]:
     return tuple(scores)
 
 
-def _relative(delta: float, change: float) -> float:
-    return abs(delta) / abs(change) if change else (0.0 if delta == 0 else float("inf"))
-
-
 def _doubt(name: str, what: str, delta: float, change: float) -> str:
     """A warning in words where |delta| is more than 5 % of the output's change, else ""; NaN is no small delta."""
-    if _relative(delta, change) <= TOLERATED_DELTA:
+    if relative(delta, change) <= TOLERATED_DELTA:
         return ""
     return (
         f"{name} {what}: its delta is {delta:.4g} where the output changes by {change:.4g}; do not read it as the truth"

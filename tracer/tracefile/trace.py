@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from tracer.errors import InputError, TraceFileError
 from tracer.records import Counterfactual, Edge, Floats, Node, Note, Run, Statistics, TensorRef
-from tracer.text import clean
+from tracer.text import clean, require_example
 from tracer.tracefile import attachments
 from tracer.tracefile import layout as schema
 from tracer.tracefile.bounds import BoundedQueries
@@ -236,9 +236,7 @@ class Trace:
         """Leak and self leak of every node, (N,) each: of one example, or summed over all."""
         if example is None:
             return self.columns.leak, self.columns.self_leak
-        if not 0 <= example < self.run.examples:
-            count = self.run.examples
-            raise InputError(f"there is no example {example}: the trace holds {count}, 0 to {count - 1}")
+        require_example(example, self.run.examples)
         count, size = len(self.columns.parent), 8 * self.run.examples
         if not count:  # killed before its first call
             return np.zeros(0), np.zeros(0)

@@ -15,7 +15,7 @@ from tracer.analysis.severity import LARGE_SHARE, Severity, subtree_maximum
 from tracer.analysis.verdict import HOLDS, OFF, changes
 from tracer.records import Node, Run
 from tracer.report.comparison import outcome
-from tracer.text import clean, figure, multiple
+from tracer.text import clean, figure, multiple, relative
 from tracer.tracefile.trace import Trace
 from tui.lines import layers as rows
 from tui.lines.format import fit, narrow, number, plural, seconds, shorten, signed_bar, wrap
@@ -245,7 +245,7 @@ def _run(label: str, run: Run, other: Run, example: int | None, width: int) -> L
     delta, change = (
         float(values.sum() if example is None else values[example]) for values in (run.delta, changes(run))
     )
-    relative = abs(delta) / abs(change) if change else (0.0 if delta == 0 else math.inf)
+    ratio = relative(delta, change)
     facts = [f"{clean(run.method, 60)} / {clean(run.variant, 60)}" if run.variant else clean(run.method, 60)]
     for name in ("model", "text", "reference", "target"):
         if getattr(run, name) != getattr(other, name):
@@ -256,16 +256,16 @@ def _run(label: str, run: Run, other: Run, example: int | None, width: int) -> L
     facts += [f"{clean(name, 30)} {clean(run.versions.get(name, 'none'), 30)}" for name in changed]
     if run.status != "complete":
         facts.insert(0, run.status)
-    if run.status != "complete" or math.isnan(relative):
+    if run.status != "complete" or math.isnan(ratio):
         glyph, role = "▲", Role.WARNING
     else:
-        glyph, role = ("✔", Role.GOOD) if relative <= HOLDS else ("▲", Role.WARNING) if relative <= OFF else _BROKEN
+        glyph, role = ("✔", Role.GOOD) if ratio <= HOLDS else ("▲", Role.WARNING) if ratio <= OFF else _BROKEN
     cells: list[Piece] = [
         (f"{label} ", Role.ACCENT),
         (f"{glyph} ", role),
         ("delta ", Role.MUTED),
         (fit(figure(delta, signed=True), 12), Role.STRONG),
-        (fit(multiple(relative), 16) + " ", Role.TEXT),
+        (fit(multiple(ratio), 16) + " ", Role.TEXT),
     ]
     used = sum(cell_len(text) for text, _ in cells)
     if width - used < 16:

@@ -12,7 +12,7 @@ from rich.cells import cell_len
 
 from tracer.analysis.verdict import HOLDS
 from tracer.records import Counterfactual, Floats, Run
-from tracer.text import clean, multiple
+from tracer.text import clean, multiple, relative
 from tui.lines.format import bar, fit, log_length, number, plural, seconds, shorten, wrap
 from tui.lines.roles import Line, Piece, Role
 from tui.model.figures import Figures
@@ -166,13 +166,6 @@ def total(values: Floats, example: int | None) -> float:
     if example is None:
         return float(np.sum(values))
     return float(values[example]) if example < len(values) else math.nan
-
-
-def relative(delta: float, change: float) -> float:
-    """|delta| / |change|; infinite where the output does not change but the delta is not 0."""
-    if change:
-        return abs(delta) / abs(change)
-    return 0.0 if delta == 0 else math.inf
 
 
 def _recorded(given: Ladder, width: int) -> list[Line]:
