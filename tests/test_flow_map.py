@@ -14,8 +14,8 @@ from tests.synthetic import synthetic_run, write_synthetic
 from tests.test_store import node
 from tracer.analysis.flow_map import flow_map
 from tracer.errors import InputError
+from tracer.recording.options import Details
 from tracer.recording.record import record
-from tracer.recording.run import Details
 from tracer.records import Edge, Statistics, TensorRef
 from tracer.tracefile.trace import Trace
 from tracer.tracefile.writer import TraceWriter

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from tracer.counterfactuals.search import repair
     from tracer.diagnosis.faults import diagnose
     from tracer.exact.deeplift import DeepLift
+    from tracer.recording.options import Details
     from tracer.recording.record import record
-    from tracer.recording.run import Details
     from tracer.recording.watch import watch
     from tracer.tracefile.trace import Trace, open_trace
 
@@ -30,7 +30,7 @@ _HOMES = {
     "record": "tracer.recording.record",
     "repair": "tracer.counterfactuals.search",
     "watch": "tracer.recording.watch",
-    "Details": "tracer.recording.run",
+    "Details": "tracer.recording.options",
 }
 
 

@@ -183,8 +183,8 @@ def trace_subject(
     `panel` false leaves it out. `command` is the JSON of the options that name the subject and its run.
     """
     from tracer.model.explicit import explicit
+    from tracer.recording.options import Details
     from tracer.recording.record import record
-    from tracer.recording.run import Details
     from tracer.subject import Subject
     from tracer.subject.sanity_panel import sanity_panel, tensor_panel
 

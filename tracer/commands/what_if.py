@@ -31,7 +31,7 @@ def measure(
     With `save` what was measured is written into the trace; single changes measured earlier stay there.
     """
     from tracer.counterfactuals.search import repair
-    from tracer.recording.run import Details
+    from tracer.recording.options import Details
     from tracer.tracefile.writer import amend
 
     found = repair(

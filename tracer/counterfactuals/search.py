@@ -26,8 +26,8 @@ from tracer.model.explicit import explicit as made_explicit
 from tracer.model.hooks import module_paths
 from tracer.model.process import no_warnings
 from tracer.model.undo import undoing_all
+from tracer.recording.options import Details
 from tracer.recording.record import Method, record
-from tracer.recording.run import Details
 from tracer.records import Counterfactual, Floats
 from tracer.rules.rulebook import Rulebook
 from tracer.tracefile.trace import Trace

@@ -13,8 +13,7 @@ from typing import Any, Literal, NoReturn
 import numpy as np
 from torch import Tensor, nn
 
-from tracer.diagnosis.run_conditions import ended_by
-from tracer.errors import InputError, ObservationError, TracerError
+from tracer.errors import InputError, TracerError
 from tracer.exact.deeplift import DeepLift
 from tracer.exact.paired import Note as PairedNote
 from tracer.ledger.wires import Observation
@@ -25,12 +24,15 @@ from tracer.model.process import no_warnings
 from tracer.model.restore import captum_leftovers, restoring_buffers, restoring_random_numbers
 from tracer.model.tensors import copied
 from tracer.model.undo import undoing, undoing_all
-from tracer.model.unsupported import check_inputs, explained
+from tracer.model.unsupported import check_inputs
 from tracer.recording.exact_observer import RunObserver
+from tracer.recording.failure import failed, said
 from tracer.recording.notes import integer_input, may_couple
+from tracer.recording.options import Capture, Details, PanelMaker, StorageOptions
+from tracer.recording.preconditions import check_request, refuse_nesting
 from tracer.recording.probe import batch_note, extras_note
-from tracer.recording.run import Capture, Details, Outcome, PanelMaker, StorageOptions, TraceRecording
-from tracer.recording.watch import Watching, check, refuse_nesting, said
+from tracer.recording.run import Outcome, TraceRecording
+from tracer.recording.watch import Watching
 from tracer.records import Floats, Note, Panel
 from tracer.rules.rulebook import Rulebook
 from tracer.tracefile.trace import Trace
@@ -76,7 +78,7 @@ def record(
     The calls up to the failure are a trace of status "failed": in `path`, and the error's `trace`.
     """
     details = details or Details(target="" if target is None else str(target))
-    check(model, capture)
+    check_request(model, capture)
     tensors = check_inputs(inputs, baselines)
     if method not in ("captum", "exact", "gradient"):
         raise InputError(f"unknown method {method!r}; expected 'captum', 'exact' or 'gradient'")
@@ -225,20 +227,6 @@ def _refuse_integers(model: nn.Module, tensor: Tensor, request: _Request, method
         outcome = Outcome(status="failed", message=f"InputError: {error}")
         error.trace = recording.finish(observation, outcome)
     raise error
-
-
-def failed(what: str, error: Exception, trace: Trace | None, path: str | PathLike[str] | None) -> ObservationError:
-    """What to raise when a model, or captum, ended `what` with `error`: in one line the fault, where it is known.
-
-    `trace` holds the calls so far; they are also in the file `path` where one was given.
-    """
-    fault = None if trace is None else next(iter(ended_by(trace)), None)
-    said_by_torch = explained(error) or " ".join(str(error).split())[:300]
-    reason = said_by_torch if fault is None else f"{fault.message}; {fault.advice}"
-    kept = "" if trace is None or path is None else f" (its calls so far are in {path})"
-    named = ObservationError(f"{what} ended with {type(error).__name__}: {reason}{kept}")
-    named.trace = trace
-    return named
 
 
 def _in_words(notes: Sequence[PairedNote]) -> str:

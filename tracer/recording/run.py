@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
-from os import PathLike
 from pathlib import Path
 from types import TracebackType
-from typing import Literal, Self
+from typing import Self
 
 import numpy as np
 import torch
@@ -26,45 +25,13 @@ from tracer.model.hooks import module_paths
 from tracer.recording.captum import hook_report
 from tracer.recording.journal import Journal
 from tracer.recording.notes import after_run
+from tracer.recording.options import PanelMaker, StorageOptions
 from tracer.recording.versions import installed_versions
-from tracer.records import Floats, HookReport, Note, Panel, Run, Status
+from tracer.records import Floats, Note, Panel, Run, Status
 from tracer.tracefile.trace import Trace
 from tracer.tracefile.writer import TraceWriter
 
-Capture = Literal["summary", "tensors"]
-PanelMaker = Callable[[tuple[torch.Tensor, ...], Floats, HookReport | None], Panel]
 Probe = Callable[[Observation], Iterable[Note]]
-
-
-@dataclass(frozen=True, slots=True)
-class Details:
-    """What only the caller knows about a run and the trace should say: names, texts, tokens. All optional.
-
-    `type` is the model's type where a wrapper stands for it, `names` the paths of the modules to observe, `command` the
-    JSON of the command-line options that make the same run again.
-    """
-
-    model: str = ""
-    type: str = ""
-    variant: str = "as shipped"
-    target: str = ""
-    text: str = ""
-    reference: str = ""
-    tokens: tuple[tuple[str, ...], ...] = ()
-    reference_tokens: tuple[tuple[str, ...], ...] = ()
-    names: Mapping[nn.Module, str] | None = None
-    command: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class StorageOptions:
-    """What to keep of a run, and where: `path` None keeps it in memory, `max_bytes` bounds the stored tensors."""
-
-    path: str | PathLike[str] | None = None
-    capture: Capture = "tensors"
-    force: bool = False
-    max_bytes: int | None = None
-    details: Details = field(default_factory=Details)
 
 
 @dataclass(slots=True)

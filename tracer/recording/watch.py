@@ -6,39 +6,23 @@ import warnings
 from contextlib import ExitStack
 from os import PathLike
 from types import TracebackType
-from typing import Self, get_args
+from typing import Self
 
 from torch import nn
-from torch.overrides import _get_current_function_mode_stack
 
-from tracer.errors import InputError, ObservationError
+from tracer.errors import ObservationError
 from tracer.model.exclusive import in_use
 from tracer.model.hooks import listening
 from tracer.model.process import uncompiled
 from tracer.model.restore import captum_leftovers
 from tracer.model.undo import Level, remove_stale_modes, restoring_modes
-from tracer.model.unsupported import check_model
 from tracer.recording.captum import captum_inputs, captum_rule
+from tracer.recording.failure import said
+from tracer.recording.options import Capture, Details, StorageOptions
+from tracer.recording.preconditions import check_request, refuse_nesting
 from tracer.recording.recorder import Recorder
-from tracer.recording.reference_log import ReferenceLog
-from tracer.recording.run import Capture, Details, Outcome, StorageOptions, TraceRecording
+from tracer.recording.run import Outcome, TraceRecording
 from tracer.tracefile.trace import Trace
-
-
-def check(model: nn.Module, capture: Capture) -> None:
-    """Raise `ModelError` for modules whose calls cannot be observed, `InputError` for an unknown capture level."""
-    if capture not in get_args(Capture):
-        raise InputError(f"capture is {capture!r}; expected 'summary' or 'tensors'")
-    check_model(model)
-
-
-def refuse_nesting() -> None:
-    """Raise `ObservationError` where a recording is under way in this thread: both would see each other's calls."""
-    modes = _get_current_function_mode_stack()  # type: ignore[no-untyped-call]
-    if any(isinstance(mode, (Recorder, ReferenceLog)) for mode in modes):
-        raise ObservationError(
-            "a recording is under way in this thread already: end its `with` block before the next one begins"
-        )
 
 
 class Watching:
@@ -135,11 +119,6 @@ class Watching:
                 raise
 
 
-def said(error: BaseException) -> str:
-    """An error as a run's message has it."""
-    return "interrupted" if isinstance(error, KeyboardInterrupt) else f"{type(error).__name__}: {error}"
-
-
 def watch(
     model: nn.Module,
     path: str | PathLike[str] | None = None,
@@ -162,5 +141,5 @@ def watch(
     modules is taken away, whoever raised. Only `requires_grad`, which captum sets on the given inputs, stays set as
     without observation.
     """
-    check(model, capture)
+    check_request(model, capture)
     return Watching(model, StorageOptions(path, capture, force, max_bytes, details or Details()))
