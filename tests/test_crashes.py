@@ -39,7 +39,7 @@ def test_a_sample_of_the_long_run() -> None:
         capture_output=True, text=True, cwd=ROOT, env=os.environ | {"OMP_NUM_THREADS": "1"},
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
-    words = re.findall(r"^ +(\d+)  (.*)$", done.stdout, re.MULTILINE)
+    words = re.findall(r"^\| (\d+) \| (.*) \|$", done.stdout, re.MULTILINE)
     assert sum(int(number) for number, _ in words) == count * len(ways)
     assert sum(int(number) for number, word in words if not word.startswith("done: ")) > count
 

@@ -7,11 +7,13 @@ attention is sharp. "casts": the model computes in float32 inside even in float6
 
 from __future__ import annotations
 
+import argparse
 import warnings
 
 import torch
 
 from tests.architectures import ARCHITECTURES, Architecture, Named, casts, pair_for, target_for
+from tests.benchmarks.results import add_option, printed
 from tracer.errors import TracerError
 from tracer.exact.deeplift import DeepLift
 from tracer.model.output import logits_of
@@ -52,11 +54,14 @@ def row(name: str, architecture: Architecture) -> str:
 
 def main() -> None:
     """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    add_option(parser)
     warnings.simplefilter("ignore")
-    print("| architecture | SDPA, float32 | SDPA, float64 | eager, float32 | eager, float64 | notes |")
-    print("|---|---|---|---|---|---|")
-    for name, architecture in ARCHITECTURES.items():
-        print(row(name, architecture), flush=True)
+    with printed(__file__, parser.parse_args().write) as line:
+        line("| architecture | SDPA, float32 | SDPA, float64 | eager, float32 | eager, float64 | notes |")
+        line("|---|---|---|---|---|---|")
+        for name, architecture in ARCHITECTURES.items():
+            line(row(name, architecture))
 
 
 if __name__ == "__main__":

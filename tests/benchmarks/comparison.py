@@ -29,6 +29,7 @@ from transformers import BertConfig
 
 from tests.benchmarks.observers import LIBRARIES, Tool, frozen_subject, tools
 from tests.benchmarks.observing import SHAPES, seconds
+from tests.benchmarks.results import add_option, printed
 
 NAMED_SHAPES = dict(zip(("minilm", "bert-base"), SHAPES, strict=True))
 
@@ -90,28 +91,35 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--shape", choices=NAMED_SHAPES, help="default: all")
+    add_option(parser)
     options = parser.parse_args()
     warnings.simplefilter("ignore")
-    print(f"{torch.get_num_threads()} threads, medians of {options.rounds} rounds")
+    with printed(__file__, options.write) as line:
+        compare(options.rounds, options.shape, line)
+
+
+def compare(rounds: int, chosen: str | None, line: Callable[[str], None]) -> None:
+    """Measure one shape, or all, and give `line` the table of each."""
+    line(f"{torch.get_num_threads()} threads, medians of {rounds} rounds")
     for library in LIBRARIES:
         if find_spec(library) is None:
-            print(f"{library} is not installed and left out: pip install -e '.[benchmarks]'")
+            line(f"{library} is not installed and left out: pip install -e '.[benchmarks]'")
     for short, shape in NAMED_SHAPES.items():
-        if options.shape not in (None, short):
+        if chosen not in (None, short):
             continue
         config, tokens = SHAPES[shape]
         with tempfile.TemporaryDirectory() as folder:
-            bases, rows = measure(config, tokens, options.rounds, Path(folder))
+            bases, rows = measure(config, tokens, rounds, Path(folder))
         unobserved, alone = (
             f"{1000 * statistics.median(taken):.0f} ms ({1000 * min(taken):.0f}–{1000 * max(taken):.0f})"
             for taken in (bases["passes"], bases["captum"])
         )
         # A wide range tells that the machine was busy.
-        print(f"\n{shape}: unobserved {unobserved}, captum alone {alone}\n")
-        print("| tool | time | kept | sees |\n|---|---|---|---|")
+        line(f"\n{shape}: unobserved {unobserved}, captum alone {alone}\n")
+        line("| tool | time | kept | sees |\n|---|---|---|---|")
         for row in rows:
             kept = f"{row.tensors} tensor{'s' * (row.tensors != 1)}, {row.bytes / 1e6:.1f} MB"
-            print(f"| {row.name} | {row.ratio:.2f} × | {kept} | {row.sees} |")
+            line(f"| {row.name} | {row.ratio:.2f} × | {kept} | {row.sees} |")
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ from captum.attr import IntegratedGradients
 from torch import Tensor
 from transformers import BertConfig, BertForSequenceClassification
 
+from tests.benchmarks.results import add_option, printed
 from tests.process_memory import peak_memory
 from tracer.exact.deeplift import DeepLift
 from tracer.subject.classifier import EmbeddingClassifier
@@ -98,10 +99,10 @@ def shown(found: dict[str, list[float]], unit: str, factor: float = 1.0) -> str:
 
 
 def verdict(what: str, found: tuple[float, float], budget: float, at_most: bool = True) -> str:
-    """A line with both ratios, the budget, and whether the ratio of the medians keeps it."""
+    """A row with both ratios, the budget, and whether the ratio of the medians keeps it."""
     kept = found[0] <= budget if at_most else found[0] >= budget
     sign, outcome = "≤" if at_most else "≥", "kept" if kept else "missed"
-    return f"  {what:<30}{found[0]:.2f} x (of the least {found[1]:.2f} x)   budget {sign} {budget:g} x: {outcome}"
+    return f"| {what} | {found[0]:.2f} × | {found[1]:.2f} × | {sign} {budget:g} ×, {outcome} |"
 
 
 def main() -> None:
@@ -113,6 +114,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--attention", choices=("sdpa", "eager"), default="sdpa")
     parser.add_argument("--memory", metavar="WORK", help=argparse.SUPPRESS)
+    add_option(parser)
     options = parser.parse_args()
     warnings.simplefilter("ignore")
     torch.set_num_threads(options.threads)
@@ -123,26 +125,35 @@ def main() -> None:
         print((peak_memory() - before) / 2**20)
         return
 
-    print(f"BERT-base shapes, {TOKENS} tokens, {options.attention} attention, float32, {options.threads} threads")
+    with printed(__file__, options.write) as line:
+        compare(options, line)
+
+
+def compare(options: argparse.Namespace, line: Callable[[str], None]) -> None:
+    """Measure memory and time and give `line` a table of the ratios, and what was measured below it."""
+    setting = f"{TOKENS} tokens, {options.attention} attention, float32, {options.threads} threads"
+    line(f"BERT-base shapes, {setting}\n")
+    line("| ratio | of the medians | of the least | budget |\n|---|---|---|---|")
     grown: dict[str, list[float]] = {DOUBLED: [], EXACT: []}
     for _ in range(options.memory_rounds):
         for name, values in grown.items():
             values.append(growth(name, options.attention, options.threads))
-    print(f"peak memory, {options.memory_rounds} processes each: {shown(grown, 'MiB')}")
-    print(verdict(f"{EXACT} / {DOUBLED}", ratios(grown[EXACT], grown[DOUBLED]), MEMORY_BUDGET))
+    line(verdict(f"peak memory, {EXACT} / {DOUBLED}", ratios(grown[EXACT], grown[DOUBLED]), MEMORY_BUDGET))
 
     works = jobs(options.attention)
     compared = {name: works[name] for name in (DOUBLED, EXACT)}
     timed(compared, 2)  # not counted: the first calls are slow
     times = timed(compared, options.rounds)
-    print(f"time, {options.rounds} rounds in turn: {shown(times, 'ms', 1000)}")
-    print(verdict(f"{EXACT} / {DOUBLED}", ratios(times[EXACT], times[DOUBLED]), TIME_BUDGET))
+    line(verdict(f"time, {EXACT} / {DOUBLED}", ratios(times[EXACT], times[DOUBLED]), TIME_BUDGET))
 
     compared = {name: work for name, work in works.items() if name != DOUBLED}
-    times = timed(compared, options.ig_rounds, {EXACT: 9})
-    best = min((name for name in times if name != EXACT), key=lambda name: statistics.median(times[name]))
-    print(f"time, {options.ig_rounds} rounds in turn: {shown(times, 'ms', 1000)}")
-    print(verdict(f"{best} / {EXACT}", ratios(times[best], times[EXACT]), SPEED_BUDGET, at_most=False))
+    with_ig = timed(compared, options.ig_rounds, {EXACT: 9})
+    best = min((name for name in with_ig if name != EXACT), key=lambda name: statistics.median(with_ig[name]))
+    line(verdict(f"time, {best} / {EXACT}", ratios(with_ig[best], with_ig[EXACT]), SPEED_BUDGET, at_most=False))
+
+    line(f"\nPeak memory, {options.memory_rounds} processes each: {shown(grown, 'MiB')}.")
+    line(f"Time, {options.rounds} rounds in turn: {shown(times, 'ms', 1000)};")
+    line(f"{options.ig_rounds} rounds in turn: {shown(with_ig, 'ms', 1000)}.")
 
 
 if __name__ == "__main__":

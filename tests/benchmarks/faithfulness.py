@@ -29,6 +29,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from tests.benchmarks.results import add_option, printed
 from tracer.demo.model import TARGET, TEXT, demo_model
 from tracer.demo.train import download_reviews, split_reviews
 from tracer.exact.deeplift import DeepLift
@@ -156,29 +157,33 @@ def table(found: Sequence[Mapping[str, Figures]]) -> list[str]:
     eraser = {name: np.array([area_at(f[name].drops, ERASER_SHARES) for f in found]) for name in methods}
     tenths = {name: np.array([area_at(f[name].drops, TENTHS) for f in found]) for name in methods}
     lines = [
-        f"{'':<8}{'AOPC':>6}  {'95 % interval':<15}{'ERASER bins':>12}{'10 to 50 %':>12}{'cosine':>9}{'Spearman':>10}"
-        f"{'|delta|':>10}{'time':>9}"
+        "| | AOPC | 95 % interval | ERASER bins | 10 to 50 % | cosine | Spearman | median \\|delta\\| | median time |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for name in methods:
         low, high = interval(every[name])
         pairs = [(f[name].scores, f[INTEGRATED].scores) for f in found]
         angle = np.median([cosine(*pair) for pair in pairs])
         rank = np.median([spearman(*pair) for pair in pairs])
-        line = f"{name:<8}{every[name].mean():>6.3f}  [{low:.3f}, {high:.3f}]"
-        line += f"{eraser[name].mean():>12.3f}{tenths[name].mean():>12.3f}{angle:>9.3f}{rank:>10.3f}"
-        if name != RANDOM:
-            line += f"{np.median([abs(f[name].delta) for f in found]):>10.1e}"
-            line += f"{np.median([f[name].seconds for f in found]) * 1000:>6.0f} ms"
-        lines.append(line)
+        line = f"| {name} | {every[name].mean():.3f} | {low:.3f} to {high:.3f} | {eraser[name].mean():.3f} "
+        line += f"| {tenths[name].mean():.3f} | {angle:.3f} | {rank:.3f} |"
+        if name == RANDOM:
+            lines.append(f"{line} – | – |")
+            continue
+        delta = np.median([abs(f[name].delta) for f in found])
+        lines.append(f"{line} {delta:.1e} | {np.median([f[name].seconds for f in found]) * 1000:.0f} ms |")
+    lines.append("")
     for label, values in (("AOPC", every), ("ERASER bins", eraser), ("10 to 50 %", tenths)):
         gain = values[EXACT] - values[INTEGRATED]
         low, high = interval(gain)
-        lines.append(f"{label}, {EXACT} − {INTEGRATED}: {gain.mean():+.4f} [{low:+.4f}, {high:+.4f}]")
+        lines.append(f"- {label}, {EXACT} − {INTEGRATED}: {gain.mean():+.4f} [{low:+.4f}, {high:+.4f}]")
     angles = np.array([cosine(f[EXACT].scores, f[INTEGRATED].scores) for f in found])
     angle, (low, high) = float(np.median(angles)), interval(angles, np.median)
-    lines.append(f"median cosine of {EXACT} with {INTEGRATED}: {angle:.3f} [{low:.3f}, {high:.3f}]")
-    lines.append(f"required: AOPC of {EXACT} ≥ {INTEGRATED}: {_kept(every[EXACT].mean() >= every[INTEGRATED].mean())}")
-    lines.append(f"required: median cosine ≥ {COSINE_BUDGET}: {_kept(angle >= COSINE_BUDGET)}")
+    lines.append(f"- median cosine of {EXACT} with {INTEGRATED}: {angle:.3f} [{low:.3f}, {high:.3f}]")
+    lines.append(
+        f"- required: AOPC of {EXACT} ≥ {INTEGRATED}: {_kept(every[EXACT].mean() >= every[INTEGRATED].mean())}"
+    )
+    lines.append(f"- required: median cosine ≥ {COSINE_BUDGET}: {_kept(angle >= COSINE_BUDGET)}")
     return lines
 
 
@@ -186,15 +191,15 @@ def notebook(model: nn.Module, tokenizer: Any) -> list[str]:
     """The sentence of captum issue #519 with the notebook's reference: all positions zero."""
     subject = make_subject(model, tokenizer, TEXT, target=TARGET, reference="pad", reference_positions="zero")
     difference = change(subject)
-    lines = [f"the sentence of captum issue #519, reference positions zero: f(x) − f(x') = {difference:+.4f}"]
+    lines = [f"The sentence of captum issue #519, reference positions zero, f(x) − f(x') = {difference:+.4f}:", ""]
     for name, attribute in attributors(subject).items():
         scores = token_scores(attribute())
         delta = float(scores.sum()) - difference
         top = [subject.tokens[place] for place in ranked(scores, subject.special)[:3]]
-        lines.append(f"  {name:<8}delta {delta:+.1e}   leading: {', '.join(top)}")
+        lines.append(f"- {name}: delta {delta:+.1e}, leading: {', '.join(top)}")
         if name == EXACT:
             verdict = _kept(abs(delta) <= DELTA_BUDGET and set(top[:2]) == {"amazing", "great"})
-    return [*lines, f"required: |delta| of {EXACT} ≤ {DELTA_BUDGET:.0e}, amazing and great lead: {verdict}"]
+    return [*lines, f"- required: |delta| of {EXACT} ≤ {DELTA_BUDGET:.0e}, amazing and great lead: {verdict}"]
 
 
 def _kept(holds: bool) -> str:
@@ -205,17 +210,21 @@ def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--reviews", type=int, default=200)
-    count = parser.parse_args().reviews
+    add_option(parser)
+    options = parser.parse_args()
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
     model, tokenizer = demo_model()
     model.requires_grad_(False)
     _training, held_out = split_reviews(download_reviews())
     generator = torch.Generator().manual_seed(SEED)
-    found = [measure(model, tokenizer, review.text, generator) for review in held_out[:count]]
-    print(f"{len(found)} held-out reviews, reference [PAD] at the input's positions, target: the predicted class")
-    print(f"tokens replaced by [MASK] in order of attribution; cosine and Spearman are medians, with {INTEGRATED}")
-    print("\n".join([*table(found), "", *notebook(model, tokenizer)]))
+    found = [measure(model, tokenizer, review.text, generator) for review in held_out[: options.reviews]]
+    with printed(__file__, options.write) as line:
+        line(f"{len(found)} held-out reviews, reference `[PAD]` at the input's positions, target: the predicted class;")
+        line(
+            f"tokens replaced by `[MASK]` in order of attribution; cosine and Spearman are medians, with {INTEGRATED}\n"
+        )
+        line("\n".join([*table(found), "", *notebook(model, tokenizer)]))
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ import torch
 
 import tracer
 from tests.architectures import ARCHITECTURES
+from tests.benchmarks.results import add_option, printed
 from tests.injection.faults import FAULTS
 from tests.injection.judging import LEAST, Verdict, injected
 from tests.injection.subject import Subject, explored, subject
@@ -102,38 +103,46 @@ def _progress(what: str, done: int, count: int) -> None:
         print(f"{what}: {done}/{count}", file=sys.stderr, flush=True)
 
 
+def report(found: Sequence[Verdict], without: int, clean_traces: int, stained: Sequence[str]) -> Iterator[str]:
+    """The lines of the two tables, of what was counted beside them, and of the misses."""
+    yield from table("fault", found, lambda verdict: verdict.fault)
+    yield ""
+    yield from table("model", sorted(found, key=_architecture), _architecture)
+    kinds = Counter(verdict.first for verdict in found if verdict.right_kind)
+    shares = sorted(verdict.share for verdict in found)
+    yield (
+        f"\n{without} more draws changed the delta by less than {LEAST:.1%} of Σ |f(x) − f(x')| and do not count; "
+        f"those that do change it by {shares[0]:.2%} to {shares[-1]:.3g} times, half by {shares[len(shares) // 2]:.0%} "
+        "or more."
+    )
+    yield "Named rightly: " + ", ".join(f"{kind} {count}" for kind, count in kinds.most_common()) + "."
+    yield f"Clean: {clean_traces - len(stained)} of {clean_traces} traces show nothing."
+    misses = [verdict for verdict in found if not (verdict.right_call and verdict.right_kind)]
+    yield f"\nMisses: {len(misses) or 'none'}"
+    for verdict in misses:
+        what = verdict.injection
+        yield (
+            f"- {what.subject.name}: {verdict.fault}, {what.done}, at {what.path} #{what.call} "
+            f"({verdict.share:.2%} of f(x) − f(x')); said {verdict.said}"
+        )
+    yield from (f"- clean {each}" for each in stained)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--injections", type=int, default=500)
     parser.add_argument("--clean", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
+    add_option(parser)
     asked = parser.parse_args()
     warnings.filterwarnings("ignore")
     started = time.perf_counter()
     found, without = verdicts(asked.injections, asked.seed, subjects())
     architectures, stained = clean(asked.clean, asked.seed)
-    print(*table("fault", found, lambda verdict: verdict.fault), "", sep="\n")
-    print(*table("model", sorted(found, key=_architecture), _architecture), "", sep="\n")
-    kinds = Counter(verdict.first for verdict in found if verdict.right_kind)
-    shares = sorted(verdict.share for verdict in found)
-    print(
-        f"{without} more draws changed the delta by less than {LEAST:.1%} of Σ |f(x) − f(x')| and do not count; those "
-        f"that do change it by {shares[0]:.2%} to {shares[-1]:.3g} times, half by {shares[len(shares) // 2]:.0%} "
-        "or more."
-    )
-    print("Named rightly: " + ", ".join(f"{kind} {count}" for kind, count in kinds.most_common()) + ".")
-    print(f"Clean: {asked.clean - len(stained)} of {asked.clean} traces of {architectures} architectures show nothing.")
-    print(f"{time.perf_counter() - started:.0f} s.")
-    misses = [verdict for verdict in found if not (verdict.right_call and verdict.right_kind)]
-    print(f"\nMisses: {len(misses) or 'none'}")
-    for verdict in misses:
-        what = verdict.injection
-        print(
-            f"- {what.subject.name}: {verdict.fault}, {what.done}, at {what.path} #{what.call} "
-            f"({verdict.share:.2%} of f(x) − f(x')); said {verdict.said}"
-        )
-    for line in stained:
-        print(f"- clean {line}")
+    with printed(__file__, asked.write) as line:
+        for each in report(found, without, asked.clean, stained):
+            line(each)
+        line(f"\nClean traces of {architectures} architectures; {time.perf_counter() - started:.0f} s.")
     calls, right_kinds = (
         sum(flags) / len(found) for flags in zip(*((v.right_call, v.right_kind) for v in found), strict=True)
     )

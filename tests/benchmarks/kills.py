@@ -17,6 +17,7 @@ from pathlib import Path
 
 import torch
 
+from tests.benchmarks.results import add_option, printed
 from tests.ends import ENDINGS, Bench, outcome
 
 
@@ -26,10 +27,11 @@ def main() -> int:
     parser.add_argument("--what", choices=[*ENDINGS, "all"], nargs="+", default=["kill"])
     parser.add_argument("--count", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
+    add_option(parser)
     options = parser.parse_args()
     torch.set_num_threads(1)
     faults = 0
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, printed(__file__, options.write) as line:
         bench = Bench(Path(folder))
         for what in ENDINGS if "all" in options.what else options.what:
             rng = random.Random(options.seed)
@@ -39,9 +41,11 @@ def main() -> int:
                 found[outcome(what, ended, path)] += 1
                 for left in path.parent.glob(f"*{path.name}*"):
                     left.unlink()
-            print(f"{options.count} recordings, {what}; one takes {bench.seconds:.2f} s, {bench.bytes:,} bytes")
+            taken = f"one takes {bench.seconds:.2f} s, {bench.bytes:,} bytes"
+            line(f"| of {options.count} | {what}; {taken} |\n|---:|---|")
             for word, count in found.most_common():
-                print(f"  {count:>5}  {word}")
+                line(f"| {count} | {word} |")
+            line("")
             faults += sum(count for word, count in found.items() if word.startswith("FAULT"))
     return int(faults > 0)
 

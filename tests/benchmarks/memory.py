@@ -17,6 +17,7 @@ from typing import Literal
 
 from transformers import BertConfig
 
+from tests.benchmarks.results import add_option, printed
 from tests.process_memory import peak_memory
 
 WAYS = ("captum alone", "summary", "tensors, to a file")
@@ -61,16 +62,19 @@ def main() -> None:
     parser.add_argument("--layers", type=int, default=24)
     parser.add_argument("--tokens", type=int, default=512)
     parser.add_argument("--attention", choices=ATTENTION, nargs="+", default=list(ATTENTION))
+    add_option(parser)
     given = parser.parse_args()
     context = multiprocessing.get_context("spawn")
-    for attention in given.attention:
-        print(f"BERT-large shapes, {given.layers} layers, {given.tokens} tokens, {attention} attention")
-        base = 0
-        for way in WAYS:
-            with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder, context.Pool(1) as pool:
-                peak, seconds = pool.apply(measured, (way, attention, given.layers, given.tokens, folder))
-            base = base or peak
-            print(f"  {way:<20} {peak / 2**20:7.0f} MiB  {peak / base:.2f} x   {seconds:.0f} s", flush=True)
+    with printed(__file__, given.write) as line:
+        line(f"BERT-large shapes, {given.layers} layers, {given.tokens} tokens\n")
+        line("| attention | recorded | peak memory | against captum alone | time |\n|---|---|---|---|---|")
+        for attention in given.attention:
+            base = 0
+            for way in WAYS:
+                with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder, context.Pool(1) as pool:
+                    peak, seconds = pool.apply(measured, (way, attention, given.layers, given.tokens, folder))
+                base = base or peak
+                line(f"| {attention} | {way} | {peak / 2**20:.0f} MiB | {peak / base:.2f} × | {seconds:.0f} s |")
 
 
 if __name__ == "__main__":

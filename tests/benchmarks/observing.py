@@ -21,6 +21,7 @@ from captum.attr import DeepLift
 from transformers import BertConfig, BertForSequenceClassification
 
 import tracer
+from tests.benchmarks.results import add_option, printed
 from tracer.model.explicit import explicit
 from tracer.subject.classifier import EmbeddingClassifier
 
@@ -29,6 +30,7 @@ SHAPES = {
     "BERT-base, 128 tokens": (BertConfig(), 128),
 }
 VARIANTS: dict[str, set[str]] = {"as shipped": set(), "softmax and GELU made modules": {"softmax", "gelu"}}
+WAYS = FIGURES, IN_MEMORY, TO_FILE = "figures only", "tensors, in memory", "tensors, to a file"
 
 
 def subject(
@@ -68,13 +70,13 @@ def measure(
 
     runs: dict[str, Callable[[], None]] = {
         "captum alone": plain,
-        "summary": lambda: watched("summary", None),
-        "tensors, in memory": lambda: watched("tensors", None),
-        "tensors, to a file": lambda: watched("tensors", folder / "run.dltrace"),
+        FIGURES: lambda: watched("summary", None),
+        IN_MEMORY: lambda: watched("tensors", None),
+        TO_FILE: lambda: watched("tensors", folder / "run.dltrace"),
     }
     with explicit(model, kinds, (x, *extras)):
         plain()
-        first = seconds(runs["summary"]) - seconds(plain)
+        first = seconds(runs[FIGURES]) - seconds(plain)
         times: dict[str, list[float]] = {label: [] for label in runs}
         for _ in range(rounds):
             for label, work in runs.items():
@@ -87,20 +89,23 @@ def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=9)
-    rounds = parser.parse_args().rounds
+    add_option(parser)
+    options = parser.parse_args()
     warnings.simplefilter("ignore")
     # As pip leaves a package: else the first call compiles what was edited since, again in each process where Python
     # may not write bytecode.
     compileall.compile_dir(Path(tracer.__file__).parent, quiet=1)
-    print(f"{torch.get_num_threads()} threads, medians of {rounds} rounds")
-    cases = product(SHAPES.items(), VARIANTS.items())
-    for number, ((name, (config, tokens)), (variant, kinds)) in enumerate(cases):
-        with tempfile.TemporaryDirectory() as folder:
-            base, first, ratios = measure(config, tokens, kinds, rounds, Path(folder))
-        told = "" if number else f"; the first watched call of the process {first * 1000:+.0f} ms"
-        print(f"{name}, {variant}: captum alone {base * 1000:.0f} ms{told}")
-        for label, ratio in ratios.items():
-            print(f"  {label:<22} {ratio:.2f} x")
+    with printed(__file__, options.write) as line:
+        line(f"{torch.get_num_threads()} threads, medians of {options.rounds} rounds\n")
+        line(f"| | captum alone | {' | '.join(WAYS)} |\n|---|---|---|---|---|")
+        firsts = []
+        for (name, (config, tokens)), (variant, kinds) in product(SHAPES.items(), VARIANTS.items()):
+            with tempfile.TemporaryDirectory() as folder:
+                base, first, ratios = measure(config, tokens, kinds, options.rounds, Path(folder))
+            firsts.append(first)
+            cells = " | ".join(f"{ratios[way]:.2f} ×" for way in WAYS)
+            line(f"| {name}, {variant} | {base * 1000:.0f} ms | {cells} |")
+        line(f"\nThe first watched call of the process took {firsts[0] * 1000:+.0f} ms.")
 
 
 if __name__ == "__main__":

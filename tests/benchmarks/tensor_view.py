@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tests.benchmarks.results import add_option, printed
 from tests.synthetic import synthetic_run
 from tests.tui.builders import node
 from tracer.records import Edge
@@ -94,9 +95,9 @@ def _painted(app: TracerApp) -> bool:
 
 
 def told(costs: list[Cost]) -> str:
-    """The medians in milliseconds."""
+    """The medians in milliseconds, as two cells."""
     wall, processor = (statistics.median(each) * 1000 for each in zip(*costs, strict=True))
-    return f"{wall:5.0f} ms   processor {processor:5.0f} ms"
+    return f"{wall:.0f} ms | {processor:.0f} ms"
 
 
 def main() -> None:
@@ -104,18 +105,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--size", type=int, default=4096)
     parser.add_argument("--rounds", type=int, default=5)
+    add_option(parser)
     options = parser.parse_args()
     rounds = range(options.rounds)
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, printed(__file__, options.write) as line:
         path = Path(folder) / "large.dltrace"
         write(path, options.size)
-        print(f"{options.size} × {options.size} float32, medians of {options.rounds}")
+        line(f"{options.size} × {options.size} float32, medians of {options.rounds}\n")
+        line("| | wall time | processor time |\n|---|---|---|")
         with open_trace(path) as trace:
             for quantity in QUANTITIES:
                 costs = [grid_cost(trace, quantity) for _ in rounds]
-                print(f"  file to grid, {title_of('in', quantity):<11} {told(costs)}")
-            print(f"  histogram, afterwards     {told([histogram_cost(trace) for _ in rounds])}")
-        print(f"  opened to painted         {told([asyncio.run(opening_cost(path)) for _ in rounds])}")
+                line(f"| file to grid, {title_of('in', quantity)} | {told(costs)} |")
+            line(f"| histogram, afterwards | {told([histogram_cost(trace) for _ in rounds])} |")
+        line(f"| opened to painted | {told([asyncio.run(opening_cost(path)) for _ in rounds])} |")
 
 
 if __name__ == "__main__":
