@@ -31,7 +31,7 @@ from tests.test_journal import Chain
 from tracer import cli
 from tracer.errors import TraceFileError
 from tracer.recording import journal
-from tracer.tracefile import writer as store
+from tracer.tracefile import writer
 
 LAYERS = 12
 WORDS = r"deeplift-tracer: .*"
@@ -274,7 +274,7 @@ def _shown(path: Path) -> str:
 
 def _hasten() -> None:
     """Commit at every occasion."""
-    for module in (journal, store):
+    for module in (journal, writer):
         for name in ("_SECONDS", "_SHARE", "_COMMIT_SECONDS"):
             if hasattr(module, name):
                 setattr(module, name, 0.0)

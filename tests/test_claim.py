@@ -19,9 +19,10 @@ from tracer import cli, errors
 from tracer.commands import subject_options
 from tracer.commands.output_file import description
 from tracer.demo.run import RUNS, check_folder
+from tracer.tracefile.amend import amend
 from tracer.tracefile.reservation import being_recorded, claim
 from tracer.tracefile.trace import open_trace
-from tracer.tracefile.writer import TraceWriter, amend
+from tracer.tracefile.writer import TraceWriter
 
 ROOT = Path(__file__).parents[1]
 RUNNING = r"run\.dltrace is being recorded at this moment: wait for it, end it, or give another file"

@@ -31,7 +31,7 @@ from tracer.diagnosis.faults import diagnose
 from tracer.errors import InputError, TraceFileError
 from tracer.report.data import report_data
 from tracer.report.text import report_text
-from tracer.tracefile import layout as schema
+from tracer.tracefile import rows
 from tracer.tracefile.bounds import BoundedQueries
 from tracer.tracefile.trace import Trace, open_trace
 from tracer.tracefile.writer import TraceWriter
@@ -179,7 +179,7 @@ def test_a_trace_that_grows_is_read_whole(tmp_path: Path) -> None:
     writer = write_synthetic(tmp_path / "run.dltrace", layers=1, status="recording")
     with open_trace(tmp_path / "run.dltrace") as trace:
         raw = np.arange(9_000_000, dtype=np.uint8)
-        assert not trace._queries.holds(len(raw))
+        assert not trace._reader.queries.holds(len(raw))
         writer.set_attributions([writer.put_tensor(raw.tobytes(), "uint8", (9_000_000,))])
         writer.commit()
         assert np.array_equal(trace.attributions[0], raw)
@@ -235,8 +235,8 @@ def test_different_tensors_of_shared_content_are_bounded_together(tmp_path: Path
     with open_trace(tmp_path / "run.dltrace") as trace:
         assert len(trace.attributions) == 4
     with open_trace(tmp_path / "run.dltrace") as trace:  # as if the four lay on the same pages
-        trace._queries._size = 0
-        trace._queries._files = (tmp_path / "none",)
+        trace._reader.queries._size = 0
+        trace._reader.queries._files = (tmp_path / "none",)
         with pytest.raises(TraceFileError, match="its attributions are larger than the file"):
             trace.attributions  # noqa: B018
 
@@ -337,7 +337,7 @@ def test_an_edge_of_no_call_is_left_out(file: Path, tmp_path: Path, node: float)
 
 
 def test_more_tokens_and_rankings_than_any_run_has_are_refused(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(schema, "LONGEST_JSON", 1000)
+    monkeypatch.setattr(rows, "LONGEST_JSON", 1000)
     with pytest.raises(TraceFileError, match=r"damaged or cut short \(\d+ bytes of tokens and rankings\): record"):
         open_trace(file)
 

@@ -22,8 +22,8 @@ from tests.test_hostile import endless, small_pages
 from tests.test_trace import changed
 from tracer.cli import main
 from tracer.errors import TraceFileError
-from tracer.tracefile import bounds as bounded
-from tracer.tracefile import layout as schema
+from tracer.tracefile import bounds
+from tracer.tracefile.layout import SCHEMA
 from tracer.tracefile.trace import Trace, open_trace
 
 
@@ -229,7 +229,7 @@ def test_a_link_to_a_trace_shows_what_its_log_holds(file: Path, tmp_path: Path) 
     link.symlink_to(path)
     with open_trace(link) as trace:
         assert trace.run.model == "from the log"
-        assert trace._queries._files[1] == Path(f"{path.resolve()}-wal")
+        assert trace._reader.queries._files[1] == Path(f"{path.resolve()}-wal")
 
 
 def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
@@ -277,7 +277,7 @@ def test_holes_are_no_content(file: Path, tmp_path: Path, spots: int) -> None:
         sparse.truncate(2**42)
     if 512 * path.stat().st_blocks > 2**30:
         pytest.skip("this file system keeps no holes")
-    assert size + 512 * spots <= bounded._held(path) < size + 2**16 * (spots + 1)
+    assert size + 512 * spots <= bounds._held(path) < size + 2**16 * (spots + 1)
     with open_trace(path) as trace:
         start = time.thread_time()
         for read in (lambda: trace.columns, lambda: trace.query("SELECT * FROM node")):
@@ -288,12 +288,12 @@ def test_holes_are_no_content(file: Path, tmp_path: Path, spots: int) -> None:
 
 def test_a_whole_file_is_all_content(tmp_path: Path) -> None:
     path = tmp_path / "x"
-    path.write_bytes(b"x" * (bounded._SPARSE + 1))
-    assert bounded._held(path) == bounded._SPARSE + 1
+    path.write_bytes(b"x" * (bounds._SPARSE + 1))
+    assert bounds._held(path) == bounds._SPARSE + 1
 
 
 def test_the_schema_has_one_view_and_no_trigger() -> None:
-    kinds = [sql.split()[1] for sql in schema.SCHEMA.values()]
+    kinds = [sql.split()[1] for sql in SCHEMA.values()]
     assert kinds.count("VIEW") == 1 and set(kinds) <= {"TABLE", "VIEW", "INDEX"}
 
 

@@ -83,7 +83,7 @@ def test_a_trace_in_memory_is_read_from_several_threads(traces: tuple[Trace, Tra
 def test_a_closed_trace_in_memory_says_so() -> None:
     torch.manual_seed(0)
     trace = tracer.record(Attention().eval(), torch.randn(1, 8), target=0)
-    contents = trace._contents
+    contents = trace._reader.contents
     assert contents
     trace.close()
     assert not contents  # its memory is free again

@@ -20,8 +20,8 @@ from tracer.records import Counterfactual, HookReport, Panel, Ranking
 from tracer.report import data as report
 from tracer.report.markdown import code, prose, report_markdown
 from tracer.text import clean
+from tracer.tracefile.amend import amend
 from tracer.tracefile.trace import Trace
-from tracer.tracefile.writer import amend
 
 # As GitHub reads it, as far as markup goes: HTML is taken as it is, tables are cut at their pipes.
 GITHUB = MarkdownIt("commonmark").enable("table").enable("strikethrough")

@@ -23,8 +23,8 @@ from tracer.report.flow_svg import NEGATIVE, POSITIVE, flow_svg
 from tracer.report.html import fragment, report_html
 from tracer.report.html_tree import worst_tree
 from tracer.text import figure
+from tracer.tracefile.amend import amend
 from tracer.tracefile.trace import Trace
-from tracer.tracefile.writer import amend
 
 VOID = {"meta"}
 EVIL = "<script>alert(1)</script>\"'><img src=x onerror=y>&lt;</style></title><a href=javascript:z>q</a>\n\u202e${{7}}"

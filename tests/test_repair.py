@@ -21,7 +21,7 @@ from tracer.counterfactuals.search import _Search, repair
 from tracer.errors import InputError
 from tracer.model.explicit import explicit
 from tracer.subject import make_subject
-from tracer.tracefile.writer import amend
+from tracer.tracefile.amend import amend
 
 BOUND = 1e-3
 

@@ -19,6 +19,7 @@ from tests.tiny import TINY_TEXT
 from tracer.analysis.ladder import headline, stored_repair
 from tracer.commands import subject_options, what_if
 from tracer.errors import TracerError
+from tracer.tracefile.amend import amend
 
 FACTORY = """
 import torch
@@ -223,7 +224,7 @@ def test_a_trace_from_python_shows_what_is_stored_or_says_what_to_call(
     with tracer.record(model, x, target=0, path=tmp_path / "own.dltrace") as trace:
         found = tracer.repair(model, x, target=0, trace=trace)
         assert found.reached and found.ladder
-        tracer.tracefile.writer.amend(trace, counterfactuals=found.counterfactuals)
+        amend(trace, counterfactuals=found.counterfactuals)
     capsys.readouterr()
     assert call("repair", tmp_path / "own.dltrace") == 0
     out, err = capsys.readouterr()

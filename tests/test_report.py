@@ -22,8 +22,9 @@ from tracer.report import data as report
 from tracer.report.data import command_line, ranked, report_data, report_json
 from tracer.report.text import report_text
 from tracer.text import clean, ending, figure, json_figure, multiple, of_example, percentage, relative, shorten, times
+from tracer.tracefile.amend import amend
 from tracer.tracefile.trace import Trace, open_trace
-from tracer.tracefile.writer import TraceWriter, amend
+from tracer.tracefile.writer import TraceWriter
 
 
 def memory_trace(run: Run, *nodes: Node, attributions: np.ndarray[Any, Any] | None = None) -> Trace:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,18 +13,18 @@ import pytest
 from tests.synthetic import write_synthetic
 from tracer.errors import TraceFileError
 from tracer.records import Counterfactual, Finding, Note
-from tracer.tracefile import layout as schema
+from tracer.tracefile.amend import amend
+from tracer.tracefile.layout import SCHEMAS
 from tracer.tracefile.trace import open_trace
-from tracer.tracefile.writer import amend
 
 GOLDEN = Path(__file__).parent / "golden"
 
 
 def test_there_is_a_golden_trace_of_every_version() -> None:
-    assert {path.name for path in GOLDEN.glob("*.dltrace")} == {f"schema-{v}.dltrace" for v in schema.SCHEMAS}
+    assert {path.name for path in GOLDEN.glob("*.dltrace")} == {f"schema-{v}.dltrace" for v in SCHEMAS}
 
 
-@pytest.mark.parametrize("version", schema.SCHEMAS)
+@pytest.mark.parametrize("version", SCHEMAS)
 def test_a_golden_trace_opens(version: int) -> None:
     with open_trace(GOLDEN / f"schema-{version}.dltrace") as trace:
         assert trace.version == version
@@ -50,6 +52,38 @@ def test_the_second_version_has_notes_and_counterfactuals() -> None:
     with open_trace(GOLDEN / "schema-2.dltrace") as trace:
         assert [note.kind for note in trace.notes] == ["approximated"]
         assert [run.change for run in trace.counterfactuals] == ["softmax exact"]
+        assert trace.findings == ()
+
+
+def test_the_third_version_has_findings_that_any_sqlite_client_reads() -> None:
+    with open_trace(GOLDEN / "schema-3.dltrace") as trace:
+        assert [note.kind for note in trace.notes] == ["approximated"]
+        assert [run.change for run in trace.counterfactuals] == ["softmax exact"]
+        assert [(one.kind, one.nodes) for one in trace.findings] == [
+            ("unseen-op", (4,)), ("linearised-norm", (1,)), ("linearised-product", (5, 3)),
+        ]  # fmt: skip
+        assert trace.findings[0].issues == (351, 1082, 1085)
+        assert dict(trace.findings[0].evidence) == {"example once exact": 0.0, "its delta once exact": -0.1}
+    with closing(sqlite3.connect(GOLDEN / "schema-3.dltrace")) as connection:
+        found = connection.execute("SELECT kind, path, call, share, caused_by, delta_after, advice FROM finding")
+        rows = found.fetchall()
+    assert [row[:3] for row in rows] == [("unseen-op", "/softmax", 0), ("linearised-norm", "norm", 0),
+                                         ("linearised-product", "/matmul", 1)]  # fmt: skip
+    assert sum(row[3] for row in rows) == pytest.approx(1)
+    assert [row[4] for row in rows] == ["", "unseen-op", "unseen-op"]
+    assert rows[0][5] == pytest.approx(-0.3) and "--rule 'softmax=exact'" in rows[0][6]
+
+
+def test_a_trace_of_the_second_version_is_amended_in_its_own_layout(tmp_path: Path) -> None:
+    path = tmp_path / "run.dltrace"
+    path.write_bytes((GOLDEN / "schema-2.dltrace").read_bytes())
+    with open_trace(path) as trace:
+        run = replace(trace.counterfactuals[0], change="norm exact")
+        amend(trace, counterfactuals=[run], findings=[_finding()])
+    with open_trace(path) as trace:
+        assert trace.version == 2
+        assert [run.change for run in trace.counterfactuals] == ["norm exact"]
+        assert trace.query("SELECT kind, path, call, delta_after FROM finding") == [("unseen-op", "a/b", 1, 0.5)]
 
 
 def _run(nodes: int, step: int = 0) -> Counterfactual:
@@ -76,7 +110,9 @@ def test_what_amend_writes_is_read_back(tmp_path: Path, in_memory: bool) -> None
         assert (read[0].change, read[0].rules, read[0].seconds) == (first.change, first.rules, first.seconds)
         amend(trace, counterfactuals=[first])
         assert len(trace.counterfactuals) == 1
-        rows = trace._connection.execute("SELECT kind, path, call, source, share, delta_after FROM finding").fetchall()
+        rows = trace._reader.connection.execute(
+            "SELECT kind, path, call, source, share, delta_after FROM finding"
+        ).fetchall()
         assert rows == [("unseen-op", "a/b", 1, "net.py:3 forward", 0.5, 0.5)]  # kept where only the runs were given
 
 

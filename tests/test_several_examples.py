@@ -19,8 +19,8 @@ from tracer.report.html import report_html
 from tracer.report.markdown import report_markdown
 from tracer.report.text import report_text
 from tracer.text import figure
+from tracer.tracefile.amend import amend
 from tracer.tracefile.trace import Trace
-from tracer.tracefile.writer import amend
 
 
 def change(pattern: str, *delta: float, step: int = 0) -> Counterfactual:

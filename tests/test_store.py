@@ -1,136 +1,31 @@
-"""What is written is what is read; one content is stored once; one file is left, whatever happens."""
+"""One content is stored once; one file is left, whatever happens."""
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import sqlite3
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from tests.synthetic import synthetic_run, write_synthetic
+from tests.test_rows import node, same
 from tracer.errors import TraceFileError
-from tracer.records import Edge, HookReport, Node, Panel, Ranking, Run, Statistics, TensorRef
-from tracer.tracefile import layout as schema
+from tracer.records import TensorRef
+from tracer.tracefile.cells import ITEM_TYPES
 from tracer.tracefile.trace import open_trace
 from tracer.tracefile.writer import TraceWriter, _empty
-
-numbers = st.floats(allow_nan=True, allow_infinity=True, width=64)
-names = st.text(st.characters(codec=None, exclude_categories=()), max_size=12)
-counts = st.integers(0, 2**53)
-shapes = st.lists(st.integers(0, 3), max_size=4).map(tuple)
-figures = st.builds(Statistics, counts, counts, numbers, numbers, numbers, numbers)
-
-
-def same(one: Any, other: Any) -> bool:
-    """Equality of records in which NaN equals NaN and arrays are compared by value."""
-    if dataclasses.is_dataclass(one) and not isinstance(one, type):
-        fields = [field.name for field in dataclasses.fields(one)]
-        return type(one) is type(other) and all(same(getattr(one, f), getattr(other, f)) for f in fields)
-    if isinstance(one, np.ndarray):
-        return one.dtype == other.dtype and np.array_equal(one, other, equal_nan=one.dtype.kind == "f")
-    if isinstance(one, tuple):
-        return len(one) == len(other) and all(map(same, one, other))
-    if isinstance(one, float) and math.isnan(one):
-        return isinstance(other, float) and math.isnan(other)
-    return bool(one == other)
-
-
-def arrays(examples: int) -> st.SearchStrategy[Any]:
-    return st.lists(numbers, min_size=examples, max_size=examples).map(np.array)
-
-
-def node(index: int = 0, **changes: Any) -> Node:
-    base = Node(
-        id=index, parent=None if index == 0 else 0, end=index + 1, depth=min(index, 1), path=f"p{index}", call=0,
-        kind="module", type="T", source=None, rule="autograd", leak=np.zeros(1), self_leak=np.zeros(1), gain=1.0,
-        relative_leak=0.0, largest_secant=math.nan, small_differences=0, dropped_differences=0, nonfinite=0,
-        seconds=0.0,
-    )  # fmt: skip
-    return replace(base, **changes)
-
-
-@st.composite
-def runs(draw: st.DrawFn) -> Run:
-    examples = draw(st.integers(1, 3))
-    words = st.lists(names, max_size=3).map(tuple)
-    rankings = st.builds(
-        Ranking, names, st.lists(numbers, max_size=3).map(tuple), st.none() | numbers, st.none() | numbers, names
-    )
-    hooks = st.builds(
-        HookReport, names, names, st.dictionaries(names, counts, max_size=2), st.dictionaries(names, counts, max_size=2)
-    )
-    values = st.lists(numbers, max_size=2).map(tuple)
-    rows = st.lists(words, max_size=2).map(tuple)
-    panels = st.builds(Panel, values, values, words, st.lists(rankings, max_size=2).map(tuple), st.none() | hooks)
-    text = names.map(schema.storable)
-    return Run(
-        model=draw(text), method=draw(text), variant=draw(text), status="complete", message=draw(text), started="",
-        seconds=draw(numbers), capture="tensors", rulebook=draw(text),
-        versions=draw(st.dictionaries(names, names, max_size=2)), target=draw(text),
-        text=draw(text), reference=draw(text), tokens=draw(rows), reference_tokens=draw(rows),
-        output=draw(arrays(examples)), output_reference=draw(arrays(examples)), delta=draw(arrays(examples)),
-        panel=draw(panels),
-    )  # fmt: skip
-
-
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
-@given(run=runs())
-def test_a_run_is_read_as_it_was_written(run: Run) -> None:
-    with TraceWriter(None) as writer:
-        writer.begin(run)
-        writer.finish(run)
-        assert same(writer.trace().run, run)
-
-
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
-@given(data=st.data(), name=names, type_=names, source=st.none() | names, shape=shapes, gain=numbers, count=counts)
-def test_nodes_and_edges_are_read_as_they_were_written(
-    data: st.DataObject, name: str, type_: str, source: str | None, shape: tuple[int, ...], gain: float, count: int
-) -> None:
-    name, type_ = schema.storable(name), schema.storable(type_)
-    source = None if source is None else schema.storable(source)
-    leak, own, flow = (data.draw(arrays(1)) for _ in range(3))
-    root = node(end=2, children=(1,), leak=leak)
-    child = node(
-        1, path=f"p/{name}", call=count, kind="lost", type=type_, source=source, leak=leak, self_leak=own, gain=gain,
-        relative_leak=gain, largest_secant=gain, small_differences=count, nonfinite=count, seconds=gain,
-    )  # fmt: skip
-    with TraceWriter(None) as writer:
-        run = replace(synthetic_run(), delta=leak)
-        writer.begin(run)
-        raw = np.arange(math.prod(shape), dtype=np.float32)
-        ref = writer.put_tensor(raw.tobytes(), "float32", shape)
-        edges = (
-            Edge("in", 0, name, shape, "float32", flow, data.draw(st.none() | figures), value=ref),
-            Edge("in", 1, "", shape, "float16", flow, reference=TensorRef(None, "float16", shape, elided=True)),
-            Edge("out", 0, "", (), "bool", flow, multiplier_statistics=data.draw(figures), multiplier=ref),
-        )
-        writer.add(child, edges)  # the order of adding is free
-        writer.add(root, ())
-        writer.finish(run)
-        trace = writer.trace()
-        assert same(tuple(trace.nodes), (root, child))
-        assert same(trace.edges(1), edges)
-        assert same(trace.find(f"p/{name}", count), child)
-        assert same(trace.tensor(1, "input"), raw.reshape(shape))
-        assert same(trace.columns.gain, np.array([1.0, gain]))
-        assert trace.columns.paths == ["p0", f"p/{name}"] and trace.columns.types == ["T", type_]
 
 
 def test_every_dtype_is_read_as_it_was_written() -> None:
     with TraceWriter(None) as writer:
         writer.begin(synthetic_run())
         refs, expected = [], []
-        for dtype, item in schema.ITEM_TYPES.items():
+        for dtype, item in ITEM_TYPES.items():
             if dtype != "bfloat16":
                 values = np.array([0, 1, 1], dtype=item)
                 refs.append(writer.put_tensor(values.tobytes(), dtype, (3, 1)))

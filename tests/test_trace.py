@@ -164,7 +164,7 @@ def test_odd_file_names_open(file: Path, tmp_path: Path) -> None:
 
 def test_a_newer_trace_asks_for_an_upgrade(file: Path, tmp_path: Path) -> None:
     path = changed(file, tmp_path / "new.dltrace", "PRAGMA user_version = 7")
-    message = "new.dltrace was written by a newer version (schema 7, this one reads up to 2): upgrade deeplift-tracer"
+    message = "new.dltrace was written by a newer version (schema 7, this one reads up to 3): upgrade deeplift-tracer"
     with pytest.raises(TraceFileError, match=re.escape(message)):
         open_trace(path)
 
@@ -262,8 +262,10 @@ def test_lying_content_is_one_clear_line(file: Path, tmp_path: Path, statement: 
 def test_nothing_can_be_written_through_a_trace(file: Path, tmp_path: Path) -> None:
     trace = open_trace(changed(file, tmp_path / "run.dltrace"))
     with pytest.raises(sqlite3.OperationalError, match=r"readonly"):
-        trace._connection.execute("DELETE FROM node")
-    pragmas = [trace._connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("query_only", "trusted_schema")]
+        trace._reader.connection.execute("DELETE FROM node")
+    pragmas = [
+        trace._reader.connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("query_only", "trusted_schema")
+    ]
     assert pragmas == [1, 0]
 
 

@@ -14,8 +14,8 @@ import tracer
 from tests.diagnose.minimal import CASES, Case, Explosion
 from tracer.records import Counterfactual, Finding, Floats
 from tracer.text import figure, times
+from tracer.tracefile.amend import amend
 from tracer.tracefile.trace import Trace
-from tracer.tracefile.writer import amend
 
 
 class Square(nn.Module):

@@ -12,7 +12,8 @@ from random import Random
 from typing import Any
 
 from tests.fuzzing.sample import Sample
-from tracer.tracefile import layout as schema
+from tracer.tracefile.cells import ITEM_TYPES, content_hash
+from tracer.tracefile.layout import SCHEMA, STORED
 
 Change = Callable[[Random, sqlite3.Connection], None]
 
@@ -137,25 +138,25 @@ def tensor_claim(rng: Random, connection: sqlite3.Connection) -> None:
         return
     rowid, dtype, shape, data = rng.choice(rows)
     if rng.random() < 0.5:
-        dtype = rng.choice((*schema.ITEM_TYPES, "object", "O", "|V8", "S", "float32\0"))
+        dtype = rng.choice((*ITEM_TYPES, "object", "O", "|V8", "S", "float32\0"))
     if rng.random() < 0.5:
         sizes = ([len(data)], [0], [0, 2**47], [2**47, 0], [1] * 40, [2**40], [], [0] * 64, [3, -1], [1, 0, 2**31])
         shape = json.dumps(rng.choice(sizes))
     if rng.random() < 0.4:
         data = rng.choice((b"", bytes(8), bytes(len(data)), b"\xff" * len(data), data[:-1]))
     try:
-        digest = schema.content_hash(data, dtype, tuple(json.loads(shape)))
+        digest = content_hash(data, dtype, tuple(json.loads(shape)))
     except (TypeError, ValueError):  # a mutant's
         return
     version = connection.execute("PRAGMA user_version").fetchone()[0]
     if version == 1:
-        digest = schema.content_hash(data, dtype, tuple(json.loads(shape)), 1)
+        digest = content_hash(data, dtype, tuple(json.loads(shape)), 1)
     old = connection.execute("SELECT hash FROM tensor WHERE id = ?", (rowid,)).fetchone()[0]
     _unhindered(
         connection,
         "UPDATE tensor SET hash = ?, dtype = ?, shape = ?, data = ? WHERE id = ?", (digest, dtype, shape, data, rowid),
     )  # fmt: skip
-    for name in schema.STORED:
+    for name in STORED:
         connection.execute(f"UPDATE edge SET {name}_hash = ? WHERE {name}_hash = ?", (digest, old))
     ((references,),) = connection.execute("SELECT attributions FROM run").fetchall()
     connection.execute("UPDATE run SET attributions = ?", (references.replace(old.hex(), digest.hex()),))
@@ -197,7 +198,7 @@ def layout_rows(rng: Random, connection: sqlite3.Connection) -> None:
         case 1:
             connection.execute(f"INSERT INTO sqlite_schema SELECT * FROM sqlite_schema{_some(rng)}")
         case _:
-            cells = [rng.choice((*values, *LAYOUT, *schema.SCHEMA.values())) for _ in range(5)]
+            cells = [rng.choice((*values, *LAYOUT, *SCHEMA.values())) for _ in range(5)]
             connection.execute("INSERT INTO sqlite_schema VALUES (?, ?, ?, ?, ?)", cells)
 
 

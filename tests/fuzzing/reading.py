@@ -24,7 +24,7 @@ from tracer.analysis.flow_map import flow_map
 from tracer.analysis.verdict import Verdict, verdict
 from tracer.diagnosis.faults import diagnose
 from tracer.errors import InputError, TraceFileError
-from tracer.records import Counterfactual, Edge, Finding, Node, Note, Run
+from tracer.records import Counterfactual, Edge, EvidenceName, Finding, FindingKind, Node, Note, NoteKind, Run
 from tracer.report.csv_json import csv_lines, json_lines
 from tracer.report.data import report_data, report_json
 from tracer.report.html import fragment, report_html
@@ -37,6 +37,8 @@ from tracer.tracefile.trace import Trace, open_trace
 _NODES = 8  # whose edges and tensors are read, of a trace of more
 _NAMES = ("input", "reference", "multiplier_in", "output", "output_reference", "multiplier_out")
 _LONGEST_MESSAGE = 600
+# A file may name kinds that only another version of the program knows: there they are texts.
+_OPEN = (NoteKind, FindingKind, FindingKind | Literal[""], EvidenceName)
 csv.field_size_limit(2**30)
 
 
@@ -102,6 +104,7 @@ def _parts(trace: Trace) -> Iterator[tuple[str, Callable[[], object], Any]]:
     yield "run", lambda: trace.run, Run
     yield "notes", lambda: trace.notes, tuple[Note, ...]
     yield "counterfactuals", lambda: trace.counterfactuals, tuple[Counterfactual, ...]
+    yield "findings", lambda: trace.findings, tuple[Finding, ...]
     yield "columns", lambda: trace.columns, Columns
     yield "attributions", lambda: trace.attributions, Any
     yield "nodes", lambda: tuple(trace.nodes), tuple[Node, ...]
@@ -214,6 +217,8 @@ def _fits(value: Any, annotation: Any) -> bool:
     if dataclasses.is_dataclass(annotation):
         hints = _hints(annotation)  # type: ignore[arg-type]
         return type(value) is annotation and all(_fits(getattr(value, name), hint) for name, hint in hints.items())
+    if annotation in _OPEN:
+        return isinstance(value, str)
     if origin is Literal:
         return value in arguments
     if origin is UnionType:

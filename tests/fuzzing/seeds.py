@@ -13,8 +13,8 @@ import numpy as np
 from tests.fuzzing.sample import Sample
 from tests.synthetic import write_synthetic
 from tracer.records import Counterfactual, Finding, Note
+from tracer.tracefile.amend import amend, writing
 from tracer.tracefile.trace import open_trace
-from tracer.tracefile.writer import amend
 
 _COMMAND = '{"model": "owner/classifier", "text": "a film", "rules": ["softmax=exact"], "explicit": ["gelu"]}'
 _GOLDEN = Path(__file__).parent.parent / "golden"
@@ -53,7 +53,7 @@ def _attach(path: Path) -> None:
         ]
         found = Finding("softmax-normalised", 4, "encoder", 0, "net.py:3", 0.9, "it leaks", "make it exact")
         amend(trace, counterfactuals=runs, findings=[found])
-        with trace.writing() as connection:
+        with writing(trace) as connection:
             connection.execute("UPDATE run SET command = ?", (_COMMAND,))
 
 

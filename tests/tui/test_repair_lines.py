@@ -19,8 +19,8 @@ from tests.tui.test_app import SIZES, run, shown
 from tests.tui.test_app import text_of as screen_text
 from tests.tui.test_panes import check_within, text_of
 from tracer.records import Counterfactual
+from tracer.tracefile.amend import amend
 from tracer.tracefile.trace import open_trace
-from tracer.tracefile.writer import amend
 from tui.lines import repair as repair_lines
 from tui.lines.repair import Ladder, ladder
 from tui.screens.layers import LayersScreen

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from dataclasses import dataclass
 from typing import Literal
 
@@ -12,7 +11,6 @@ import numpy as np
 from tracer.records import Floats, Node, Ranking, Run
 from tracer.text import clean, figure, percentage, times
 from tracer.tracefile.columns import worst_first
-from tracer.tracefile.reservation import being_recorded
 from tracer.tracefile.trace import Trace
 
 Level = Literal["holds", "off", "broken", "unfinished"]
@@ -117,11 +115,12 @@ def _unfinished(trace: Trace) -> str:
     run = trace.run
     if run.status == "recording":
         stage = f" ({clean(run.message, 80)})" if run.message else ""
-        if trace.path is None or being_recorded(trace.path):
+        state = trace.recording_state
+        if state == "running":
             return f"This trace is still being recorded{stage}: the figures are not complete."
-        if trace.outdated:
+        if state == "outdated":
             return f"This trace was still being recorded when it was opened{stage}: open it again."
-        if not os.access(trace.path, os.W_OK):  # then nobody else's lock on it can be seen
+        if state == "unknown":
             return f"This trace is still being recorded{stage}, or was killed: the figures are not complete."
         return f"The recording of this trace was killed{stage}, or its disk was full: the figures are not complete."
     if run.status == "failed":

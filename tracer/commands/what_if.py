@@ -32,7 +32,7 @@ def measure(
     """
     from tracer.counterfactuals.search import repair
     from tracer.recording.options import Details
-    from tracer.tracefile.writer import amend
+    from tracer.tracefile.amend import amend
 
     found = repair(
         subject.model,

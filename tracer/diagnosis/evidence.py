@@ -19,8 +19,8 @@ from tracer.diagnosis.types import linearised_fault
 from tracer.errors import TraceFileError
 from tracer.records import EvidenceName, Finding, FindingKind, Floats, Node, Note, NoteKind
 from tracer.text import require_example
+from tracer.tracefile.cells import MISSHAPEN, unpack
 from tracer.tracefile.columns import Columns, Ints
-from tracer.tracefile.layout import MISSHAPEN, unpack
 from tracer.tracefile.opening import damaged
 from tracer.tracefile.trace import TensorName, Trace
 

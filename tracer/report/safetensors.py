@@ -11,8 +11,9 @@ import numpy as np
 
 from tracer.errors import TraceFileError
 from tracer.report.csv_json import node_data, run_data
-from tracer.tracefile import layout as schema
+from tracer.tracefile.cells import ITEM_TYPES, MISSHAPEN, content_hash, parse_shape
 from tracer.tracefile.opening import damaged
+from tracer.tracefile.rows import refs_from_json
 from tracer.tracefile.trace import Trace
 
 Progress = Callable[[str, int, int], None]
@@ -90,8 +91,8 @@ def _names(trace: Trace) -> tuple[dict[str, _Stored], list[str]]:
             put(f"{path}#{call}/{kind}.{slot}", digest)
     ((refs,),) = trace.query("SELECT attributions FROM run")
     try:
-        attributions = schema.refs_from_json(refs)
-    except schema.MISSHAPEN as error:
+        attributions = refs_from_json(refs)
+    except MISSHAPEN as error:
         raise damaged(trace.path, error) from error
     for index, ref in enumerate(attributions):
         put(f"attribution.{index}", ref.hash or b"")
@@ -101,9 +102,9 @@ def _names(trace: Trace) -> tuple[dict[str, _Stored], list[str]]:
 def _stored(trace: Trace) -> Iterator[_Stored]:
     for digest, row, dtype, shape, length, kind in trace.stored_tensors():
         try:
-            sizes = schema.parse_shape(json.loads(shape))
-            expected = np.dtype(schema.ITEM_TYPES[dtype]).itemsize * int(np.prod(sizes, dtype=object))
-        except schema.MISSHAPEN as error:
+            sizes = parse_shape(json.loads(shape))
+            expected = np.dtype(ITEM_TYPES[dtype]).itemsize * int(np.prod(sizes, dtype=object))
+        except MISSHAPEN as error:
             raise damaged(trace.path, error) from error
         if kind != "blob" or length != expected:
             raise damaged(trace.path, f"a tensor has {length} bytes, its shape needs {expected}")
@@ -112,7 +113,7 @@ def _stored(trace: Trace) -> Iterator[_Stored]:
 
 def _item(stored: _Stored) -> int:
     """Bytes of an element: the widest stand first, so that each tensor begins at a multiple of its own."""
-    return np.dtype(schema.ITEM_TYPES[stored.dtype]).itemsize
+    return np.dtype(ITEM_TYPES[stored.dtype]).itemsize
 
 
 def _header(trace: Trace, names: dict[str, _Stored], order: list[str], elided: list[str]) -> bytes:
@@ -142,6 +143,6 @@ def _header(trace: Trace, names: dict[str, _Stored], order: list[str], elided: l
 
 def _data(trace: Trace, stored: _Stored) -> bytes:
     data = trace.content(stored.row, "a tensor")
-    if schema.content_hash(data, stored.dtype, stored.shape, trace.version) != stored.hash:
+    if content_hash(data, stored.dtype, stored.shape, trace.version) != stored.hash:
         raise damaged(trace.path, "a tensor is not what was recorded")
     return data

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from tracer.errors import TraceFileError
 from tracer.text import clean
-from tracer.tracefile import layout as schema
 from tracer.tracefile.bounds import BoundedQueries
+from tracer.tracefile.layout import APPLICATION_ID, SCHEMAS, VERSION
 
 _HEADER = 100
 _MAGIC = b"SQLite format 3\0"
@@ -47,7 +47,7 @@ def open_connection(path: Path) -> tuple[sqlite3.Connection, int]:
             raise
     except UNREADABLE as error:
         raise damaged(path, error) from error
-    expected = schema.SCHEMAS.get(version, {})
+    expected = SCHEMAS.get(version, {})
     if dict(found) != expected or len(found) != len(expected):
         connection.close()
         extra = sorted({str(name) for name, _ in found} - set(expected))
@@ -65,7 +65,7 @@ def says_trace(path: Path) -> bool:
             header = file.read(_HEADER)
     except OSError:
         return False
-    return header.startswith(_MAGIC) and header[68:72] == struct.pack(">I", schema.APPLICATION_ID)
+    return header.startswith(_MAGIC) and header[68:72] == struct.pack(">I", APPLICATION_ID)
 
 
 def damaged(path: Path | None, reason: object) -> TraceFileError:
@@ -127,13 +127,13 @@ def _check_header(path: Path, has_log: bool) -> tuple[int, bool]:
     (pages,) = struct.unpack(">I", header[28:32])
     (version,) = struct.unpack(">I", header[60:64])
     (application,) = struct.unpack(">I", header[68:72])
-    if application != schema.APPLICATION_ID:
+    if application != APPLICATION_ID:
         raise TraceFileError(
             f"{path} is an SQLite database but no trace: give a file that 'deeplift-tracer trace' or 'demo' wrote"
         )
-    if version > schema.VERSION:
+    if version > VERSION:
         raise TraceFileError(
-            f"{path} was written by a newer version (schema {version}, this one reads up to {schema.VERSION}): "
+            f"{path} was written by a newer version (schema {version}, this one reads up to {VERSION}): "
             "upgrade deeplift-tracer"
         )
     expected = pages * (65_536 if page_size == 1 else page_size)

@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 
 from tracer.errors import InputError, TraceFileError
-from tracer.records import Counterfactual, Edge, Finding, Node, Note, Run, TensorRef
-from tracer.tracefile import attachments
-from tracer.tracefile import layout as schema
+from tracer.records import Edge, Node, Note, Run, TensorRef
+from tracer.tracefile import layout
+from tracer.tracefile.cells import ITEM_TYPES, Cell, content_hash, shape_text, storable
 from tracer.tracefile.reservation import beginning, claim, move, remove
+from tracer.tracefile.rows import edge_row, node_row, note_row, refs_to_json, run_row
 
 if TYPE_CHECKING:
     from tracer.tracefile.trace import Trace
@@ -30,15 +31,13 @@ _COMMIT_BYTES = 2**24  # of tensors, at the latest; SQLite then moves its log in
 _PAGE = 2**15  # bytes: tensors go through the write-ahead log twice as fast as in SQLite's 4 096
 _BEGIN = "BEGIN IMMEDIATE"  # the lock for writing is held all along: it tells that a file is being recorded
 
-_ADD_NODE = schema.insertion("node", schema.NODE_COLUMNS)
+_ADD_NODE = layout.insertion("node", layout.NODE_COLUMNS)
 _REPLACE_NODE = _ADD_NODE.replace("INSERT", "INSERT OR REPLACE")
-_ADD_EDGE = schema.insertion("edge", schema.EDGE_COLUMNS)
-_ADD_TENSOR = schema.insertion("tensor", ("hash", "dtype", "shape", "data"))
-_ADD_RUN = schema.insertion("run", schema.RUN_COLUMNS)
-_ADD_NOTE = schema.insertion("note", attachments.NOTE_COLUMNS)
-_ADD_COUNTERFACTUAL = schema.insertion("counterfactual", attachments.COUNTERFACTUAL_COLUMNS)
-_ADD_FINDING = schema.insertion("finding", attachments.FINDING_COLUMNS)
-_SET_RUN = f"UPDATE run SET {', '.join(f'{column} = ?' for column in schema.RUN_COLUMNS)}"
+_ADD_EDGE = layout.insertion("edge", layout.EDGE_COLUMNS)
+_ADD_TENSOR = layout.insertion("tensor", ("hash", "dtype", "shape", "data"))
+_ADD_RUN = layout.insertion("run", layout.RUN_COLUMNS)
+_ADD_NOTE = layout.insertion("note", layout.NOTE_COLUMNS)
+_SET_RUN = f"UPDATE run SET {', '.join(f'{column} = ?' for column in layout.RUN_COLUMNS)}"
 
 
 class TraceWriter:
@@ -59,8 +58,8 @@ class TraceWriter:
         """Bytes of tensors stored so far, each content counted once."""
         self._begun = self._finished = self._handed_over = False
         self._provisional = self._settling = False
-        self._nodes: list[tuple[schema.Cell, ...]] = []
-        self._edges: list[tuple[schema.Cell, ...]] = []
+        self._nodes: list[tuple[Cell, ...]] = []
+        self._edges: list[tuple[Cell, ...]] = []
         self._hashes: set[bytes] = set()
         self._committed = time.monotonic()
         self._uncommitted = 0
@@ -96,9 +95,7 @@ class TraceWriter:
         Called again, it brings the head up to date.
         """
         with self._errors():
-            self._connection.execute(
-                _SET_RUN if self._begun else _ADD_RUN, schema.run_row(replace(run, status="recording"))
-            )
+            self._connection.execute(_SET_RUN if self._begun else _ADD_RUN, run_row(replace(run, status="recording")))
             self._begun = True
             self._commit()
 
@@ -110,8 +107,8 @@ class TraceWriter:
         """
         with self._errors():
             self._provisional = True
-            self._connection.executemany(_REPLACE_NODE, map(_node_row, nodes))
-            self._connection.execute("UPDATE run SET message = ?", (schema.storable(message),))
+            self._connection.executemany(_REPLACE_NODE, map(node_row, nodes))
+            self._connection.execute("UPDATE run SET message = ?", (storable(message),))
             self._commit()
 
     def put_tensor(
@@ -123,18 +120,18 @@ class TraceWriter:
         know, or for which `max_bytes` leaves no room, is elided; the latter not where it is `always` wanted.
         """
         data = memoryview(raw).cast("B") if memoryview(raw).nbytes else memoryview(b"")
-        item = schema.ITEM_TYPES.get(dtype)
+        item = ITEM_TYPES.get(dtype)
         if item is None or data.nbytes > self._largest:
             return TensorRef(None, dtype, shape, elided=True)
         if data.nbytes != np.dtype(item).itemsize * int(np.prod(shape, dtype=object)):
             raise ValueError(f"{data.nbytes} bytes do not make a {dtype} tensor of shape {shape}")
-        digest = schema.content_hash(data, dtype, shape)
+        digest = content_hash(data, dtype, shape)
         if digest not in self._hashes:
             if not always and self.max_bytes is not None and self.stored_bytes + data.nbytes > self.max_bytes:
                 return TensorRef(None, dtype, shape, elided=True)
             content = None if self._contents is None else bytes(data)  # SQLite would copy it three times
             with self._errors():
-                row = (digest, dtype, schema.shape_text(shape), data if content is None else b"")
+                row = (digest, dtype, shape_text(shape), data if content is None else b"")
                 number = self._connection.execute(_ADD_TENSOR, row).lastrowid
             if self._contents is not None and content is not None and number is not None:
                 self._contents[number] = content
@@ -146,8 +143,8 @@ class TraceWriter:
 
     def add(self, node: Node, edges: Sequence[Edge]) -> None:
         """Write a node and its edges. The order is free; together the ids must be 0 … N − 1, in preorder."""
-        self._nodes.append(_node_row(node))
-        self._edges += [_edge_row(node.id, edge) for edge in edges]
+        self._nodes.append(node_row(node))
+        self._edges += [edge_row(node.id, edge) for edge in edges]
         if len(self._nodes) >= _BATCH:
             self._flush()
         self._commit_now_and_then()
@@ -155,18 +152,18 @@ class TraceWriter:
     def set_attributions(self, refs: Sequence[TensorRef]) -> None:
         """Write which stored tensors are the attributions, one a model input; `begin` must have been called."""
         with self._errors():
-            self._connection.execute("UPDATE run SET attributions = ?", (schema.refs_to_json(refs),))
+            self._connection.execute("UPDATE run SET attributions = ?", (refs_to_json(refs),))
 
     def add_notes(self, notes: Iterable[Note]) -> None:
         """Write what the recorder noticed; `begin` must have been called."""
         with self._errors():
-            self._connection.executemany(_ADD_NOTE, map(attachments.note_row, notes))
+            self._connection.executemany(_ADD_NOTE, map(note_row, notes))
 
     def finish(self, run: Run) -> None:
         """Write the final head of the run and leave one file, with nothing beside it."""
         with self._errors():
             self._flush()
-            self._connection.execute(_SET_RUN, schema.run_row(run))
+            self._connection.execute(_SET_RUN, run_row(run))
             self._commit()
         self._finished = True
         self._fold()
@@ -223,7 +220,7 @@ class TraceWriter:
                 elif not self._provisional:
                     self._flush()
                 failed = "UPDATE run SET status = 'failed', message = ?"
-                self._connection.execute(failed, (schema.storable(reason),))
+                self._connection.execute(failed, (storable(reason),))
                 self._commit()
                 self._finished = True
             self._fold()
@@ -296,36 +293,6 @@ class TraceWriter:
             ) from error
 
 
-def amend(
-    trace: Trace,
-    *,
-    counterfactuals: Sequence[Counterfactual] | None = None,
-    findings: Sequence[Finding] | None = None,
-) -> None:
-    """Write measured counterfactuals, findings, or both into a finished trace, in the place of those it has.
-
-    Whoever has the trace open sees them when it asks next. TraceFileError for a trace of an older version, for one that
-    is still being recorded, and where the file cannot be written; the file is then as it was.
-    """
-    name = trace.path or "the trace in memory"
-    if trace.version != schema.VERSION:
-        raise TraceFileError(f"{name} has the layout of an older version: record it again")
-    if trace.run.status == "recording":
-        raise TraceFileError(f"{name} is still being recorded, or its recording was killed: nothing is added to it")
-    tables = (
-        ("counterfactual", _ADD_COUNTERFACTUAL, counterfactuals, attachments.counterfactual_row),
-        ("finding", _ADD_FINDING, findings, attachments.finding_row),
-    )
-    try:
-        with trace.writing() as connection:
-            for table, insert, items, row in tables:
-                if items is not None:
-                    connection.execute(f"DELETE FROM {table}")
-                    connection.executemany(insert, map(row, items))  # type: ignore[arg-type]
-    except sqlite3.Error as error:
-        raise TraceFileError(f"cannot write {name} ({error}): look at its rights and at the free space") from error
-
-
 @cache
 def _empty(log: bool) -> bytes:
     """The bytes of a trace without a run; `log`: in write-ahead-log mode.
@@ -334,55 +301,11 @@ def _empty(log: bool) -> bytes:
     """
     with closing(sqlite3.connect(":memory:")) as connection:
         connection.execute(f"PRAGMA page_size = {_PAGE}")
-        connection.execute(f"PRAGMA application_id = {schema.APPLICATION_ID}")
-        connection.execute(f"PRAGMA user_version = {schema.VERSION}")
-        for sql in schema.SCHEMA.values():
+        connection.execute(f"PRAGMA application_id = {layout.APPLICATION_ID}")
+        connection.execute(f"PRAGMA user_version = {layout.VERSION}")
+        for sql in layout.SCHEMA.values():
             connection.execute(sql)
         image = bytearray(connection.serialize())
     if log:
         image[18:20] = b"\x02\x02"  # the file format's write and read version
     return bytes(image)
-
-
-def _node_row(node: Node) -> tuple[schema.Cell, ...]:
-    leak, self_leak = schema.total(node.leak), schema.total(node.self_leak)
-    places = (-1 if node.parent is None else node.parent, node.end, node.depth, node.call)
-    sizes = (leak, self_leak, node.gain, node.relative_leak, node.seconds)
-    return (
-        node.id,
-        node.parent,
-        *places[1:],
-        node.kind,
-        *sizes,
-        schema.storable(node.type),
-        schema.storable(node.path),
-        None if node.source is None else schema.storable(node.source),
-        schema.storable(node.rule),
-        node.largest_secant,
-        node.small_differences,
-        node.dropped_differences,
-        node.nonfinite,
-        schema.NODE_FIGURES.pack(node.id, *places, *sizes),
-        schema.pack(node.leak),
-        schema.pack(node.self_leak),
-    )
-
-
-def _edge_row(node: int, edge: Edge) -> tuple[schema.Cell, ...]:
-    return (
-        node,
-        edge.direction,
-        edge.slot,
-        schema.storable(edge.name),
-        schema.shape_text(edge.shape),
-        edge.dtype,
-        schema.total(edge.flow),
-        schema.pack(edge.flow),
-        *schema.statistics_cells(edge.value_statistics),
-        *schema.statistics_cells(edge.reference_statistics),
-        *schema.statistics_cells(edge.difference_statistics),
-        *schema.statistics_cells(edge.multiplier_statistics),
-        None if edge.value is None else edge.value.hash or b"",
-        None if edge.reference is None else edge.reference.hash or b"",
-        None if edge.multiplier is None else edge.multiplier.hash or b"",
-    )

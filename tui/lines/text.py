@@ -12,7 +12,7 @@ from rich.cells import cell_len, chop_cells
 from tracer.analysis.agreement import cosine, spearman
 from tracer.records import Floats, Ranking
 from tracer.text import clean
-from tracer.tracefile.trace import Array
+from tracer.tracefile.tensors import Array
 from tui.lines import heat
 from tui.lines.format import fit, number, shorten, wrap
 from tui.lines.roles import Line, Piece, Role

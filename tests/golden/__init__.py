@@ -1,0 +1,1 @@
+"""A trace of each version of the layout, as it was written by that version."""
