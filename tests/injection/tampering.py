@@ -153,8 +153,8 @@ def _intercepted(
     plain_rule, plain_replace = PairedEvaluation._rule, paired.replace  # type: ignore[attr-defined]
 
     def counting(engine: PairedEvaluation, name: str) -> str:
-        number = asked[engine._recording]
-        asked[engine._recording] += 1
+        number = asked[engine._tape.writing]
+        asked[engine._tape.writing] += 1
         return rule(number, plain_rule(engine, name))
 
     def replace(replacement: Replacement, operands: object) -> object:

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tracer.exact.paired import Note, PairedEvaluation
+from tracer.exact.notes import RuleNote
+from tracer.exact.paired import PairedEvaluation
 from tracer.rules.rulebook import EXACT, Rulebook
 
 
@@ -32,7 +33,7 @@ class Found:
     reference: Tensor
     multipliers: Tensor
     flow: Tensor
-    notes: list[Note]
+    notes: list[RuleNote]
 
 
 def pair(

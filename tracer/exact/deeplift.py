@@ -13,12 +13,14 @@ import torch
 from torch import Tensor, nn
 
 from tracer.errors import InputError
-from tracer.exact.paired import Note, PairedEvaluation
+from tracer.exact.layers import LayerContributions
+from tracer.exact.notes import RuleNote
+from tracer.exact.paired import PairedEvaluation
 from tracer.model.exclusive import in_use
 from tracer.model.hooks import listening, module_paths
 from tracer.model.output import Target, logits_of, select
 from tracer.model.restore import restoring_buffers, restoring_random_numbers
-from tracer.model.tensors import copied, tensors_in
+from tracer.model.tensors import copied
 from tracer.model.undo import undoing_all
 from tracer.model.unsupported import check_inputs, check_model
 from tracer.rules.rulebook import EXACT, Rulebook
@@ -40,7 +42,7 @@ class Evaluation:
     multipliers: Tensors
     output: Tensor
     output_reference: Tensor
-    notes: tuple[Note, ...]
+    notes: tuple[RuleNote, ...]
     layers: dict[str, list[Tensor]]
     mixed: dict[str, tuple[int, ...]] = field(default_factory=dict)
 
@@ -82,7 +84,7 @@ class DeepLift:
         self.model = model
         self.multiplies_by_inputs = multiply_by_inputs
         self.rulebook = rulebook
-        self.notes: tuple[Note, ...] = ()
+        self.notes: tuple[RuleNote, ...] = ()
         self.outputs: tuple[Tensor, Tensor] | None = None
 
     def has_convergence_delta(self) -> bool:
@@ -210,7 +212,7 @@ class DeepLift:
         observer: Observer,
     ) -> Evaluation:
         engine = PairedEvaluation(self.model, self.rulebook, observer.names)
-        seen = _Layers(leaves[0].shape[0])
+        seen = LayerContributions(leaves[0].shape[0])
         with engine.reference_pass(), listening(layers, seen), observer.reference_run(refs):
             starts = tuple(ref.detach().requires_grad_() for ref in refs)
             reference = select(
@@ -252,50 +254,6 @@ class DeepLift:
         gradients = _gradients(torch.stack([output, reference]), both, rows)
         multipliers = tuple(g.chunk(2)[0] for g in gradients)
         return Evaluation(multipliers, output.detach(), reference.detach(), tuple(engine.notes), {})
-
-
-class _Layers:
-    """Σ m·Δ at the output of each call of the modules listened to: values in the first run, multipliers in the
-    second."""
-
-    def __init__(self, examples: int) -> None:
-        self.contributions: dict[str, list[Tensor]] = {}
-        self.mixed: dict[str, tuple[int, ...]] = {}
-        """Layers in whose output several examples cannot be told apart, with its shape."""
-        self._examples = examples
-        self._references: dict[str, list[Tensor]] = {}
-        self._second = False
-
-    def second_run(self) -> None:
-        self._second = True
-
-    def enter(self, path: str, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """Nothing is noted before a call."""
-
-    def leave(self, path: str, module: nn.Module, output: Any) -> None:
-        """Keep the reference's output, or wait for the multiplier of the input's."""
-        with torch._C.DisableTorchFunction():  # no op of the model
-            self._leave(path, output)
-
-    def _leave(self, path: str, output: Any) -> None:
-        found = [t for _name, t in tensors_in(output) if t.requires_grad]
-        if not self._second:
-            self._references.setdefault(path, []).extend(t.detach().clone() for t in found)
-            return
-        calls = self.contributions.setdefault(path, [])
-        total = torch.zeros(self._examples, dtype=torch.float64, device=found[0].device if found else None)
-        calls.append(total)
-        for tensor in found:
-            if self._examples > 1 and tensor.shape[:1] != (self._examples,):
-                self.mixed[path] = tuple(tensor.shape)
-                return
-            reference = self._references[path].pop(0)
-            change = (tensor.detach() - reference).double()
-
-            def add(m: Tensor, change: Tensor = change, total: Tensor = total) -> None:
-                total += (m.double() * change).reshape(self._examples, -1).sum(1)
-
-            tensor.register_hook(add)  # type: ignore[no-untyped-call]
 
 
 def _warn_of_training_mode(model: nn.Module) -> None:

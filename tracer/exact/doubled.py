@@ -18,7 +18,8 @@ import torch
 from captum.attr._core.deep_lift import SUPPORTED_NON_LINEAR
 from torch import Tensor, nn
 
-from tracer.exact.paired import Held, PairedEvaluation
+from tracer.exact.paired import PairedEvaluation
+from tracer.exact.tape import KeptOperands
 from tracer.model.hooks import listening
 
 _OPS = {
@@ -59,8 +60,8 @@ class DoubledEvaluation(PairedEvaluation):
         op = _OPS.get(type(module), type(module).__name__.lower())
         return self._chosen(op, path, type(module).__name__) == "captum"
 
-    def _step(self, name: str, held: Held | None = None) -> Held:
-        return super()._step(name, held) if self.needs_exchange else []
+    def _step(self, name: str, operands: KeptOperands | None = None) -> KeptOperands:
+        return super()._step(name, operands) if self.needs_exchange else []
 
 
 class _Borders:

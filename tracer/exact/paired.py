@@ -8,64 +8,42 @@ positions.
 
 from __future__ import annotations
 
-import sys
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch._C import _functorch
 
-from tracer.errors import InputError, ObservationError
+from tracer.errors import ObservationError
+from tracer.exact.call_site import call_site
+from tracer.exact.in_place import out_of_place, written_argument
+from tracer.exact.notes import RuleNote
 from tracer.exact.replacement import Replacement, replace
+from tracer.exact.tape import KeptOperands, Tape
 from tracer.exact.treatment import Treatment, treatment
 from tracer.exact.unseen import unseen
+from tracer.exact.varying import (
+    differing_elements,
+    has_gradient,
+    in_transform,
+    is_differentiable,
+    is_varying,
+    needed_operands,
+    refuse_transformed,
+)
 from tracer.model import torch_functions as ops
-from tracer.model.hooks import is_atomic, module_paths
+from tracer.model.held import HeldTensors
+from tracer.model.hooks import module_paths
 from tracer.model.process import custom_functions, no_fast_path, uncompiled
 from tracer.model.source import source_line
-from tracer.model.tensors import memory_of
 from tracer.model.undo import Mode, saved_tensors, undoing
 from tracer.op_call import OpCall
 from tracer.records import NoteKind
 from tracer.rules.call import BoundCall
 from tracer.rules.rulebook import EXACT, Rulebook
 from tracer.rules.table import approximate, bind_exact, rescale
-
-_MODULE_CALL = nn.Module._call_impl.__code__
-_COMPOSITE = ops.run_composite.__code__
-Held = list[Tensor | None]
-
-
-@dataclass(slots=True)
-class Note:
-    """Something about one call that a reader of the attributions must know.
-
-    `what`: "approximated" (no rule: average Jacobian), "discrete choice" (mask, index or order differs between the
-    runs), "differing constant" (an operand that is not attributed to differs between the runs), "cut" (the value goes
-    on without a gradient), "unseen" (TorchScript and other code that no function mode sees). `amount` is the leak
-    Σ m·Δx − Σ g·Δy where the operands of both runs are at hand, else the number of elements that differ.
-    """
-
-    path: str
-    op: str
-    source: str
-    rule: str
-    what: NoteKind
-    amount: float
-
-
-@dataclass(slots=True)
-class _Step:
-    """One op of the reference run: its name, its source line, and the operands that its rule needs."""
-
-    name: str
-    source: str
-    held: Held
 
 
 class PairedEvaluation(Mode):
@@ -89,14 +67,12 @@ class PairedEvaluation(Mode):
         self.model = model
         self.rulebook = rulebook
         self.names = module_paths(model) if names is None else names
-        self.notes: list[Note] = []
+        self.notes: list[RuleNote] = []
         self.ruled: dict[nn.Module, str] = {}
         self.unused = set(rulebook.overrides)
-        self._tape: list[_Step] = []
-        self._position = 0
-        self._recording = False
+        self._tape = Tape()
+        self._held = HeldTensors()
         self._running = False
-        self._by_storage: dict[int, list[tuple[list[Any], int]]] = defaultdict(list)
 
     @contextmanager
     def reference_pass(self) -> Iterator[None]:
@@ -105,32 +81,24 @@ class PairedEvaluation(Mode):
         Gradients stay enabled so that the model takes the same ways (fused paths, checks of `requires_grad`) as in the
         input pass; the tensors that autograd would save are dropped.
         """
-        self._tape.clear()
-        self._recording = True
+        self._tape.write()
         with self._conditions(), saved_tensors(lambda _tensor: None, _never):
             yield
-        self._by_storage.clear()
+        self._held.clear()
 
     @contextmanager
     def input_pass(self) -> Iterator[None]:
         """Run the input inside; the graph of its output carries the multipliers."""
-        self._position = 0
-        self._recording = False
+        self._tape.read()
         self.notes.extend(
-            Note(path, type(module).__name__, "?", "gradient", "unseen", float("nan"))
+            RuleNote(path, type(module).__name__, "?", "gradient", "unseen", float("nan"))
             for module, path in self.names.items()
             if isinstance(module, torch.jit.ScriptModule)
         )
         with self._conditions():
             yield
-        self._by_storage.clear()
-        if self._position < len(self._tape):
-            step = self._tape[self._position]
-            raise ObservationError(
-                f"the reference run went on with {step.name} at {step.source}, the input run ended before it; "
-                "exact rules need both runs to take one way through the model"
-            )
-        self._tape.clear()
+        self._held.clear()
+        self._tape.check_read_to_the_end()
 
     def note_unseen(self, output: Tensor, inputs: Sequence[Tensor]) -> None:
         """Note what the graph from `inputs` to `output` holds that neither a rule nor the user's choice accounts for.
@@ -142,7 +110,9 @@ class PairedEvaluation(Mode):
         custom, others = unseen(output, inputs)
         if any(note.what == "unseen" for note in self.notes):
             others = []  # a TorchScript module's own nodes, which its note accounts for
-        self.notes.extend(Note(f"/{name}", name, "?", "gradient", "unseen", float("nan")) for name in custom + others)
+        self.notes.extend(
+            RuleNote(f"/{name}", name, "?", "gradient", "unseen", float("nan")) for name in custom + others
+        )
 
     @contextmanager
     def _conditions(self) -> Iterator[None]:
@@ -162,8 +132,8 @@ class PairedEvaluation(Mode):
         """Run one torch function by its treatment."""
         if not self._running:  # torch itself enters a mode again, late, where Ctrl-C came as it left it for a moment
             return func(*args, **(kwargs or {}))
-        if _functorch.peek_interpreter_stack() is not None and self.rulebook.default in ("exact", "rescale"):
-            _refuse_transformed(OpCall(func, args, kwargs or {}))
+        if in_transform() and self.rulebook.default in ("exact", "rescale"):
+            refuse_transformed(OpCall(func, args, kwargs or {}))
         how = treatment(func)
         kwargs = kwargs or {}
         if how.kind == "plain":
@@ -177,7 +147,7 @@ class PairedEvaluation(Mode):
         if not torch.is_grad_enabled() or how.kind == "cut":
             self._note_cut(how, call)
             return func(*args, **kwargs)
-        written = _written(how, call)
+        written = written_argument(how, call)
         stepped = False
         if how.kind != "linear":
             stepped, replacement = self._replacement(how, call, written is not None)
@@ -185,12 +155,12 @@ class PairedEvaluation(Mode):
                 value = replace(replacement, replacement.call.operands)
                 if written is None:
                     return value
-                self._keep_value(written)
+                self._held.copy_before_write(written)
                 return written.copy_(value)
         if written is not None:
-            self._keep_value(written)
+            self._held.copy_before_write(written)
         value = func(*args, **kwargs)
-        if not stepped and _varies(value if written is None else written):
+        if not stepped and has_gradient(value if written is None else written):
             self._step(how.name)
         return value
 
@@ -206,20 +176,20 @@ class PairedEvaluation(Mode):
             if replacement is not None:
                 return replace(replacement, replacement.call.operands)
             value = apply(*args)
-            if not stepped and _varies(value):
+            if not stepped and has_gradient(value):
                 self._step(name)
             return value
 
     def _replacement(self, how: Treatment, call: OpCall, in_place: bool) -> tuple[bool, Replacement | None]:
         """Whether the call took a step on the tape, and what replaces it; None: autograd is exact as it is."""
-        varying = [t for _name, t in ops.arguments(call) if _is_varying(t)]
+        varying = [t for _name, t in ops.arguments(call) if is_varying(t)]
         if not varying:
             return False, None
         rule = self._rule(how.name)
         if rule in ("gradient", "captum"):
             return False, None
         if in_place:
-            call = _out_of_place(how, call)
+            call = out_of_place(how, call)
         bound = bind_exact(how.name, call)
         if bound is not None and any(all(t is not o for o in bound.operands) for t in varying):
             bound = approximate(call)
@@ -229,8 +199,8 @@ class PairedEvaluation(Mode):
             return False, None
         if how.kind == "unknown":
             value = bound.forward(*bound.operands)
-            if not _varies(value):  # an index, a mask, or an op that PyTorch cannot differentiate
-                if _is_real(value):
+            if not has_gradient(value):  # an index, a mask, or an op that PyTorch cannot differentiate
+                if is_differentiable(value):
                     self._note_cut(how, call)
                 return False, None
         return True, self._pair(how.name, rule, bound)
@@ -238,15 +208,15 @@ class PairedEvaluation(Mode):
     def _pair(self, name: str, rule: str, call: BoundCall) -> Replacement | None:
         """The call with the reference's operands beside its own; None where autograd is exact as it is."""
         operands = call.operands
-        needed = _needed(call)
-        held = [t.detach() if need else None for t, need in zip(operands, needed, strict=True)]
-        if self._recording:
-            self._hold(held)
-            self._step(name, held)
+        needed = needed_operands(call)
+        kept = [t.detach() if need else None for t, need in zip(operands, needed, strict=True)]
+        if self._tape.writing:
+            self._hold(kept)
+            self._step(name, kept)
             return None
-        references = self._step(name, held)
+        references = self._step(name, kept)
         if not all(needed):
-            differing = self._differing(held, references)
+            differing = differing_elements(kept, references)
             if not differing:
                 return None
             self._note(
@@ -271,37 +241,14 @@ class PairedEvaluation(Mode):
 
         return Replacement(call, xs, x_refs, call.inexact or rule, report)
 
-    def _step(self, name: str, held: Held | None = None) -> Held:
-        """Append to the tape, or advance along it and hand out what the reference held there."""
-        if self._recording:
-            self._tape.append(_Step(name, source_line() or "?", [] if held is None else held))
-            return []
-        if self._position >= len(self._tape):
-            raise ObservationError(
-                f"the input run goes on with {name} at {source_line()}, the reference run ended before it; "
-                "exact rules need both runs to take one way through the model"
-            )
-        step = self._tape[self._position]
-        if step.name != name or (held is not None and len(step.held) != len(held)):
-            raise ObservationError(
-                f"input and reference take different ways through the model: the reference ran {step.name} at "
-                f"{step.source}, the input {name} at {source_line()}"
-            )
-        self._position += 1
-        found, step.held = step.held, []
-        return found
+    def _hold(self, tensors: Sequence[Tensor | None]) -> None:
+        for i, tensor in enumerate(tensors):
+            if tensor is not None:
+                self._held.hold(tensors, i)
 
-    def _differing(self, held: Held, references: Held) -> int:
-        """How many elements of the constants that both passes held differ between them."""
-        count = 0
-        for ours, theirs in zip(held, references, strict=True):
-            if ours is None or theirs is None or (ours.data_ptr() == theirs.data_ptr() and ours.shape == theirs.shape):
-                continue
-            if ours.shape != theirs.shape:
-                count += max(ours.numel(), theirs.numel())
-            elif not torch.equal(ours, theirs):
-                count += int((ours != theirs).sum())
-        return count
+    def _step(self, name: str, operands: KeptOperands | None = None) -> KeptOperands:
+        """Write a step to the tape, or read what the reference kept at it."""
+        return self._tape.step(name, operands)
 
     def _rescaled(self, call: BoundCall) -> BoundCall | None:
         if call.linear != "never" or len(call.operands) != 1:
@@ -312,7 +259,7 @@ class PairedEvaluation(Mode):
     def _rule(self, name: str) -> str:
         if not self.rulebook.overrides:
             return self.rulebook.default
-        module, path, within = self._place()
+        module, path, within = call_site(self.names)
         return self._chosen(name, path, "" if module is None else type(module).__name__, within)
 
     def _chosen(self, op: str, path: str, module_type: str, within: str = "") -> str:
@@ -322,43 +269,15 @@ class PairedEvaluation(Mode):
         self.unused.discard(override)
         return override.rule
 
-    def _place(self) -> tuple[nn.Module | None, str, str]:
-        """The innermost module of the model that is being called, its path, and the composite ops under way in it,
-        "outer/inner". Read off the Python stack: the recorder's mode may enter composite ops before this one."""
-        within: list[str] = []
-        frame = sys._getframe(2)
-        while frame is not None:
-            if frame.f_code is _COMPOSITE:
-                within.insert(0, frame.f_locals["name"])
-            elif frame.f_code is _MODULE_CALL:
-                module = frame.f_locals["self"]
-                if module in self.names:
-                    return module, self.names[module], "/".join(within)
-            frame = frame.f_back  # type: ignore[assignment]
-        return None, "", "/".join(within)
-
-    def _note(self, name: str, rule: str, what: NoteKind, amount: float) -> Note:
-        module, path, within = self._place()
-        inner = f"{path}/{within}" if within else path
-        shown = path if module is not None and is_atomic(module) else f"{inner}/{name}"
-        note = Note(shown, name, source_line() or "?", rule, what, amount)
+    def _note(self, name: str, rule: str, what: NoteKind, amount: float) -> RuleNote:
+        path = call_site(self.names).path_of(name)
+        note = RuleNote(path, name, source_line() or "?", rule, what, amount)
         self.notes.append(note)
         return note
 
     def _note_cut(self, how: Treatment, call: OpCall) -> None:
-        if not self._recording and any(_is_varying(t) for _name, t in ops.arguments(call)):
+        if not self._tape.writing and any(is_varying(t) for _name, t in ops.arguments(call)):
             self._note(how.name, "gradient", "cut", float("nan"))
-
-    def _hold(self, tensors: list[Any]) -> None:
-        for i, tensor in enumerate(tensors):
-            if tensor is not None:
-                self._by_storage[memory_of(tensor)].append((tensors, i))
-
-    def _keep_value(self, written: Any) -> None:
-        """Copy held tensors in the memory that an in-place op is about to write to."""
-        if isinstance(written, Tensor):
-            for tensors, i in self._by_storage.pop(memory_of(written), ()):
-                tensors[i] = tensors[i].clone()
 
 
 def _require_grad(parameters: Sequence[nn.Parameter], required: bool) -> None:
@@ -368,63 +287,3 @@ def _require_grad(parameters: Sequence[nn.Parameter], required: bool) -> None:
 
 def _never(_packed: object) -> Tensor:
     raise ObservationError("the reference run cannot be differentiated; attribute through the input run")
-
-
-def _is_varying(tensor: Tensor) -> bool:
-    """Whether a tensor may differ between the runs; parameters do not, whoever owns them."""
-    return tensor.requires_grad and not isinstance(tensor, nn.Parameter)
-
-
-def _refuse_transformed(call: OpCall) -> None:
-    """torch.func hides whether a tensor varies; transforms of constants, as in the making of masks, may stay."""
-    for _name, tensor in ops.arguments(call):
-        wrapped = _functorch.is_functorch_wrapped_tensor(tensor)
-        while _functorch.is_functorch_wrapped_tensor(tensor):
-            tensor = _functorch.get_unwrapped(tensor)
-        if wrapped and tensor.requires_grad:
-            raise InputError(
-                f"the model calls torch.func (vmap, grad, jvp) at {source_line()}, which exact rules cannot see into; "
-                "write the loop out, or use method 'gradient'"
-            )
-
-
-def _varies(value: Any) -> bool:
-    if isinstance(value, Tensor):
-        return value.requires_grad
-    return isinstance(value, (tuple, list)) and any(_varies(item) for item in value)
-
-
-def _written(how: Treatment, call: OpCall) -> Tensor | None:
-    """The tensor that this call overwrites, if any."""
-    asked = call.value(how.inplace_position, "inplace", False)
-    if not (how.in_place or asked):
-        return None
-    target = call.value(0, "input")
-    return target if isinstance(target, Tensor) else None
-
-
-def _is_real(value: Any) -> bool:
-    if isinstance(value, Tensor):
-        return value.is_floating_point() or value.is_complex()
-    return isinstance(value, (tuple, list)) and any(_is_real(item) for item in value)
-
-
-def _needed(call: BoundCall) -> list[bool]:
-    """Which operands the rule needs of the reference run: all, or those that must be equal for autograd to be exact."""
-    operands = call.operands
-    if call.linear == "same choice":
-        return [i < call.choices for i in range(len(operands))]
-    if call.linear == "one varying":
-        varying = [_is_varying(t) for t in operands]
-        if sum(varying) == 1:
-            return [not v and not isinstance(t, nn.Parameter) for v, t in zip(varying, operands, strict=True)]
-    return [True] * len(operands)
-
-
-def _out_of_place(how: Treatment, call: OpCall) -> OpCall:
-    """The call that computes the same without writing to its argument."""
-    if how.in_place:
-        return OpCall(how.outside, call.args, call.kwargs)
-    place = call.place(how.inplace_position, "inplace")
-    assert place is not None
-    return call.replaced([(place, False)])

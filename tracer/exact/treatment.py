@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from tracer.model import torch_functions as ops
 from tracer.rules.table import LINEAR, RULES
 
-Kind = Literal["plain", "linear", "enter", "rule", "unknown", "cut"]
+TreatmentKind = Literal["plain", "linear", "enter", "rule", "unknown", "cut"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ class Treatment:
     """
 
     name: str
-    kind: Kind
+    kind: TreatmentKind
     in_place: bool
     inplace_position: int | None
     outside: Callable[..., Any]
@@ -49,7 +49,7 @@ def treatment(function: Callable[..., Any]) -> Treatment:
     return Treatment(name, _kind(function, name, op), op.in_place, position, _outside(function, name, op))
 
 
-def _kind(function: Callable[..., Any], name: str, op: ops.Op) -> Kind:
+def _kind(function: Callable[..., Any], name: str, op: ops.Op) -> TreatmentKind:
     if name in ("detach", "data"):
         return "cut"
     if op.role == "ignore" or getattr(function, "__module__", "") == "torch.nn.init":  # of a layer made on the way

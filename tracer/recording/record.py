@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from tracer.errors import InputError, TracerError
 from tracer.exact.deeplift import DeepLift
-from tracer.exact.paired import Note as PairedNote
+from tracer.exact.notes import RuleNote
 from tracer.ledger.wires import Observation
 from tracer.model.exclusive import in_use
 from tracer.model.hooks import module_paths
@@ -206,8 +206,8 @@ def _outputs(lift: DeepLift, examples: int) -> tuple[Floats, Floats] | None:
     return output, reference
 
 
-def _noted(note: PairedNote) -> Note:
-    """A note of the paired evaluation's as the trace keeps it."""
+def _noted(note: RuleNote) -> Note:
+    """A note of the exact rules as the trace keeps it."""
     source = None if note.source == "?" else note.source
     return Note(note.what, note.path, None, f"{note.op}, rule {note.rule}", note.amount, source)
 
@@ -229,7 +229,7 @@ def _refuse_integers(model: nn.Module, tensor: Tensor, request: _Request, method
     raise error
 
 
-def _in_words(notes: Sequence[PairedNote]) -> str:
+def _in_words(notes: Sequence[RuleNote]) -> str:
     """What was not exact, each op once: "approximated: erfcx (net/erfcx, net.py:3 forward)"; "" where all was exact."""
     found = dict.fromkeys(f"{note.what}: {note.op} ({note.path}, {note.source})" for note in notes)
     shown = "; ".join(list(found)[:5])

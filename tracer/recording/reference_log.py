@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -10,8 +9,9 @@ import torch
 from torch import nn
 
 from tracer.model import torch_functions as ops
+from tracer.model.held import HeldTensors
 from tracer.model.hooks import is_atomic
-from tracer.model.tensors import memory_of, tensors_in
+from tracer.model.tensors import tensors_in
 from tracer.model.undo import Mode
 from tracer.op_call import OpCall
 
@@ -31,7 +31,7 @@ class ReferenceLog(Mode):
         self._position = 0
         self._active = False
         self._leaf_depth = 0
-        self._by_storage: dict[int, list[tuple[dict[str, torch.Tensor], str]]] = defaultdict(list)
+        self._held = HeldTensors()
 
     def next(self) -> Mapping[str, torch.Tensor]:
         """The reference's tensors of the call at which the input run is now, by argument and result name."""
@@ -62,7 +62,7 @@ class ReferenceLog(Mode):
         """A module call ended."""
         if module is self.model:
             self._active = False
-            self._by_storage.clear()
+            self._held.clear()
         elif self._active:
             self._leaf_depth = max(self._leaf_depth - 1, 0)
             if not self._leaf_depth:
@@ -97,11 +97,10 @@ class ReferenceLog(Mode):
         entry = {name: tensor.detach() for name, tensor in tensors}
         self._entries.append(entry)
         with torch._C.DisableTorchFunction():
-            for name, tensor in entry.items():
-                self._by_storage[memory_of(tensor)].append((entry, name))
+            for name in entry:
+                self._held.hold(entry, name)
 
     def _keep_value(self, tensor: torch.Tensor) -> None:
         """Copy the values that lie in this tensor's memory, which an in-place op is about to overwrite."""
         with torch._C.DisableTorchFunction():
-            for entry, name in self._by_storage.pop(memory_of(tensor), ()):
-                entry[name] = entry[name].clone()
+            self._held.copy_before_write(tensor)
