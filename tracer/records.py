@@ -31,7 +31,7 @@ FaultKind = Literal[
     "training-mode", "half-underflow", "non-finite", "pool-overlap", "batch-coupled", "shared-extras",
     "saturated-output", "discrete-choice",
 ]  # fmt: skip
-"""The faults that `tracer.diagnose` names."""
+"""The faults that `tracer.diagnose` names; of two findings that weigh the same, the earlier here stands first."""
 LeftoverKind = Literal[
     "unconserving-rule", "unobserved-code", "approximated-rule", "masked-difference", "differing-constant",
 ]  # fmt: skip

@@ -22,7 +22,7 @@ from tests.diagnose.minimal import CASES, MORE, Between, Case, Classifier, Poole
 from tests.models import MODELS
 from tests.synthetic import write_synthetic
 from tracer.diagnosis.evidence import gather
-from tracer.diagnosis.leftover import remainder
+from tracer.diagnosis.leftover import leftovers
 from tracer.diagnosis.outcome import discrete_choice
 from tracer.diagnosis.types import norm_of
 from tracer.errors import InputError
@@ -240,12 +240,12 @@ def test_flows_given_to_the_wrong_examples_are_no_leaks() -> None:
     size[1] = 2.0
     wrong = replace(evidence, size=size)
     assert wrong.leaking[1]
-    assert list(remainder(wrong, [0, 2])) == []
+    assert list(leftovers(wrong, [0, 2])) == []
     real = replace(wrong, columns=replace(columns, self_leak=size))
-    assert [(finding.kind, finding.nodes) for finding in remainder(real, [0, 2])] == [("unconserving-rule", (1,))]
+    assert [(finding.kind, finding.nodes) for finding in leftovers(real, [0, 2])] == [("unconserving-rule", (1,))]
     gathered = replace(columns, types=[*columns.types[:1], "gather", *columns.types[2:]])
-    assert list(discrete_choice(replace(wrong, columns=gathered))) == []
-    (choice,) = discrete_choice(replace(wrong, columns=replace(gathered, self_leak=size)))
+    assert list(discrete_choice.find(replace(wrong, columns=gathered))) == []
+    (choice,) = discrete_choice.find(replace(wrong, columns=replace(gathered, self_leak=size)))
     assert choice.nodes == (1,)
 
 

@@ -9,8 +9,8 @@ from typing import Any
 
 from tracer.analysis.verdict import relative_deltas, worst_example
 from tracer.commands.report import count_from_zero
+from tracer.diagnosis.faults import ended_by
 from tracer.errors import TraceFileError
-from tracer.report.data import ending_fault
 from tracer.text import clean, figure, require_example
 from tracer.tracefile.trace import Trace, open_trace
 
@@ -51,7 +51,7 @@ def checked(trace: Trace, most: float, example: int | None = None) -> tuple[bool
     """
     run = trace.run
     if run.status != "complete":
-        fault = ending_fault(trace)
+        fault = ended_by(trace)
         said = (clean(run.message if fault is None else fault.message, 300)).rstrip(" .:")
         reason = "is not finished" if run.status == "recording" else f"failed: {said}"
         raise TraceFileError(f"the run in {trace.path} {reason}: there is no delta to check")

@@ -1,4 +1,4 @@
-"""Faults 16 and 17: pooling windows that overlap, and rules that let one example of a batch reach into another."""
+"""Faults of rules that couple: pooling windows that overlap, and examples of a batch that change one another."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from tracer.diagnosis.evidence import Evidence
+from tracer.diagnosis.fault import fault
 from tracer.diagnosis.gradient_path import stale_calls
 from tracer.diagnosis.types import MAX_POOLS
 from tracer.diagnosis.wording import calls, weight
@@ -17,6 +18,7 @@ _COUPLED = 1e-3
 """Up to this relative difference an example's attributions are the same in any company: kernels round differently."""
 
 
+@fault("pool-overlap")
 def pool_overlap(evidence: Evidence) -> Iterator[Finding]:
     """Max pools whose windows overlap: captum's rule unpools by assignment, so one share of each winner is kept."""
     settings = evidence.at(evidence.noted.get("pool settings", ()))
@@ -44,6 +46,7 @@ def pool_overlap(evidence: Evidence) -> Iterator[Finding]:
         )
 
 
+@fault("batch-coupled", harmful=True)
 def batch_coupled(evidence: Evidence) -> Iterator[Finding]:
     """Attributions of an example that are others in company than alone: measured by a probe of the last example."""
     for note in evidence.noted.get("batch coupled", ()):

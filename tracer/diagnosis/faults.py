@@ -1,65 +1,44 @@
 """Diagnosis: what is wrong with an attribution, proved by its trace, and what to change.
 
-`diagnose(trace)` works from the trace alone. Each fault has one pure function, Evidence → Findings, and stands in one
-table, `FAULTS`. Beside the named faults there are these kinds, for what leaks and is none of them:
-
-- "unconserving-rule": a rule that ought to conserve (captum's for one element, the exact one, the gradient of a linear
-  call) does not;
-- "unobserved-code": what ran unseen by the recorder, as a custom autograd function, leaks;
-- "approximated-rule": an op without an exact rule, whose slope was averaged along the way, leaks;
-- "masked-difference": differences under a mask, which a rule behind it sends multipliers back to;
-- "differing-constant": an operand that no gradient reaches differs between input and reference.
+`diagnose(trace)` works from the trace alone. Each fault is one pure function, Evidence → Findings, with its name and
+conditions at its head (`fault.fault`). What leaks and is none of the faults is named by `leftover`.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from typing import get_args
 
 import numpy as np
 
-from tracer.diagnosis import run_conditions as circumstances
-from tracer.diagnosis.coupling import batch_coupled, pool_overlap
+from tracer.diagnosis import (
+    coupling,
+    gradient_path,
+    linearised,
+    nonfinite,
+    outcome,
+    run_conditions,
+    run_endings,
+    softmax,
+)
 from tracer.diagnosis.evidence import Evidence, gather
-from tracer.diagnosis.gradient_path import lost_path, stale_gradient
-from tracer.diagnosis.leftover import remainder
-from tracer.diagnosis.linearised import linearised_norm, linearised_product, unseen_op, unsupported_module
-from tracer.diagnosis.nonfinite import nonfinite
-from tracer.diagnosis.outcome import discrete_choice, saturated_output
+from tracer.diagnosis.fault import Fault
+from tracer.diagnosis.leftover import leftovers
 from tracer.diagnosis.ranking import ranked
-from tracer.diagnosis.softmax import dropped_difference, exploding_secant, softmax_normalised
-from tracer.records import Finding, FindingKind
+from tracer.records import FaultKind, Finding
 from tracer.tracefile.trace import Trace
 
-FAULTS: tuple[Callable[[Evidence], Iterator[Finding]], ...] = (
-    unseen_op,
-    unsupported_module,
-    softmax_normalised,
-    dropped_difference,
-    exploding_secant,
-    linearised_product,
-    linearised_norm,
-    circumstances.reused_module,
-    stale_gradient,
-    lost_path,
-    circumstances.hook_skipped,
-    circumstances.subclass_ignored,
-    circumstances.keyword_call,
-    circumstances.training_mode,
-    circumstances.half_underflow,
-    nonfinite,
-    pool_overlap,
-    batch_coupled,
-    circumstances.integer_input,
-    circumstances.shared_extras,
-    circumstances.non_tensor_output,
-    circumstances.in_place_target,
-    saturated_output,
-    discrete_choice,
+_MODULES = (run_endings, linearised, softmax, gradient_path, run_conditions, nonfinite, coupling, outcome)
+_KINDS = get_args(FaultKind)
+FAULTS: tuple[Fault, ...] = tuple(
+    sorted(
+        (each for module in _MODULES for each in vars(module).values() if isinstance(each, Fault)),
+        key=lambda each: _KINDS.index(each.kind),
+    )
 )
-
-# What harms by more than its own leak: by what it does to other calls, or to the function that is explained.
-_HARMFUL: set[FindingKind] = {"exploding-secant", "training-mode", "batch-coupled"}
+"""All faults in the order of `FaultKind`: of two findings that weigh the same, the earlier stands first."""
+_ENDING = frozenset(fault.kind for fault in FAULTS if fault.ends_run)
+_HARMFUL = frozenset(fault.kind for fault in FAULTS if fault.harmful)
 
 
 @np.errstate(over="ignore", invalid="ignore")  # the figures of a trace may be anything
@@ -71,10 +50,19 @@ def diagnose(trace: Trace, example: int | None = None) -> tuple[Finding, ...]:
     file.
     """
     evidence = gather(trace, example)
-    found = [finding for fault in FAULTS for finding in fault(evidence)]
+    found = [finding for fault in FAULTS for finding in fault.find(evidence)]
     named = {node for finding in found for node in finding.nodes}
-    found += remainder(evidence, named)
-    return ranked(evidence, [finding for finding in found if _counts(evidence, finding)])
+    found += leftovers(evidence, named)
+    return ranked(evidence, [finding for finding in found if _counts(evidence, finding)], _ENDING)
+
+
+def ended_by(trace: Trace) -> Finding | None:
+    """The fault that ended a failed run, as far as its notes and its error say; None where none is known."""
+    if trace.run.status != "failed":
+        return None
+    with np.errstate(over="ignore", invalid="ignore"):  # the figures of a trace may be anything
+        evidence = gather(trace)
+        return next((finding for fault in FAULTS if fault.ends_run for finding in fault.find(evidence)), None)
 
 
 def _counts(evidence: Evidence, finding: Finding) -> bool:

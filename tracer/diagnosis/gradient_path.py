@@ -1,4 +1,4 @@
-"""Faults 9 and 10: rules that read a gradient too early, and rules that overwrite what others sent back."""
+"""Faults on the way back: rules that read a gradient too early, and rules that overwrite what others sent back."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from tracer.diagnosis.evidence import Evidence
+from tracer.diagnosis.fault import fault
 from tracer.diagnosis.types import MAX_POOLS
 from tracer.diagnosis.wording import calls, weight
 from tracer.records import Edge, Finding
@@ -16,6 +17,7 @@ _OTHER = 1e-3
 """A gradient is another one where it differs by more than this share."""
 
 
+@fault("stale-gradient")
 def stale_gradient(evidence: Evidence) -> Iterator[Finding]:
     """Modules under captum's rule whose very output tensor enters another one: the gradient is read before it is ruled.
 
@@ -45,6 +47,7 @@ def stale_gradient(evidence: Evidence) -> Iterator[Finding]:
         )
 
 
+@fault("lost-path")
 def lost_path(evidence: Evidence) -> Iterator[Finding]:
     """Tensors that several calls take, one of them under captum's rule, which overwrites what the others sent back."""
     yield from _lost_rules(evidence)

@@ -16,7 +16,7 @@ _FAR_BELOW = -1e3
 """An element is masked where it lies below all that was there by this many times their size."""
 
 
-def remainder(evidence: Evidence, named: Collection[int]) -> Iterator[Finding]:
+def leftovers(evidence: Evidence, named: Collection[int]) -> Iterator[Finding]:
     """Findings on the leaking calls that are not among the `named`."""
     groups: dict[tuple[str, str], list[int]] = defaultdict(list)
     differing = evidence.at(evidence.noted.get("differing constant", ()))

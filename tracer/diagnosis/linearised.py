@@ -1,6 +1,6 @@
-"""Faults 1, 2, 6 and 7: what has no rule is taken for linear, and sends back the gradient at the input.
+"""Faults of what has no rule: it is taken for linear, and sends back the gradient at the input.
 
-Fault 1 also bears the ops that a fused function hides, such as the softmax in `scaled_dot_product_attention`.
+"unseen-op" is also an op that a fused function hides, such as the softmax in `scaled_dot_product_attention`.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 
 from tracer.diagnosis.evidence import Evidence
+from tracer.diagnosis.fault import fault
 from tracer.diagnosis.outcome import saturated_call
 from tracer.diagnosis.types import AS_MODULE, norm_of
 from tracer.diagnosis.wording import exact, taker, weight
@@ -16,6 +17,7 @@ from tracer.records import Finding
 from tracer.text import clean
 
 
+@fault("unseen-op")
 def unseen_op(evidence: Evidence) -> Iterator[Finding]:
     """Non-linear functions that are called as such: no module, so no hook of captum's."""
     for name, group in evidence.by_type(_linearised(evidence, "unseen-op")).items():
@@ -33,6 +35,7 @@ def unseen_op(evidence: Evidence) -> Iterator[Finding]:
         )
 
 
+@fault("unsupported-module")
 def unsupported_module(evidence: Evidence) -> Iterator[Finding]:
     """Non-linear modules whose type captum has no rule for."""
     for name, group in evidence.by_type(_linearised(evidence, "unsupported-module")).items():
@@ -42,6 +45,7 @@ def unsupported_module(evidence: Evidence) -> Iterator[Finding]:
         yield evidence.finding("unsupported-module", group, message, exact(name), issues=(1357,))
 
 
+@fault("linearised-product")
 def linearised_product(evidence: Evidence) -> Iterator[Finding]:
     """Products of two tensors that both vary: the gradient holds each factor fixed at its input."""
     for name, group in evidence.by_type(_linearised(evidence, "linearised-product")).items():
@@ -52,6 +56,7 @@ def linearised_product(evidence: Evidence) -> Iterator[Finding]:
         yield evidence.finding("linearised-product", group, message, exact(name), issues=(1085,))
 
 
+@fault("linearised-norm")
 def linearised_norm(evidence: Evidence) -> Iterator[Finding]:
     """Normalisations whose divisor, the spread of their input, is taken as fixed."""
     groups: dict[str, list[int]] = defaultdict(list)

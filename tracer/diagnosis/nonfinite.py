@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from tracer.diagnosis.evidence import Evidence
+from tracer.diagnosis.fault import fault
 from tracer.diagnosis.wording import number
 from tracer.records import Edge, Finding
 from tracer.text import clean
@@ -19,6 +20,7 @@ _ANY = " + ".join(f"TOTAL({name})" for name in _FIGURES)
 _QUERY = f"SELECT node, {_SUMS} FROM edge GROUP BY node HAVING {_ANY} > 0 ORDER BY node"
 
 
+@fault("non-finite")
 def nonfinite(evidence: Evidence) -> Iterator[Finding]:
     """The model's input or the call that made the first numbers which are NaN or infinite, where the delta is none.
 

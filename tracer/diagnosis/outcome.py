@@ -1,4 +1,4 @@
-"""Faults 22 and 23: an output that is flat where it stands, and choices that jump between input and reference."""
+"""Faults of what is explained: an output that no longer changes, and choices that jump between input and reference."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from tracer.diagnosis.evidence import Bools, Evidence
+from tracer.diagnosis.fault import fault
 from tracer.diagnosis.types import CHOICES, PROBABILITIES
 from tracer.diagnosis.wording import weight
 from tracer.records import Finding, Floats
@@ -42,6 +43,7 @@ def _flat(evidence: Evidence, last: int) -> Bools:
     return flat
 
 
+@fault("saturated-output")
 def saturated_output(evidence: Evidence) -> Iterator[Finding]:
     """A probability at 0 or 1, which no input moves any more."""
     last = saturated_call(evidence)
@@ -66,6 +68,7 @@ def saturated_output(evidence: Evidence) -> Iterator[Finding]:
     )
 
 
+@fault("discrete-choice")
 def discrete_choice(evidence: Evidence) -> Iterator[Finding]:
     """Calls that pick by a mask, an index or an order which differs between the runs: no continuous path leads over."""
     chosen = [

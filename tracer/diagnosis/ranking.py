@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import Final, Literal
@@ -31,10 +31,6 @@ TOGETHER = "make it exact together with the other findings, or everything with -
 # The evidence of a measurement on several examples: which one is the worst then, or is shown, and its delta.
 WORST_AFTER: Final = "example once exact"
 DELTA_AFTER: Final = "its delta once exact"
-# Faults that a run does not survive: nothing comes before them.
-FATAL: frozenset[FindingKind] = frozenset({
-    "reused-module", "keyword-call", "no-grad-call", "integer-input", "non-tensor-output", "in-place-target",
-})  # fmt: skip
 
 
 @dataclass(slots=True)
@@ -55,19 +51,22 @@ class _Case:
         return self.finding.kind == "exploding-secant"
 
 
-def ranked(evidence: Evidence, findings: Sequence[Finding]) -> tuple[Finding, ...]:
+def ranked(
+    evidence: Evidence, findings: Sequence[Finding], ending: Collection[FindingKind] = ()
+) -> tuple[Finding, ...]:
     """The findings, worst first, each symptom under its cause; `caused_by` and `delta_after` are filled in.
 
     With counterfactuals a finding is the symptom of another one where making that exact takes nine tenths of its leak
     away, and not the other way round. Without, what leaks in calls whose multipliers a later call has blown up is the
     symptom of the explosion. Causes stand by how much of the delta goes with them, or by their share of the leaks.
+    Kinds in `ending`, which a run does not survive, stand before all others.
     """
     sizes = sizes_without(evidence, [node for f in findings if f.kind == "exploding-secant" for node in f.nodes])
     cases = [_case(evidence, number, finding, sizes) for number, finding in enumerate(findings)]
     for case in cases:
         case.change = _measured(evidence, case, cases)
     total = float(sizes[np.isfinite(sizes)].sum())
-    cases.sort(key=lambda case: _place(evidence, case, total))
+    cases.sort(key=lambda case: (case.finding.kind not in ending, *_place(evidence, case, total)))
     causes: list[_Case] = []
     symptoms: dict[int, list[_Case]] = {}
     for case in cases:
@@ -137,7 +136,6 @@ def _place(evidence: Evidence, case: _Case, total: float) -> tuple[float, ...]:
     # Of two findings on the same calls the one that moves more; what is dropped there comes first where it is unknown.
     flow = abs(numbers.get("flow", math.inf if "dropped elements" in numbers else 0.0))
     return (
-        0.0 if case.finding.kind in FATAL else 1.0,
         0.0 if case.finding.kind == "saturated-output" and all_saturated(evidence) else 1.0,
         -round(weight, 6),
         0.0 if case.explodes else 1.0,

@@ -1,4 +1,4 @@
-"""Faults 3, 4 and 5: captum's rule for softmax, one secant an element and a mean over the whole tensor taken off.
+"""Faults of captum's rule for softmax: one secant for each element, less the mean over the whole tensor.
 
     m_in = m_out·Δout/Δin − mean(m_out·Δout/Δin)        (the gradient instead of the secant where |Δin| < 1e-10)
 
@@ -14,6 +14,7 @@ import numpy as np
 
 from tracer.diagnosis.evidence import Evidence
 from tracer.diagnosis.explosion import exploding, sizes_without
+from tracer.diagnosis.fault import fault
 from tracer.diagnosis.types import SOFTMAX
 from tracer.diagnosis.wording import exact, number, weight
 from tracer.records import Finding
@@ -26,6 +27,7 @@ _READ = 24
 _ISSUES = (519,)
 
 
+@fault("softmax-normalised")
 def softmax_normalised(evidence: Evidence) -> Iterator[Finding]:
     """Softmax modules under captum's rule: it takes one mean off all multipliers."""
     nodes = [node for node in evidence.suspects(("captum",)) if evidence.columns.types[node] == "Softmax"]
@@ -49,6 +51,7 @@ def softmax_normalised(evidence: Evidence) -> Iterator[Finding]:
         )
 
 
+@fault("dropped-difference")
 def dropped_difference(evidence: Evidence) -> Iterator[Finding]:
     """Calls ruled element by element where an element's input is the same in both runs and its output is not."""
     nodes = [node for node in evidence.suspects(("captum", "rescale")) if evidence.dropped[node]]
@@ -78,6 +81,7 @@ def dropped_difference(evidence: Evidence) -> Iterator[Finding]:
         )
 
 
+@fault("exploding-secant", harmful=True)
 def exploding_secant(evidence: Evidence) -> Iterator[Finding]:
     """Calls ruled element by element whose multipliers grow past what the op's slope allows."""
     for name, group in evidence.by_type(exploding(evidence)).items():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from os import PathLike
 
-from tracer.diagnosis.run_conditions import ended_by
+from tracer.diagnosis.faults import ended_by
 from tracer.errors import ObservationError
 from tracer.model.unsupported import explained
 from tracer.tracefile.trace import Trace
@@ -20,7 +20,7 @@ def failed(what: str, error: Exception, trace: Trace | None, path: str | PathLik
 
     `trace` has the calls up to the failure; they are also in the file `path` if one was given.
     """
-    fault = None if trace is None else next(iter(ended_by(trace)), None)
+    fault = None if trace is None else ended_by(trace)
     said_by_torch = explained(error) or " ".join(str(error).split())[:300]
     reason = said_by_torch if fault is None else f"{fault.message}; {fault.advice}"
     kept = "" if trace is None or path is None else f" (its calls so far are in {path})"

@@ -15,8 +15,7 @@ import numpy as np
 
 from tracer.analysis.ladder import Repair, stored_repair
 from tracer.analysis.verdict import Verdict, changes, ranking_warning, relative_deltas, verdict, worst_example
-from tracer.diagnosis.faults import diagnose
-from tracer.diagnosis.run_conditions import ended_by
+from tracer.diagnosis.faults import diagnose, ended_by
 from tracer.records import Counterfactual, Finding, Floats, Node, Panel, Ranking
 from tracer.text import clean, figure, json_figure, of_example, relative, times
 from tracer.tracefile.columns import worst_first
@@ -51,7 +50,7 @@ class Report:
     @cached_property
     def headline(self) -> str:
         """The verdict in one sentence; of a failed run the fault that ended it, where that is known."""
-        fault = ending_fault(self.trace)
+        fault = ended_by(self.trace)
         if fault is None:
             return self.verdict.headline
         return f"The run failed before its attribution was complete: {clean(fault.message)}."
@@ -171,11 +170,6 @@ def report_data(trace: Trace, top: int | None = None, example: int | None = None
         "command": command_line(run.command),
         "versions": run.versions,
     }
-
-
-def ending_fault(trace: Trace) -> Finding | None:
-    """The fault that ended a failed run, None where none is known or the run did not fail."""
-    return next(iter(ended_by(trace)), None)
 
 
 def report_json(data: dict[str, Any]) -> str:
