@@ -60,7 +60,7 @@ def demo() -> tuple[nn.Module, Any]:
 def demo_subject(demo: tuple[nn.Module, Any]) -> Any:
     """The demo sentence, target 1, with the notebook's own reference: padding, all positions zero."""
     from tracer.demo.model import TARGET, TEXT
-    from tracer.subject import make_subject
+    from tracer.subject.text import make_subject
 
     return make_subject(*demo, TEXT, target=TARGET, reference="pad", reference_positions="zero")
 

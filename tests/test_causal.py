@@ -17,8 +17,10 @@ from tests.texts import END_OF_TEXT, make_byte_tokenizer, make_language_model, s
 from tests.tiny import TINY_TEXT
 from tracer import cli, record
 from tracer.errors import InputError, ModelError
-from tracer.subject import EmbeddingLanguageModel, Subject, load_subject, make_subject
+from tracer.subject.classifier import EmbeddingLanguageModel
+from tracer.subject.loading import load_subject
 from tracer.subject.task import task_of
+from tracer.subject.text import Subject, make_subject
 
 Tiny = Callable[..., nn.Module]
 CAUSAL = ["gpt2", "llama", "mamba", "bert"]

@@ -19,7 +19,7 @@ from tracer.cli import main
 from tracer.demo.model import TARGET, TEXT, demo_model
 from tracer.demo.run import RUNS, DemoResult, run_demo
 from tracer.model.explicit import explicit
-from tracer.subject import make_subject
+from tracer.subject.text import make_subject
 from tracer.text import figure
 from tracer.tracefile.trace import Trace
 

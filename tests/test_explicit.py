@@ -18,7 +18,7 @@ from torch.overrides import TorchFunctionMode
 from tests.tiny import ARCHITECTURES, TINY_TEXT
 from tracer.errors import InputError, ModelError
 from tracer.model.explicit import eager_attention, explicit
-from tracer.subject import Subject, make_subject
+from tracer.subject.text import Subject, make_subject
 
 Tiny = Callable[..., nn.Module]
 BOTH = ("softmax", "gelu")

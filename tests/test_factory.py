@@ -14,7 +14,9 @@ import torch
 from safetensors.torch import save_file
 
 from tracer import cli, open_trace
-from tracer.subject import is_factory, load_factory, make_tensor_subject, read_inputs
+from tracer.subject.factory import is_factory, load_factory
+from tracer.subject.inputs_file import read_inputs
+from tracer.subject.tensors import make_tensor_subject
 
 MODELS = """
 import torch

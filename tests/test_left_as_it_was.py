@@ -39,7 +39,7 @@ from tracer.model.hooks import listening
 from tracer.model.process import Switch, no_warnings
 from tracer.model.undo import Level, undoing, undoing_all
 from tracer.recording.reference_log import ReferenceLog
-from tracer.subject import make_subject
+from tracer.subject.text import make_subject
 from tracer.tracefile.trace import Trace
 
 Entry = Callable[[nn.Module], Any]

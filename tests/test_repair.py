@@ -20,7 +20,7 @@ from tracer.analysis.ladder import Repair, headline, ladder_lines, stored_repair
 from tracer.counterfactuals.search import _Search, repair
 from tracer.errors import InputError
 from tracer.model.explicit import explicit
-from tracer.subject import make_subject
+from tracer.subject.text import make_subject
 from tracer.tracefile.amend import amend
 
 BOUND = 1e-3

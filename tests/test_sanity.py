@@ -13,8 +13,8 @@ from torch import nn
 
 from tests.tiny import TINY_TEXT
 from tracer.records import HookReport, Ranking
-from tracer.subject import Subject, make_subject
 from tracer.subject.sanity_panel import attention_by_token, sanity_panel
+from tracer.subject.text import Subject, make_subject
 
 Tiny = Callable[..., nn.Module]
 
@@ -100,7 +100,7 @@ def test_a_model_without_attentions() -> None:
         def forward(self, inputs_embeds: torch.Tensor) -> torch.Tensor:
             return inputs_embeds.mean(1)
 
-    from tracer.subject import EmbeddingClassifier
+    from tracer.subject.classifier import EmbeddingClassifier
 
     inputs = torch.randn(1, 3, 2)
     bag = Subject(

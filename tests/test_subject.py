@@ -16,7 +16,9 @@ from torch import nn
 
 from tests.tiny import ARCHITECTURES, TINY_TEXT
 from tracer.errors import InputError, ModelError, TracerError
-from tracer.subject import EmbeddingClassifier, Subject, load_subject, make_subject
+from tracer.subject.classifier import EmbeddingClassifier
+from tracer.subject.loading import load_subject
+from tracer.subject.text import Subject, make_subject
 
 Tiny = Callable[..., nn.Module]
 

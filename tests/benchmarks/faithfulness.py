@@ -33,7 +33,7 @@ from tests.benchmarks.results import add_option, printed
 from tracer.demo.model import TARGET, TEXT, demo_model
 from tracer.demo.train import download_reviews, split_reviews
 from tracer.exact.deeplift import DeepLift
-from tracer.subject import Subject, make_subject
+from tracer.subject.text import Subject, make_subject
 
 ERASER_SHARES = (0.01, 0.05, 0.1, 0.2, 0.5)
 TENTHS = (0.1, 0.2, 0.3, 0.4, 0.5)

@@ -23,7 +23,8 @@ from tracer.text import json_figure
 from tracer.tracefile.trace import Trace, open_trace
 
 if TYPE_CHECKING:
-    from tracer.subject import Subject, TensorSubject
+    from tracer.subject.tensors import TensorSubject
+    from tracer.subject.text import Subject
 
 _SCHEMA = 1
 _INTERRUPTED = 130

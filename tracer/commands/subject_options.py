@@ -14,7 +14,8 @@ from tracer.errors import InputError, TraceFileError
 from tracer.rules.rulebook import Rulebook
 
 if TYPE_CHECKING:
-    from tracer.subject import Subject, TensorSubject
+    from tracer.subject.tensors import TensorSubject
+    from tracer.subject.text import Subject
 
 METHODS = {"captum": "DeepLIFT (captum)", "exact": "DeepLIFT (exact)", "gradient": "gradient × Δ"}
 """Each method with its name in the sanity panel."""
@@ -101,14 +102,11 @@ def check(options: argparse.Namespace) -> None:
 def load(options: argparse.Namespace) -> Subject | TensorSubject:
     """What the options name, loaded; `InputError` for options that do not go together, before anything is loaded."""
     check(options)
-    from tracer.subject import (
-        is_factory,
-        load_factory,
-        load_subject,
-        make_subject,
-        make_tensor_subject,
-        read_inputs,
-    )
+    from tracer.subject.factory import is_factory, load_factory
+    from tracer.subject.inputs_file import read_inputs
+    from tracer.subject.loading import load_subject
+    from tracer.subject.tensors import make_tensor_subject
+    from tracer.subject.text import make_subject
 
     if is_factory(options.model):
         given = read_inputs(options.inputs)

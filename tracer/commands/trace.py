@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from tracer.records import HookReport, Panel
-    from tracer.subject import Subject, TensorSubject
+    from tracer.subject.tensors import TensorSubject
+    from tracer.subject.text import Subject
     from tracer.tracefile.trace import Trace
 
 _LIMIT_S = 60.0
@@ -185,8 +186,8 @@ def trace_subject(
     from tracer.model.explicit import explicit
     from tracer.recording.options import Details
     from tracer.recording.record import record
-    from tracer.subject import Subject
     from tracer.subject.sanity_panel import sanity_panel, tensor_panel
+    from tracer.subject.text import Subject
 
     name = METHODS[method] if not rules else f"{METHODS[method]}, {len(rules)} own rule{'s' if len(rules) > 1 else ''}"
 

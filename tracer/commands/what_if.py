@@ -11,7 +11,8 @@ from tracer.analysis.verdict import HOLDS
 if TYPE_CHECKING:
     from tracer.analysis.ladder import Repair
     from tracer.commands.progress import Report
-    from tracer.subject import Subject, TensorSubject
+    from tracer.subject.tensors import TensorSubject
+    from tracer.subject.text import Subject
     from tracer.tracefile.trace import Trace
 
 

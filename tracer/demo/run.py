@@ -19,7 +19,7 @@ from tracer.demo.model import TARGET, TEXT, demo_model
 from tracer.errors import TraceFileError
 from tracer.records import Panel
 from tracer.report.data import ranked
-from tracer.subject import Subject, make_subject
+from tracer.subject.text import Subject, make_subject
 from tracer.text import clean, figure, multiple, shorten
 from tracer.tracefile.opening import says_trace
 from tracer.tracefile.trace import Trace, open_trace

@@ -13,7 +13,8 @@ from tracer.model.explicit import eager_attention
 from tracer.model.output import logits_of
 from tracer.model.process import quiet
 from tracer.records import HookReport, Panel, Ranking
-from tracer.subject import Subject, TensorSubject
+from tracer.subject.tensors import TensorSubject
+from tracer.subject.text import Subject
 from tracer.text import relative
 
 Progress = Callable[[str, int, int], None]
