@@ -17,6 +17,7 @@ from tracer.errors import TracerError
 from tracer.text import clean, shorten
 from tracer.tracefile.trace import TensorName, Trace, open_trace
 from tui import actions
+from tui.keys import Action, Keymap, keys_of, shown
 from tui.lines.themes import LOOKS, PLAIN, Look
 from tui.live.follow import follow
 from tui.live.process import RecordingProcess
@@ -56,6 +57,7 @@ class TracerApp(App[None]):
         self.session = Session(trace or empty_trace(), other, settings)
         self.recording = recording
         self.folder = folder
+        self.keys: Keymap
         self.keys, problems = actions.keymap_of(self.session.settings.keys)
         self._problems = (*self.session.settings.problems, *problems)
         self.set_keymap({name: ",".join(keys) for name, keys in self.keys.items()})
@@ -124,14 +126,12 @@ class TracerApp(App[None]):
 
     def get_system_commands(self, screen: Screen[None]) -> Iterable[SystemCommand]:
         """What the command palette offers: the actions of the table for this screen."""
-        scope: actions.Scope = getattr(screen, "SCOPE", "screen")
+        scope = getattr(screen, "SCOPE", "screen")
         for action in actions.of(*actions.scopes_of(scope)):
             yield SystemCommand(action.title, self._key_words(action), partial(self.run_action, action.name, screen))
 
     def show_screen(self, name: str) -> None:
         """Bring a screen of the table up; what lies over the present one goes."""
-        if entry_of(name) is None:
-            return
         main = 1 + max((place for place, screen in enumerate(self.screen_stack) if screen in self._made.values()))
         for _ in self.screen_stack[main:]:
             self.pop_screen()
@@ -163,11 +163,8 @@ class TracerApp(App[None]):
 
     def open_tensor(self, node: int, name: TensorName = "input", slot: int = 0) -> None:
         """Show a tensor of a call; Esc comes back."""
-        try:
-            from tui.screens.tensor import TensorScreen
-        except ImportError:
-            self.say("This version has no tensor view.")
-            return
+        from tui.screens.tensor import TensorScreen
+
         self.push_screen(TensorScreen(node, name, slot))
 
     def enter_trace(self, trace: Trace, other: Trace | None = None) -> None:
@@ -190,13 +187,20 @@ class TracerApp(App[None]):
         self.session = Session(empty_trace(), settings=self.session.settings)
 
     def trace_arrived(self) -> None:
-        """There is a trace to show: nobody has to wait for it any longer."""
+        """Take the waiting screen away: there is a trace to show."""
         from tui.screens.waiting import WaitingScreen
 
         for place, screen in enumerate(self.screen_stack):
             if isinstance(screen, WaitingScreen):
                 for _ in self.screen_stack[place:]:
                     self.pop_screen()
+
+    def recording_failed(self, reason: str) -> None:
+        """Say why the recording failed; before there is anything to show, end the view instead."""
+        if self.session.trace.path is None:
+            self.exit()
+        else:
+            self.notify(reason, severity="error", markup=False, timeout=10)
 
     def select_worst(self) -> None:
         """Put the cursor of the layers on the worst call, wherever the user is."""
@@ -232,9 +236,9 @@ class TracerApp(App[None]):
         self.clear_notifications()
         self.notify(text, markup=False, timeout=3)
 
-    def _key_words(self, action: actions.Action) -> str:
-        keys = actions.keys_of(action, self.keys)
-        return f"key: {actions.shown(keys)}" if keys else ""
+    def _key_words(self, action: Action) -> str:
+        keys = keys_of(action, self.keys)
+        return f"key: {shown(keys)}" if keys else ""
 
     def _begin(self) -> None:
         """Begin with the comparison where there are two traces; follow one that is being recorded."""
@@ -257,7 +261,9 @@ class TracerApp(App[None]):
             entry = entry_of(name)
             if entry is None:
                 raise KeyError(name)
-            self._made[name] = entry.make()
+            screen = entry.load()()
+            assert isinstance(screen, TraceScreen)
+            self._made[name] = screen
             self.install_screen(self._made[name], name)
         return self._made[name]
 

@@ -74,9 +74,9 @@ def test_open_one_and_come_back(folder: Path) -> None:
             assert list_of(pilot).selected is not None and list_of(pilot).selected.path.name == "b-other.dltrace"
             await pilot.press("enter")
             await pilot.pause()
-            assert pilot.app.screen.NAME == "layers"
+            assert pilot.app.screen.SCOPE == "layers"
             await pilot.press("d", "escape")
-            assert pilot.app.screen.NAME == "layers", "the filter ends first"
+            assert pilot.app.screen.SCOPE == "layers", "the filter ends first"
             await pilot.press("escape")
             await loaded(pilot)
             await pilot.press("down", "down", "enter")

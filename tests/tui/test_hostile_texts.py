@@ -13,11 +13,11 @@ from tests.tui.test_app import run
 from tests.tui.test_heads import SOFTMAX, written
 from tracer.tracefile.trace import open_trace
 from tui.app import TracerApp
-from tui.screen_table import SCREENS
+from tui.screen_table import TABS
 
 # On every screen: its panes, its other orders, the tensors and the search, each left again.
 TOUR = (
-    *(entry.key for entry in SCREENS), "1", "v", "n", "d", "m", "escape", "5", "tab", "6", "tab", "3", "c", "t", "2",
+    *(entry.key for entry in TABS), "1", "v", "n", "d", "m", "escape", "5", "tab", "6", "tab", "3", "c", "t", "2",
     "s", "v", "4", "tab", "7", "e", "1", "e", "t", "slash", "a", "escape", "F", "escape", "C", "escape", "m",
     "question_mark", "escape", "ctrl+p", "escape",
 )  # fmt: skip

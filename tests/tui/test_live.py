@@ -84,7 +84,7 @@ def test_cursor_opening_marks_and_screen_stay(tmp_path: Path) -> None:
             await pilot.press("home", "left", "5")
             finish(writer, [1.0, 1.0, 1.0, 1.0, -770.0, 1.0])
             await until(pilot, lambda: pilot.app.session.trace.run.status == "complete")
-            assert pilot.app.screen.NAME == "findings", "the user is not sent elsewhere"
+            assert pilot.app.screen.SCOPE == "findings", "the user is not sent elsewhere"
 
     run(story)
 

@@ -189,7 +189,7 @@ def test_crumbs_and_tabs_can_be_clicked(tmp_path: Path) -> None:
             await pilot.pause(0.1)
             assert "synthetic › block.0 › a" in text_of(pilot)
             await click_text(pilot, Tabs, "2 Flow")
-            assert pilot.app.screen.NAME == "flow"  # type: ignore[attr-defined]
+            assert pilot.app.screen.SCOPE == "flow"  # type: ignore[attr-defined]
             await click_text(pilot, Tabs, "1 Layers")
             assert screen_of(pilot).layer_tree.selected == 2
 

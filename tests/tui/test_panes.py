@@ -17,9 +17,10 @@ from tracer.records import Panel, Ranking
 from tui import actions
 from tui.lines.detail import detail_lines
 from tui.lines.header import header_lines
+from tui.lines.help import help_lines
+from tui.lines.layers import READING
 from tui.lines.roles import Line
 from tui.lines.tokens import token_lines
-from tui.screens.help import help_lines
 
 WIDTHS = (38, 60, 78, 100, 160)
 SMALL = figures([-1, 0], [0.0, -770.0])
@@ -50,7 +51,7 @@ def test_every_pane_keeps_within_its_width_and_is_printable(width: int) -> None:
     panel = replace(run.panel, labels=(EVIL * 3,), rankings=(*run.panel.rankings, Ranking(EVIL, (math.nan, 1.0))))
     check_within(token_lines(replace(odd, panel=panel), width), width)
     check_within(header_lines(odd, verdict_of(headline=EVIL * 20), width, short=False), width)
-    check_within(help_lines(width), width)
+    check_within(help_lines(width, "layers", READING), width)
 
 
 def test_the_header_says_all_numbers() -> None:
@@ -150,7 +151,7 @@ def test_scores_that_are_no_numbers_come_last() -> None:
 
 
 def test_the_help_of_a_screen_names_its_keys() -> None:
-    text = text_of(help_lines(90))
+    text = text_of(help_lines(90, "layers", READING))
     for action in actions.of("tree", "layers", "screen"):
         assert action.keys_shown in text
         assert action.title.split()[0] in text

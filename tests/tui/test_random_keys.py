@@ -129,7 +129,7 @@ class Anything(RuleBasedStateMachine):
             if pilot.app.folder is not None:
                 assert isinstance(screen, FolderScreen), "Esc leads to the list"
             else:
-                assert isinstance(screen, TraceScreen) and screen.NAME == "layers", "Esc and 1 lead home from anywhere"
+                assert isinstance(screen, TraceScreen) and screen.SCOPE == "layers", "Esc and 1 lead home from anywhere"
 
         self._do(order)
 

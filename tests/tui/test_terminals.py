@@ -21,7 +21,7 @@ from tests.tui.builders import EVIL, node, write
 from tests.tui.test_app import SIZES, run, text_of
 from tracer.tracefile.trace import Trace, open_trace
 from tui.app import TracerApp
-from tui.screen_table import SCREENS
+from tui.screen_table import TABS
 
 ROOT = Path(__file__).parent.parent.parent
 NAN = float("nan")
@@ -47,12 +47,12 @@ def pair(folder: Path, name: str) -> tuple[Trace, Trace | None]:
 def test_every_screen_says_something_at_every_size(folder: Path, name: str, size: tuple[int, int]) -> None:
     async def story() -> None:
         async with TracerApp(*pair(folder, name), ascii_only=name == "odd").run_test(size=size) as pilot:
-            for entry in SCREENS:
+            for entry in TABS:
                 await pilot.press(entry.key)
                 await pilot.pause()
                 text = text_of(pilot)
                 lines = text.splitlines()
-                assert entry.name == pilot.app.screen.NAME
+                assert entry.name == pilot.app.screen.SCOPE
                 assert len(lines) == size[1] and all(len(line) <= size[0] for line in lines)
                 assert "\x1b" not in text and "\x07" not in text and "\u202e" not in text
                 assert name != "odd" or text.isascii()
@@ -71,7 +71,7 @@ def test_no_screen_has_a_colour_where_none_is_wanted(folder: Path, monkeypatch: 
 
     async def story() -> None:
         async with TracerApp(*pair(folder, "ordinary")).run_test(size=(120, 40)) as pilot:
-            for key in [*(entry.key for entry in SCREENS), "question_mark"]:
+            for key in [*(entry.key for entry in TABS), "question_mark"]:
                 await pilot.press(key)
                 await pilot.pause()
                 for strip in pilot.app.screen._compositor.render_strips():

@@ -19,6 +19,7 @@ from tracer.text import clean, figure, multiple, relative
 from tracer.tracefile.trace import Trace
 from tui.lines import layers as rows
 from tui.lines.format import fit, narrow, number, plural, seconds, shorten, signed_bar, wrap
+from tui.lines.help import HelpText
 from tui.lines.roles import GLYPHS, SEVERITY_ROLES, Line, Piece, Role
 from tui.model.figures import Figures, Floats, Ints, derive
 
@@ -31,6 +32,16 @@ _WIDE_BAR = 25
 _LEAD = 4
 _LABEL = 11
 _BROKEN = ("✖", Role.LARGE)
+READING: HelpText = (
+    (
+        "leak",
+        "of an open call its self leak, of a closed one that of all inside it: what is seen sums to the delta",
+    ),
+    ("B − A", "the difference; a call that only one trace has counts as 0 in the other"),
+    (f"{ONLY_A} {ONLY_B}", "only A, or only B, has this call"),
+    ("bar", "B − A, to the left if negative; logarithmic over four decades"),
+)
+"""How to read the screen Compare, for the help."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from tracer.analysis.verdict import HOLDS, Verdict
 from tracer.records import Finding, FindingKind, Run
 from tracer.text import clean, percentage
 from tui.lines.format import bar, fit, number, plural, shorten, wrap
+from tui.lines.help import HelpText
 from tui.lines.roles import GLYPHS, SEVERITY_ROLES, Line, Piece, Role
 from tui.model.figures import Figures
 
@@ -22,6 +23,12 @@ _CALLS = 7
 _AFTER = 12
 _LEAST_NAME = 24
 _MOST_CALLS = 200
+READING: HelpText = (
+    ("share", "Σ|self leak| of the calls that show the fault, of Σ|self leak| of all calls"),
+    ("delta after", "the delta measured with these calls made exact; - where that was not measured"),
+    ("└", "a symptom: making the finding above it exact removes it"),
+)
+"""How to read the screen Findings, for the help."""
 
 
 @dataclass(frozen=True, slots=True)

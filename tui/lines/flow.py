@@ -13,6 +13,7 @@ from tracer.text import clean, percentage
 from tui.lines import heat
 from tui.lines.format import fit, narrow, number, number_with_exponent, plural, shorten, wrap
 from tui.lines.heat import Levels
+from tui.lines.help import HelpText
 from tui.lines.roles import Line, Piece, Role
 from tui.model.figures import Bools, Floats
 
@@ -24,6 +25,22 @@ _NUMBER_CELL = 8
 _LEAST_CELL = 4
 _LONGEST_NAME = 28
 _MOST_HEADINGS = 3
+READING: HelpText = (
+    (
+        "cell",
+        "Σ m·Δ over everything but the tokens' axis, at the layer's output: the part of the output's change that "
+        "this token's place carries after this layer, by the multipliers that DeepLIFT sends back",
+    ),
+    (
+        "row sum",
+        "what the layer's output carries in all. With exact rules every row of a plain stack of layers sums to "
+        f"f(x)-f(x'); a sum that is off by {OFF_SHARE:.0%} or more stands out, and the leak lies behind that row",
+    ),
+    ("column sum", "the same token over all layers"),
+    ("heat", "sign and shade by the largest of the row, or of the whole map (key s); a dot is under 2 % of it"),
+    (FLIP, "the token's sign is another than in the last layer before in which it mattered"),
+)
+"""How to read the screen Flow, for the help."""
 
 
 @dataclass(frozen=True, slots=True)

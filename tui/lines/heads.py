@@ -12,6 +12,7 @@ from tracer.analysis.heads import Attention, HeadFigures
 from tracer.text import clean, percentage
 from tui.lines import heat
 from tui.lines.format import fit, narrow, number, shorten, wrap
+from tui.lines.help import HelpText
 from tui.lines.roles import Line, Piece, Role
 from tui.model.figures import Floats
 
@@ -19,6 +20,13 @@ _LONGEST_NAME = 30
 _TOTAL = 11
 _NUMBER_CELL = 7
 _LEAST_CELL = 3
+READING: HelpText = (
+    ("leak", "a head's part of the call's leak: Σ m·Δ going in less Σ m·Δ coming out, over its own elements"),
+    ("gain", "‖m in‖ / ‖m out‖ of the head: above 1 it makes multipliers larger"),
+    ("matrices", "of the selected head, queries down and keys across; each has colours of its own scale"),
+    ("fused", "scaled_dot_product_attention keeps its probabilities to itself; --explicit softmax records them"),
+)
+"""How to read the screen Heads, for the help."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,69 +1,86 @@
-"""How to read each screen, for the help: what its columns, colours and marks mean."""
+"""The help as lines: every key, from the table of actions, and how to read the screen."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from tracer.analysis.severity import DIVERGING_SHARE, LARGE_SHARE, NEGLIGIBLE, Severity
+from tracer.text import clean
+from tui import actions
+from tui.keys import NO_KEYMAP, Keymap, Scope, keys_of, shown
+from tui.lines.format import fit, wrap
+from tui.lines.roles import GLYPHS, SEVERITY_ROLES, Line, Role
+from tui.model.settings import config_file
+from tui.screen_table import entry_of
 
-from tracer.analysis.verdict import HOLDS
-from tui.actions import Scope
-from tui.lines.compare import ONLY_A, ONLY_B
-from tui.lines.flow import FLIP, OFF_SHARE
+HelpText = tuple[tuple[str, str], ...]
+"""What the columns, colours and marks of a screen mean: each with its text."""
 
-Reading = tuple[tuple[str, str], ...]
-
-READING: Mapping[Scope, Reading] = {
-    "flow": (
-        (
-            "cell",
-            "Σ m·Δ over everything but the tokens' axis, at the layer's output: the part of the output's change that "
-            "this token's place carries after this layer, by the multipliers that DeepLIFT sends back",
-        ),
-        (
-            "row sum",
-            "what the layer's output carries in all. With exact rules every row of a plain stack of layers sums to "
-            f"f(x)-f(x'); a sum that is off by {OFF_SHARE:.0%} or more stands out, and the leak lies behind that row",
-        ),
-        ("column sum", "the same token over all layers"),
-        ("heat", "sign and shade by the largest of the row, or of the whole map (key s); a dot is under 2 % of it"),
-        (FLIP, "the token's sign is another than in the last layer before in which it mattered"),
+_GLYPH_TEXTS = {
+    Severity.QUIET: "nothing that matters",
+    Severity.DIVERGING: (
+        f"diverges: at least {DIVERGING_SHARE:.0%} of Σ|self leak| (another share with + and -), or the largest, "
+        f"and at least {NEGLIGIBLE:.1%} of |f(x)-f(x')|"
     ),
-    "tokens": (
-        ("text", "each token painted by its score, with + or - in front where it matters; pieces of a word joined"),
-        ("▲", "there is something known against this method on this text: see the warnings below"),
-        ("cosine", "of the angle between two methods' scores: 1 the same, 0 nothing in common, -1 the contrary"),
-        ("rank", "Spearman's rank correlation of the two orders of the tokens"),
-    ),
-    "heads": (
-        ("leak", "a head's part of the call's leak: Σ m·Δ going in less Σ m·Δ coming out, over its own elements"),
-        ("gain", "‖m in‖ / ‖m out‖ of the head: above 1 it makes multipliers larger"),
-        ("matrices", "of the selected head, queries down and keys across; each has colours of its own scale"),
-        ("fused", "scaled_dot_product_attention keeps its probabilities to itself; --explicit softmax records them"),
-    ),
-    "tensor": (
-        ("cell", "its element of the largest |value|, with that element's sign: a bad one is never averaged away"),
-        ("colours", "in proportion to the slice's largest |value|, or over four decades of it (key s)"),
-        ("? ∞ NN +i", "NaN and infinite; a cell with a NaN shows nothing else"),
-        ("+9 -4", "instead of colours (key #): the sign, and the size in ninths of the scale"),
-        ("histogram", "from the least to the largest finite value; a bar's height is the logarithm of its count"),
-    ),
-    "findings": (
-        ("share", "Σ|self leak| of the calls that show the fault, of Σ|self leak| of all calls"),
-        ("delta after", "the delta measured with these calls made exact; - where that was not measured"),
-        ("└", "a symptom: making the finding above it exact removes it"),
-    ),
-    "repair": (
-        ("ladder", "runs of the same attribution with more and more calls made exact: measured, not estimated"),
-        ("on its own", "one change alone, on the run as recorded: leaks of opposite sign may cancel in that"),
-        ("bar", "|delta| / |f(x)-f(x')| on one logarithmic scale"),
-        ("✔", f"the attributions add up: that share is {HOLDS:.1%} or less"),
-    ),
-    "compare": (
-        (
-            "leak",
-            "of an open call its self leak, of a closed one that of all inside it: what is seen sums to the delta",
-        ),
-        ("B − A", "the difference; a call that only one trace has counts as 0 in the other"),
-        (f"{ONLY_A} {ONLY_B}", "only A, or only B, has this call"),
-        ("bar", "B − A, to the left if negative; logarithmic over four decades"),
-    ),
+    Severity.LARGE: f"large: diverges with at least {LARGE_SHARE:.0%} of Σ|self leak|",
+    Severity.NONFINITE: "the leak is not a number (NaN or infinite)",
 }
+_OF_PANES: dict[Scope, str] = {
+    "screen": "On every screen",
+    "tree": "In the layer tree",
+    "list": "In the list",
+    "heatmap": "In a heatmap",
+    "pane": "In this pane",
+}
+_LABEL = 12
+
+
+def help_lines(
+    width: int, scope: Scope, texts: HelpText, pane: Scope | None = None, keymap: Keymap = NO_KEYMAP
+) -> list[Line]:
+    """The help in `width` cells: the keys of the pane with the focus, of its screen, of all screens; then `texts`."""
+    lines: list[Line] = []
+    for group in dict.fromkeys((pane or _first_pane(scope), *actions.scopes_of(scope))):
+        if lines:
+            lines.append([])
+        lines.append([(_heading(group), Role.STRONG)])
+        for action in actions.of(group):
+            if keys := keys_of(action, keymap):
+                lines += _entry(shown(keys), action.title, width, Role.KEY)
+    lines += _entry("Ctrl+P", "Every action by name", width, Role.KEY)
+    lines += [[], [("Reading the screen", Role.STRONG)]]
+    for label, text in texts:
+        lines += _entry(label, text, width, Role.MUTED)
+    lines += [[], [("Glyphs", Role.STRONG)]]
+    lines += _entry("", "a closed call has the glyph of the worst inside it", width, Role.MUTED)
+    for severity, text in _GLYPH_TEXTS.items():
+        lines += _entry(f"     {GLYPHS[severity]}", text, width, SEVERITY_ROLES[severity])
+    return [*lines, [], *_own_keys(width, scope)]
+
+
+def _first_pane(scope: Scope) -> Scope:
+    entry = entry_of(scope)
+    return "pane" if entry is None else entry.pane
+
+
+def _heading(scope: Scope) -> str:
+    entry = entry_of(scope)
+    if entry is None:
+        return _OF_PANES[scope]
+    return entry.heading or f"On the screen {entry.title}"
+
+
+def _own_keys(width: int, scope: Scope) -> list[Line]:
+    """Where keys can be changed, and what the actions of the screen are called there."""
+    lines: list[Line] = [[("Keys of your own", Role.STRONG)]]
+    lines += _entry("file", clean(str(config_file())), width, Role.MUTED)
+    lines += _entry("", '[keys]   worst = "W"   "flow.next" = ["n", "f3"]', width, Role.MUTED)
+    for group in dict.fromkeys((scope, "screen")):
+        names = " ".join(action.id.partition(".")[2] for action in actions.of(group))
+        lines += _entry(group, names, width, Role.MUTED)
+    return lines
+
+
+def _entry(label: str, text: str, width: int, role: Role) -> list[Line]:
+    return [
+        [(fit(label if index == 0 else "", _LABEL) + " ", role), (part, Role.TEXT)]
+        for index, part in enumerate(wrap(text, width - _LABEL - 1))
+    ]

@@ -11,6 +11,7 @@ from rich.cells import cell_len
 from tracer.analysis.severity import Severity, is_unknown
 from tracer.text import clean, percentage
 from tui.lines.format import fit, narrow, number, seconds, shorten, signed_bar
+from tui.lines.help import HelpText
 from tui.lines.roles import GLYPHS, SEVERITY_ROLES, Piece, Role
 from tui.model.figures import Figures
 from tui.model.outline import Sort
@@ -18,6 +19,27 @@ from tui.model.outline import Sort
 MINIMUM_TREE = 24
 MINIMUM_PATH = 40
 _GAP = 1
+READING: HelpText = (
+    ("leak", "what a call and all inside it add to the convergence delta: Σ m·Δ going in less Σ m·Δ coming out"),
+    ("self leak", "what the calls inside do not explain; all self leaks together are the delta"),
+    ("gain", "‖m in‖ / ‖m out‖: above 1 the call makes multipliers larger, and with them every leak before it"),
+    (
+        "bar",
+        (
+            "the leak, to the left if negative, to the right if positive. The scale is logarithmic over four decades: "
+            "the largest leak fills its side, a tenth of it three quarters, a ten-thousandth nothing. "
+            "A thin line is the sum of a call with others inside, a block one call"
+        ),
+    ),
+    (
+        "detail",
+        (
+            "secant max is the largest |m in / m out|; small Δin counts elements where input and reference agree to "
+            "1e-10; dropped Δ those of them whose output still differs, so that their share is lost"
+        ),
+    ),
+)
+"""How to read the screen Layers, for the help."""
 
 
 @dataclass(frozen=True, slots=True)

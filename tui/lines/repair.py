@@ -14,6 +14,7 @@ from tracer.analysis.verdict import HOLDS
 from tracer.records import Counterfactual, Floats, Run
 from tracer.text import clean, multiple, relative
 from tui.lines.format import bar, fit, log_length, number, plural, seconds, shorten, wrap
+from tui.lines.help import HelpText
 from tui.lines.roles import Line, Piece, Role
 from tui.model.figures import Figures
 
@@ -23,6 +24,13 @@ _LEAST_CHANGE = 18
 _LEAST_DECADES = 4.0
 _MOST_DECADES = 16.0
 _MOST_CALLS = 30
+READING: HelpText = (
+    ("ladder", "runs of the same attribution with more and more calls made exact: measured, not estimated"),
+    ("on its own", "one change alone, on the run as recorded: leaks of opposite sign may cancel in that"),
+    ("bar", "|delta| / |f(x)-f(x')| on one logarithmic scale"),
+    ("✔", f"the attributions add up: that share is {HOLDS:.1%} or less"),
+)
+"""How to read the screen Repair, for the help."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from rich.cells import cell_len
 from tracer.records import Edge
 from tracer.text import clean
 from tui.lines.format import fit, number, shorten, wrap
+from tui.lines.help import HelpText
 from tui.lines.roles import Line, Piece, Role
 from tui.model.tensor_figures import Counts, Summary
 from tui.model.tensor_source import QUANTITIES, Quantity, TensorSource, shape_text, title_of
@@ -20,6 +21,14 @@ _BARS = "▁▂▃▄▅▆▇█"
 _ASCII_BARS = ".:-=+*#%"
 _RANGE = ("min", "max", "mean", "norm")
 _COUNTS = ("NaN", "inf", "colours")
+READING: HelpText = (
+    ("cell", "its element of the largest |value|, with that element's sign: a bad one is never averaged away"),
+    ("colours", "in proportion to the slice's largest |value|, or over four decades of it (key s)"),
+    ("? ∞ NN +i", "NaN and infinite; a cell with a NaN shows nothing else"),
+    ("+9 -4", "instead of colours (key #): the sign, and the size in ninths of the scale"),
+    ("histogram", "from the least to the largest finite value; a bar's height is the logarithm of its count"),
+)
+"""How to read a tensor, for the help."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,10 +15,18 @@ from tracer.text import clean
 from tracer.tracefile.tensors import Array
 from tui.lines import heat
 from tui.lines.format import fit, number, shorten, wrap
+from tui.lines.help import HelpText
 from tui.lines.roles import Line, Piece, Role
 
 _FIGURE = 7
 _LONGEST_NAME = 34
+READING: HelpText = (
+    ("text", "each token painted by its score, with + or - in front where it matters; pieces of a word joined"),
+    ("▲", "there is something known against this method on this text: see the warnings below"),
+    ("cosine", "of the angle between two methods' scores: 1 the same, 0 nothing in common, -1 the contrary"),
+    ("rank", "Spearman's rank correlation of the two orders of the tokens"),
+)
+"""How to read the screen Tokens, for the help."""
 
 
 @dataclass(frozen=True, slots=True)

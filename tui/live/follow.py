@@ -1,32 +1,46 @@
-"""Lets the view grow with a trace that is being recorded."""
+"""Shows a trace while it is recorded: each new state of its file, until the run is over."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from tracer.errors import TraceFileError
+from tracer.tracefile.trace import Trace
+from tui.live.process import RecordingProcess
 from tui.live.watch import Watch
-
-if TYPE_CHECKING:
-    from tracer.tracefile.trace import Trace
-    from tui.app import TracerApp
-    from tui.live.process import RecordingProcess
+from tui.model.session import Session
 
 _SECONDS = 0.5
 _SHARE = 5
 """Reading a large trace again may take a fifth of the time between two looks, no more."""
 
 
-async def follow(app: TracerApp, watch: Watch, recording: RecordingProcess | None = None) -> None:
-    """Show each new state of the file, until its run is over and, if a process records it here, that has ended.
+class Viewer(Protocol):
+    """What following needs of the application."""
 
-    A process that fails before there is anything to show ends the view.
-    """
+    session: Session
+
+    def session_changed(self) -> None:
+        """The session's trace is another one, or has grown."""
+
+    def trace_arrived(self) -> None:
+        """There is a trace to show."""
+
+    def select_worst(self) -> None:
+        """Put the cursor on the worst call."""
+
+    def recording_failed(self, reason: str) -> None:
+        """The process that records has failed."""
+
+
+async def follow(app: Viewer, watch: Watch, recording: RecordingProcess | None = None) -> None:
+    """Show each new state of the file, until its run is over and, if a process records it here, that has ended."""
     session = app.session
     while app.session is session:
-        ended = recording is None or not recording.running  # asked before the look: what came before it is seen
+        # Asked before the look, so that the look sees what was written before the end.
+        ended = recording is None or not recording.running
         started = time.monotonic()
         trace = await asyncio.to_thread(watch.look)
         if trace is not None and app.session is session:
@@ -39,14 +53,11 @@ async def follow(app: TracerApp, watch: Watch, recording: RecordingProcess | Non
             break
         await asyncio.sleep(max(_SECONDS, _SHARE * (time.monotonic() - started)))
     if recording is not None and recording.failure:
-        if session.trace.path is None:
-            app.exit()
-        else:
-            app.notify(recording.failure, severity="error", markup=False, timeout=10)
+        app.recording_failed(recording.failure)
 
 
-def _take(app: TracerApp, trace: Trace) -> None:
-    """Show the trace as it is now; the cursor stays unless nobody has moved it yet."""
+def _take(app: Viewer, trace: Trace) -> None:
+    """Show the trace as it is now; at the end the cursor goes to the worst call, unless the user has moved it."""
     session = app.session
     before, old = session.trace.run.status, session.trace
     try:

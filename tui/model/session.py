@@ -50,11 +50,8 @@ class Session:
     def findings(self) -> tuple[Finding, ...]:
         """The diagnosis of the example, worked out when it is first asked for; empty where it fails, for the reason in
         `findings_problem`."""
-        try:
-            from tracer.diagnosis.faults import diagnose
-        except ImportError:
-            self.findings_problem = "This version has no diagnosis."
-            return ()
+        from tracer.diagnosis.faults import diagnose
+
         try:
             return tuple(diagnose(self.trace, self.example))
         except TracerError as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, cast
+from typing import TYPE_CHECKING, ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import BindingType
@@ -14,6 +14,9 @@ from textual.events import Resize, ScreenResume
 from textual.screen import Screen
 
 from tui import actions
+from tui.host import Host, host_of
+from tui.keys import Scope
+from tui.lines.help import HelpText
 from tui.model.session import Session
 from tui.terminal.files import stem_of, write_new, write_report
 from tui.widgets.footer import Footer
@@ -22,20 +25,19 @@ from tui.widgets.hint import Hint
 from tui.widgets.tabs import Tabs
 
 if TYPE_CHECKING:
-    from tui.app import TracerApp
     from tui.lines.menus import Item
 
 
 class TraceScreen(Screen[None]):
     """A screen on the session. A subclass names its scope, composes its body and shows the session.
 
-    `SCOPE` is its own part of the table of actions; `BINDINGS` of a subclass are `actions.bindings(SCOPE)`. The body
-    lies between tabs and footer. `refresh_session` is called when the screen comes up and the session's example,
-    threshold or trace is no longer what it last showed.
+    `SCOPE` is its name in the table of screens, and `BINDINGS` of a subclass are `actions.bindings(SCOPE)`. `READING`
+    says how to read it, for the help. The body lies between tabs and footer. `refresh_session` is called when the
+    screen comes up and the session's example, threshold or trace is no longer what it last showed.
     """
 
-    NAME: ClassVar[str] = ""
-    SCOPE: ClassVar[actions.Scope] = "screen"
+    SCOPE: ClassVar[Scope] = "screen"
+    READING: ClassVar[HelpText] = ()
     BINDINGS: ClassVar[list[BindingType]] = [*actions.bindings("screen")]
 
     def __init__(self) -> None:
@@ -43,19 +45,19 @@ class TraceScreen(Screen[None]):
         self._shown_revision = -1
 
     @property
-    def tracer_app(self) -> TracerApp:
-        """The application, by its type."""
-        return cast("TracerApp", self.app)
+    def host(self) -> Host:
+        """The application."""
+        return host_of(self)
 
     @property
     def session(self) -> Session:
         """What all screens share."""
-        return self.tracer_app.session
+        return self.host.session
 
     def compose(self) -> ComposeResult:
         """Header, tabs, body, footer."""
         yield Header(self.session, id="header")
-        yield Tabs(self.NAME, id="tabs")
+        yield Tabs(self.SCOPE, id="tabs")
         with Container(id="body"):
             yield from self.compose_body()
         yield from self.compose_below()
@@ -108,29 +110,29 @@ class TraceScreen(Screen[None]):
 
     def action_show(self, name: str) -> None:
         """Show another screen."""
-        self.tracer_app.show_screen(name)
+        self.host.show_screen(name)
 
     def action_example(self, step: int) -> None:
         """The next example, or the one before."""
         if self.session.trace.run.examples <= 1:
-            self.tracer_app.say("This trace has one example.")
+            self.host.say("This trace has one example.")
             return
         self.session.step_example(step)
-        self.tracer_app.session_changed()
+        self.host.session_changed()
 
     def action_back(self) -> None:
         """The call that was selected before the last jump."""
-        self.tracer_app.travel(forward=False)
+        self.host.travel(forward=False)
 
     def action_forward(self) -> None:
         """The call that was left by going back."""
-        self.tracer_app.travel(forward=True)
+        self.host.travel(forward=True)
 
     def action_choose_example(self) -> None:
         """Offer the examples, with their deltas."""
         run = self.session.trace.run
         if run.examples <= 1:
-            self.tracer_app.say("This trace has one example.")
+            self.host.say("This trace has one example.")
             return
         from tui.lines.menus import example_items
 
@@ -143,9 +145,9 @@ class TraceScreen(Screen[None]):
         path, number = self.copyable()
         text = path if what == "path" else number
         if not text:
-            self.tracer_app.say("There is nothing to copy here.")
+            self.host.say("There is nothing to copy here.")
             return
-        self.tracer_app.copy(text)
+        self.host.copy(text)
 
     def copyable(self) -> tuple[str, str]:
         """A path and a number for the clipboard, "" for none: here those of the selected call."""
@@ -158,31 +160,31 @@ class TraceScreen(Screen[None]):
         """Offer the themes."""
         from tui.lines.menus import theme_items
 
-        self.offer("Theme", partial(theme_items, self.tracer_app.look.name), self.tracer_app.use_theme)
+        self.offer("Theme", partial(theme_items, self.host.look.name), self.host.use_theme)
 
     def action_screenshot(self) -> None:
         """Write a picture of the screen to a file."""
-        name = f"{stem_of(self.session.trace)}-{self.NAME or 'screen'}"
-        self.tracer_app.say(write_new(Path.cwd(), name, ".svg", self.app.export_screenshot(title=self.app.title)))
+        name = f"{stem_of(self.session.trace)}-{self.SCOPE}"
+        self.host.say(write_new(Path.cwd(), name, ".svg", self.app.export_screenshot(title=self.app.title)))
 
     def action_report(self) -> None:
         """Write the report to a file."""
-        self.tracer_app.say(write_report(Path.cwd(), self.session.trace, self.session.example))
+        self.host.say(write_report(Path.cwd(), self.session.trace, self.session.example))
 
     def action_leave(self) -> None:
         """Go back to the list of traces, if the trace was opened from one."""
-        self.tracer_app.leave_trace()
+        self.host.leave_trace()
 
     def action_redraw(self) -> None:
         """Paint everything again."""
-        self.tracer_app.action_redraw()
+        self.host.action_redraw()
 
     def action_help(self) -> None:
         """Show the help on this screen and on the pane that has the keys."""
         from tui.screens.help import HelpScreen
 
-        pane: actions.Scope | None = getattr(self.focused, "SCOPE", None)
-        self.app.push_screen(HelpScreen(self.SCOPE, pane))
+        pane: Scope | None = getattr(self.focused, "SCOPE", None)
+        self.app.push_screen(HelpScreen(self.SCOPE, self.READING, pane))
 
     def offer(
         self,
@@ -199,7 +201,7 @@ class TraceScreen(Screen[None]):
 
     def _choose_example(self, name: str) -> None:
         self.session.set_example(None if name == "all" else int(name))
-        self.tracer_app.session_changed()
+        self.host.session_changed()
 
     async def action_quit(self) -> None:
         """Leave."""

@@ -39,8 +39,27 @@ _Wanted = tuple[Trace, Trace, int | None]
 class CompareScreen(TraceScreen):
     """Both headlines, the merged tree, and the selected call as both traces have it."""
 
-    NAME = "compare"
     SCOPE = "compare"
+    READING = compare_rows.READING
+    DEFAULT_CSS = """
+    CompareScreen {
+        #pair-heads { background: $panel; }
+        #pair { height: 1fr; }
+        #pair, #pair-call {
+            border-top: solid $panel-lighten-2;
+            border-title-color: $secondary;
+            border-title-background: $background;
+            padding: 0 0 0 1;
+        }
+        #pair:focus-within, #pair-call:focus {
+            border-top: heavy $primary;
+            border-title-color: $primary;
+            border-title-style: bold;
+        }
+        &.short #pair { padding: 0; }
+        #pair-empty { padding: 1 2; }
+    }
+    """
     BINDINGS: ClassVar[list[BindingType]] = [*actions.bindings("compare")]
     AUTO_FOCUS = ""
 
@@ -112,7 +131,7 @@ class CompareScreen(TraceScreen):
         """Show only diverging calls, or all again."""
         tree = self.tree_or_none
         if tree is None or not len(tree.figures.diverging):
-            self.tracer_app.say("No call diverges.")
+            self.host.say("No call diverges.")
             return
         tree.toggle_only_diverging()
 
@@ -135,9 +154,9 @@ class CompareScreen(TraceScreen):
             return
         node = int(self._pair.a[tree.selected])
         if node < 0:
-            self.tracer_app.say("Only B has this call, and Layers shows A.")
+            self.host.say("Only B has this call, and Layers shows A.")
         else:
-            self.tracer_app.go_to(node)
+            self.host.go_to(node)
 
     def copyable(self) -> tuple[str, str]:
         """The call's path, and the difference of its self leaks."""
@@ -160,7 +179,7 @@ class CompareScreen(TraceScreen):
     def _go_to(self, row: int | None) -> None:
         tree = self.tree_or_none
         if tree is None or row is None:
-            self.tracer_app.say("No call diverges.")
+            self.host.say("No call diverges.")
             return
         tree.go_to(row)
 
@@ -168,7 +187,7 @@ class CompareScreen(TraceScreen):
         tree = self.tree_or_none
         row = None if tree is None else tree.next_call(forward)
         if tree is not None and row == tree.selected:
-            self.tracer_app.say("This is the only one.")
+            self.host.say("This is the only one.")
             return
         self._go_to(row)
 

@@ -19,8 +19,8 @@ from tui.widgets.choices import Choices
 class FindingsScreen(ListScreen):
     """The findings over the selected one."""
 
-    NAME = "findings"
     SCOPE = "findings"
+    READING = finding_lines.READING
     BINDINGS: ClassVar[list[BindingType]] = [*actions.bindings("findings")]
 
     def __init__(self) -> None:
@@ -63,10 +63,10 @@ class FindingsScreen(ListScreen):
     def action_open_call(self) -> None:
         """Show the call to look at first in Layers."""
         if not self._entries:
-            self.tracer_app.say("There is no finding.")
+            self.host.say("There is no finding.")
             return
         node = self._entries[self.choices.cursor].finding.node
         if node is None:
-            self.tracer_app.say("This finding is about the whole run, not about one call.")
+            self.host.say("This finding is about the whole run, not about one call.")
         else:
-            self.tracer_app.go_to(node)
+            self.host.go_to(node)

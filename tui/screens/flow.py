@@ -26,8 +26,14 @@ from tui.widgets.note import Note
 class FlowScreen(TraceScreen):
     """A sentence about the map, the map, and the cell under the cursor in numbers."""
 
-    NAME = "flow"
     SCOPE = "flow"
+    READING = flow_rows.READING
+    DEFAULT_CSS = """
+    FlowScreen {
+        #flow-cursor { background: $panel; }
+        #flow-empty { padding: 1 2; }
+    }
+    """
     BINDINGS: ClassVar[list[BindingType]] = [*actions.bindings("flow")]
     AUTO_FOCUS = ""
 
@@ -137,7 +143,7 @@ class FlowScreen(TraceScreen):
     def action_open_call(self) -> None:
         """Show the layer's call in Layers."""
         if self._map is not None:
-            self.tracer_app.go_to(self._map.nodes[self.grid.row])
+            self.host.go_to(self._map.nodes[self.grid.row])
 
     def copyable(self) -> tuple[str, str]:
         """The layer's path, and the number under the cursor."""
@@ -151,7 +157,7 @@ class FlowScreen(TraceScreen):
 
     def _step(self, forward: bool) -> None:
         if not self.grid.step_flip(forward):
-            self.tracer_app.say("No token changes its sign.")
+            self.host.say("No token changes its sign.")
 
     def _show(self) -> None:
         self._arrange()

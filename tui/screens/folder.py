@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, cast
+from typing import ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import BindingType
@@ -17,7 +17,10 @@ from tracer.analysis.folder import Entry, list_traces
 from tracer.errors import TracerError
 from tracer.tracefile.trace import Trace, open_trace
 from tui import actions
+from tui.host import Host, host_of
+from tui.keys import Scope
 from tui.lines import folder as folder_lines
+from tui.lines import layers as layer_lines
 from tui.lines.folder import SORTS, Sort
 from tui.lines.format import wrap
 from tui.lines.roles import Role
@@ -26,9 +29,6 @@ from tui.widgets.footer import Footer
 from tui.widgets.header import SHORT
 from tui.widgets.lines import LinesView
 from tui.widgets.note import Note
-
-if TYPE_CHECKING:
-    from tui.app import TracerApp
 
 
 class FolderList(Choices):
@@ -52,7 +52,24 @@ class FolderList(Choices):
 class FolderScreen(Screen[None]):
     """The list over the selected file in words. It is read again whenever it comes up."""
 
-    SCOPE: ClassVar[actions.Scope] = "folder"
+    SCOPE: ClassVar[Scope] = "folder"
+    READING = layer_lines.READING
+    DEFAULT_CSS = """
+    FolderScreen {
+        #folder {
+            border-top: solid $panel-lighten-2;
+            border-title-color: $secondary;
+            border-title-background: $background;
+        }
+        #folder:focus {
+            border-top: heavy $primary;
+            border-title-color: $primary;
+            border-title-style: bold;
+        }
+        #folder-entry { background: $panel; }
+        #folder-empty { padding: 1 2; height: 1fr; }
+    }
+    """
     BINDINGS: ClassVar[list[BindingType]] = [*actions.bindings("folder")]
     AUTO_FOCUS = "#folder"
 
@@ -125,7 +142,7 @@ class FolderScreen(Screen[None]):
             return
         paths = list(dict.fromkeys([*self.marks, self.selected.path]))[:2]
         if len(paths) < 2:
-            self._app.say("Mark a trace with m, go to another, then compare with c.")
+            self.host.say("Mark a trace with m, go to another, then compare with c.")
         else:
             self._open(*paths)
 
@@ -143,25 +160,26 @@ class FolderScreen(Screen[None]):
         from tui.lines.menus import theme_items
         from tui.screens.menu import MenuScreen
 
-        self.app.push_screen(MenuScreen("Theme", partial(theme_items, self._app.look.name), self._app.use_theme))
+        self.app.push_screen(MenuScreen("Theme", partial(theme_items, self.host.look.name), self.host.use_theme))
 
     def action_redraw(self) -> None:
         """Paint everything again."""
-        self._app.action_redraw()
+        self.host.action_redraw()
 
     def action_help(self) -> None:
         """Show the help."""
         from tui.screens.help import HelpScreen
 
-        self.app.push_screen(HelpScreen(self.SCOPE))
+        self.app.push_screen(HelpScreen(self.SCOPE, self.READING))
 
     async def action_quit(self) -> None:
         """Leave."""
         self.app.exit()
 
     @property
-    def _app(self) -> TracerApp:
-        return cast("TracerApp", self.app)
+    def host(self) -> Host:
+        """The application."""
+        return host_of(self)
 
     def _open(self, *paths: Path) -> None:
         if not self.is_current:  # a second key that came before the first had opened it
@@ -169,11 +187,11 @@ class FolderScreen(Screen[None]):
         traces: list[Trace] = []
         try:
             traces += map(open_trace, paths)
-            self._app.enter_trace(*traces)
+            self.host.enter_trace(*traces)
         except TracerError as error:
             for trace in traces:
                 trace.close()
-            self._app.say(str(error))
+            self.host.say(str(error))
 
     def _read(self) -> None:
         try:

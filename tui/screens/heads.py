@@ -42,8 +42,27 @@ _MATRICES: tuple[tuple[str, str, Quantity], ...] = (
 class HeadsScreen(TraceScreen):
     """The table of heads over the matrices of the selected one: side by side, stacked, or one at a time."""
 
-    NAME = "heads"
     SCOPE = "heads"
+    READING = head_lines.READING
+    DEFAULT_CSS = """
+    HeadsScreen {
+        #head { background: $panel; }
+        #matrices { height: 1fr; layout: vertical; }
+        &.beside #matrices { layout: horizontal; }
+        #matrices Heatmap {
+            border-top: solid $panel-lighten-2;
+            border-title-color: $secondary;
+            border-title-background: $background;
+            padding: 0 0 0 1;
+        }
+        #matrices Heatmap:focus {
+            border-top: heavy $primary;
+            border-title-color: $primary;
+            border-title-style: bold;
+        }
+        #heads-empty { padding: 1 2; height: 1fr; }
+    }
+    """
     BINDINGS: ClassVar[list[BindingType]] = [*actions.bindings("heads")]
     AUTO_FOCUS = "#head-table"
 
@@ -137,7 +156,7 @@ class HeadsScreen(TraceScreen):
         """To the head with the largest |leak|, or gain."""
         worst = self.table.table.worst
         if worst is None:
-            self.tracer_app.say("No head's figures are known.")
+            self.host.say("No head's figures are known.")
         else:
             self._touched = True
             self.table.move_to(*worst)
@@ -161,7 +180,7 @@ class HeadsScreen(TraceScreen):
     def action_open_call(self) -> None:
         """Show the attention's call in Layers."""
         if self._selected is not None:
-            self.tracer_app.go_to(self._selected.node)
+            self.host.go_to(self._selected.node)
 
     def action_switch_pane(self, step: int) -> None:
         """From the table through the matrices and back."""

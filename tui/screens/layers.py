@@ -14,6 +14,7 @@ from textual.widget import Widget
 
 from tracer.text import clean, percentage
 from tui import actions
+from tui.lines import layers as layer_lines
 from tui.lines.format import plural
 from tui.screens.tree_screen import TreeScreen
 from tui.widgets.crumbs import Crumbs
@@ -35,8 +36,43 @@ class LayersScreen(TreeScreen):
     the tree's room as well, and on a short one the pane with the keys has it all.
     """
 
-    NAME = "layers"
     SCOPE = "layers"
+    READING = layer_lines.READING
+    DEFAULT_CSS = """
+    LayersScreen {
+        #main { height: 1fr; layout: vertical; }
+        #crumbs {
+            height: 1;
+            padding: 0 1;
+            color: $secondary;
+            link-style: none;
+            link-color: $secondary;
+            link-style-hover: bold;
+            link-background-hover: $background;
+            link-color-hover: $foreground;
+        }
+        #tree, #detail, #tokens {
+            border-top: solid $panel-lighten-2;
+            border-title-color: $secondary;
+            border-title-background: $background;
+            padding: 0 0 0 1;
+        }
+        #tree:focus, #detail:focus, #tokens:focus {
+            border-top: heavy $primary;
+            border-title-color: $primary;
+            border-title-style: bold;
+        }
+        #tree { height: 1fr; min-height: 4; }
+        #detail { height: 42%; min-height: 6; max-height: 22; }
+        #tokens { height: 62%; min-height: 6; }
+        &.wide #body { layout: horizontal; }
+        &.wide #main { width: 1fr; height: 100%; }
+        &.wide #tokens { width: 42%; height: 100%; max-height: 100%; max-width: 96; }
+        &.wide #detail { max-height: 24; }
+        &.alone #tokens { height: 1fr; }
+        &.short #tree, &.short #detail, &.short #tokens { height: 1fr; max-height: 100%; min-height: 1; padding: 0; }
+    }
+    """
     BINDINGS: ClassVar[list[BindingType]] = [*actions.bindings("layers")]
     AUTO_FOCUS = "#tree"
 
@@ -102,7 +138,7 @@ class LayersScreen(TreeScreen):
 
     def on_detail_tensor_wanted(self, event: Detail.TensorWanted) -> None:
         """View a tensor that was clicked."""
-        self.tracer_app.open_tensor(event.node, event.name, event.slot)
+        self.host.open_tensor(event.node, event.name, event.slot)
 
     def action_expand_all(self) -> None:
         """Open every call."""
@@ -125,7 +161,7 @@ class LayersScreen(TreeScreen):
     def action_tensor(self) -> None:
         """View the tensors of the selected call."""
         if len(self.figures):
-            self.tracer_app.open_tensor(self.layer_tree.selected)
+            self.host.open_tensor(self.layer_tree.selected)
 
     def action_next_pane(self) -> None:
         """Give the keys to the next pane."""

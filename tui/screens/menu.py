@@ -32,6 +32,21 @@ class MenuList(Choices):
 class MenuScreen(ModalScreen[None]):
     """Lies over a screen. `items` are asked for again after each choice where the menu stays."""
 
+    DEFAULT_CSS = """
+    MenuScreen {
+        align: center middle;
+        background: $background 60%;
+        #menu {
+            max-width: 100%;
+            max-height: 100%;
+            background: $surface;
+            border: round $primary;
+            border-title-color: $primary;
+            border-subtitle-color: $secondary;
+            padding: 0 1;
+        }
+    }
+    """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "dismiss", "Close"),
         Binding("enter", "choose", "Choose"),

@@ -20,8 +20,8 @@ from tui.widgets.choices import Choices
 class RepairScreen(ListScreen):
     """The ladder over the selected run."""
 
-    NAME = "repair"
     SCOPE = "repair"
+    READING = repair_lines.READING
     BINDINGS: ClassVar[list[BindingType]] = [*actions.bindings("repair")]
 
     def __init__(self) -> None:
@@ -77,6 +77,6 @@ class RepairScreen(ListScreen):
         run = self._ladder.steps[self.choices.cursor].run if self._ladder else None
         nodes = repair_lines.moved_most(run, self.session.figures) if run else []
         if nodes:
-            self.tracer_app.go_to(nodes[0])
+            self.host.go_to(nodes[0])
         else:
-            self.tracer_app.say("No call belongs to this line.")
+            self.host.say("No call belongs to this line.")

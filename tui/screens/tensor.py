@@ -15,6 +15,8 @@ from tracer.errors import TraceFileError
 from tracer.records import Edge
 from tracer.tracefile.trace import TensorName
 from tui import actions
+from tui.keys import Scope
+from tui.lines import tensor as tensor_lines
 from tui.lines.format import number
 from tui.lines.roles import Line
 from tui.lines.tensor import (
@@ -48,7 +50,14 @@ _HISTOGRAM_DELAY = 0.1
 class TensorScreen(TraceScreen):
     """Lies over the screen that opened it; Esc goes back. `number` is the slice that is seen."""
 
-    SCOPE: ClassVar[actions.Scope] = "tensor"
+    SCOPE: ClassVar[Scope] = "tensor"
+    READING = tensor_lines.READING
+    DEFAULT_CSS = """
+    TensorScreen {
+        #tensor-title { background: $panel; }
+        Heatmap { padding: 0 1; }
+    }
+    """
     BINDINGS: ClassVar[list[BindingType]] = [*actions.bindings("tensor")]
     AUTO_FOCUS = "#heatmap"
 
@@ -181,7 +190,7 @@ class TensorScreen(TraceScreen):
         if self._source is not None and self._source.slices > 1:
             self._open((self.number + step) % self._source.slices)
         else:
-            self.tracer_app.say("This tensor has one slice.")
+            self.host.say("This tensor has one slice.")
 
     def action_first_axis(self, step: int) -> None:
         """Show the same slice one further on the first axis."""
@@ -189,7 +198,7 @@ class TensorScreen(TraceScreen):
             first, *others = self._source.index_of(self.number)
             self._open(self._source.number_of([(first + step) % self._source.leading[0], *others]))
         else:
-            self.tracer_app.say("This tensor has one slice.")
+            self.host.say("This tensor has one slice.")
 
     def action_jump(self) -> None:
         """Open the jump line."""
@@ -202,7 +211,7 @@ class TensorScreen(TraceScreen):
         """Write the slice to a file in the present folder, and say which."""
         source = self._source
         if source is None or source.problem:
-            self.tracer_app.say("There is nothing to write.")
+            self.host.say("There is nothing to write.")
             return
         self.run_worker(
             lambda: self._export(source, self.number, kind), thread=True, group="export", exit_on_error=False
@@ -210,7 +219,7 @@ class TensorScreen(TraceScreen):
 
     def action_call(self) -> None:
         """Show the call in the layers."""
-        self.tracer_app.go_to(self.node)
+        self.host.go_to(self.node)
 
     def action_close(self) -> None:
         """Back to the screen below."""
@@ -320,4 +329,4 @@ class TensorScreen(TraceScreen):
         except (OSError, TraceFileError) as error:
             words = f"Not written: {error}"
         if not get_current_worker().is_cancelled:
-            self.app.call_from_thread(self.tracer_app.say, words)
+            self.app.call_from_thread(self.host.say, words)

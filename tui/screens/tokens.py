@@ -27,8 +27,13 @@ _MOST_EXAMPLES = 50
 class TokensScreen(TraceScreen):
     """One pane that scrolls: texts first, then agreement and rankings."""
 
-    NAME = "tokens"
     SCOPE = "tokens"
+    READING = text_lines.READING
+    DEFAULT_CSS = """
+    TokensScreen {
+        #text { padding: 0 0 0 1; }
+    }
+    """
     BINDINGS: ClassVar[list[BindingType]] = [*actions.bindings("tokens")]
     AUTO_FOCUS = "#text"
 

@@ -147,7 +147,7 @@ class TreeScreen(TraceScreen):
         elif self.layer_tree.has_focus and self.layer_tree.outline.flat:
             self._sort("order")
         elif self.layer_tree.has_focus:
-            self.tracer_app.leave_trace()
+            self.host.leave_trace()
         self.focus_pane(self.layer_tree)
 
     def action_only_diverging(self) -> None:
@@ -175,7 +175,7 @@ class TreeScreen(TraceScreen):
     def action_threshold(self, step: int) -> None:
         """A higher or a lower share from which on a call counts as diverging."""
         if self.session.step_threshold(step):
-            self.tracer_app.session_changed()
+            self.host.session_changed()
 
     def action_mark(self) -> None:
         """Mark the selected call, or take its mark away."""
@@ -189,7 +189,7 @@ class TreeScreen(TraceScreen):
         """Go to the next mark, or to the one before."""
         node = self.layer_tree.outline.next_of(np.array(sorted(self.session.marks), dtype=np.int64), step > 0)
         if node is None:
-            self.tracer_app.say("No call is marked: m marks one.")
+            self.host.say("No call is marked: m marks one.")
         else:
             self._jump(node)
 
@@ -199,14 +199,14 @@ class TreeScreen(TraceScreen):
 
     def _jump(self, node: int) -> None:
         """Go to a call so that the way back is remembered."""
-        self.tracer_app.go_to(node)
+        self.host.go_to(node)
 
     def _step(self, forward: bool) -> None:
         node = self.layer_tree.next_call(forward)
         if node is None:
-            self.tracer_app.say("No call diverges.")
+            self.host.say("No call diverges.")
         elif node == self.layer_tree.selected:
-            self.tracer_app.say("This is the only one.")
+            self.host.say("This is the only one.")
         else:
             self._jump(node)
 
@@ -234,7 +234,7 @@ class TreeScreen(TraceScreen):
         wanted = Filter() if name == "none" else self.filter.toggled(name)
         kept = filters.kept(self.figures, wanted, self._find)
         if kept is not None and not kept.any():
-            self.tracer_app.say("No call diverges." if name == "diverging" else f"Nothing here: {wanted.words}.")
+            self.host.say("No call diverges." if name == "diverging" else f"Nothing here: {wanted.words}.")
             return
         self.filter = wanted
         self._apply_filter()
@@ -280,7 +280,7 @@ class TreeScreen(TraceScreen):
         try:
             sources = read_sources(self.session.trace, lambda: worker.is_cancelled)
         except TraceFileError as error:
-            self.app.call_from_thread(self.tracer_app.say, f"No search of source lines: {error}")
+            self.app.call_from_thread(self.host.say, f"No search of source lines: {error}")
             return
         if sources is not None and len(sources) == len(searchable):
             self.app.call_from_thread(self._search_again, searchable, searchable.completed(sources))

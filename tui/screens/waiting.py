@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, cast
+from typing import ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import BindingType
@@ -10,15 +10,14 @@ from textual.screen import Screen
 
 from tracer.text import clean
 from tui import actions
+from tui.keys import Scope
+from tui.lines import layers as layer_lines
 from tui.lines.format import wrap
 from tui.lines.roles import Line, Role
+from tui.live.process import RecordingProcess
 from tui.widgets.footer import Footer
 from tui.widgets.lines import LinesView
 from tui.widgets.note import Note
-
-if TYPE_CHECKING:
-    from tui.app import TracerApp
-    from tui.live.process import RecordingProcess
 
 _SECONDS = 0.2
 
@@ -34,7 +33,14 @@ def waiting_lines(lines: list[str], width: int) -> list[Line]:
 class WaitingScreen(Screen[None]):
     """Goes as soon as there is a trace; `q` ends the recording as well."""
 
-    SCOPE: ClassVar[actions.Scope] = "waiting"
+    SCOPE: ClassVar[Scope] = "waiting"
+    READING = layer_lines.READING
+    DEFAULT_CSS = """
+    WaitingScreen {
+        #waiting-title { background: $panel; }
+        #waiting-lines { padding: 1 2; height: 1fr; }
+    }
+    """
     BINDINGS: ClassVar[list[BindingType]] = [*actions.bindings("waiting")]
 
     def __init__(self, recording: RecordingProcess) -> None:
@@ -59,11 +65,11 @@ class WaitingScreen(Screen[None]):
         """Show the help."""
         from tui.screens.help import HelpScreen
 
-        self.app.push_screen(HelpScreen(self.SCOPE))
+        self.app.push_screen(HelpScreen(self.SCOPE, self.READING))
 
     async def action_quit(self) -> None:
         """Leave, and end the recording."""
-        cast("TracerApp", self.app).exit()
+        self.app.exit()
 
     def _look(self) -> None:
         if self._said != self._recording.said:

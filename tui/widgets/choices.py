@@ -15,6 +15,7 @@ from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
 from tui import actions
+from tui.keys import Scope
 from tui.lines.roles import Line
 from tui.widgets.lines import look_of, strip_of
 
@@ -24,7 +25,8 @@ HEADING = 1
 class Choices(ScrollView, can_focus=True):
     """Paints `count` lines; `heading` and `row` make them for a width."""
 
-    SCOPE: ClassVar[actions.Scope] = "list"
+    SCOPE: ClassVar[Scope] = "list"
+    DEFAULT_CSS = "Choices { height: 1fr; padding: 0 0 0 1; }"
     BINDINGS: ClassVar[list[BindingType]] = [*actions.bindings("list")]
 
     @dataclass

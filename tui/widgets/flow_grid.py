@@ -24,6 +24,8 @@ class FlowGrid(ScrollView, can_focus=False):
     """Paints a flow table. Names and row sums stay when it scrolls sideways, tokens and column sums when it scrolls
     down."""
 
+    DEFAULT_CSS = "FlowGrid { height: 1fr; padding: 0 0 0 1; }"
+
     @dataclass
     class Moved(Message):
         """The cursor came to another cell."""

@@ -13,7 +13,7 @@ from textual.message import Message
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
-from tui import actions
+from tui.keys import Scope
 from tui.lines import heads as head_lines
 from tui.lines.heads import HeadTable, Layout
 from tui.widgets.lines import look_of, strip_of
@@ -24,7 +24,7 @@ _HEADING = 1
 class HeadGrid(ScrollView, can_focus=True):
     """Paints a table of heads; the heading stays when it scrolls down, names and totals when it scrolls sideways."""
 
-    SCOPE: ClassVar[actions.Scope] = "heads"
+    SCOPE: ClassVar[Scope] = "heads"
 
     @dataclass
     class Moved(Message):

@@ -17,6 +17,7 @@ from textual.worker import get_current_worker
 
 from tracer.errors import TraceFileError
 from tui import actions
+from tui.keys import Scope
 from tui.lines.heatmap import Picture, frame, picture
 from tui.lines.roles import Role
 from tui.lines.tensor import Reading, problem_lines
@@ -33,7 +34,7 @@ class Heatmap(Widget, can_focus=True):
     A slice of many elements is read beside the keys, in a thread, anew for each window; what was seen stays until then.
     """
 
-    SCOPE: ClassVar[actions.Scope] = "heatmap"
+    SCOPE: ClassVar[Scope] = "heatmap"
     BINDINGS: ClassVar[list[BindingType]] = [*actions.bindings("heatmap")]
 
     @dataclass

@@ -16,6 +16,7 @@ from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
 from tui import actions
+from tui.keys import Scope
 from tui.lines import layers as rows
 from tui.lines.layers import Shape
 from tui.lines.roles import Line
@@ -30,7 +31,7 @@ HEADING = 1
 class LayerTree(ScrollView, can_focus=True):
     """Calls as a tree with their figures beside it. The first line is the heading and does not scroll."""
 
-    SCOPE: ClassVar[actions.Scope] = "tree"
+    SCOPE: ClassVar[Scope] = "tree"
     BINDINGS: ClassVar[list[BindingType]] = [*actions.bindings("tree")]
 
     @dataclass

@@ -14,16 +14,17 @@ from textual.strip import Strip
 from textual.widget import Widget
 
 from tui import actions
+from tui.host import host_of
+from tui.keys import Scope
 from tui.lines.roles import Line, Piece
-from tui.lines.themes import DARK, Look
+from tui.lines.themes import Look
 
 Lines = Sequence[Line]
 
 
 def look_of(widget: Widget) -> Look:
     """The theme in use."""
-    look: Look = getattr(widget.app, "look", DARK)
-    return look
+    return host_of(widget).look
 
 
 def strip_of(cells: Sequence[Piece], width: int, look: Look) -> Strip:
@@ -35,7 +36,7 @@ def strip_of(cells: Sequence[Piece], width: int, look: Look) -> Strip:
 class LinesView(ScrollView, can_focus=True):
     """Shows what a function of the width gives back; asks it again when the width changes."""
 
-    SCOPE: ClassVar[actions.Scope] = "pane"
+    SCOPE: ClassVar[Scope] = "pane"
     BINDINGS: ClassVar[list[BindingType]] = [*actions.bindings("pane")]
     LEAST_WIDTH = 1
 

@@ -6,12 +6,12 @@ from textual.content import Content
 from textual.style import Style
 from textual.widget import Widget
 
-from tui.screen_table import SCREENS, Entry
+from tui.screen_table import TABS, ScreenEntry
 
 
-def tab_texts(current: str, width: int) -> list[tuple[Entry, str]]:
+def tab_texts(current: str, width: int) -> list[tuple[ScreenEntry, str]]:
     """What each tab says in `width` cells: key and title; only the key but for the present one where room is short."""
-    full = [(entry, f" {entry.key} {entry.title} ") for entry in SCREENS]
+    full = [(entry, f" {entry.key} {entry.title} ") for entry in TABS]
     if sum(len(text) for _, text in full) <= width:
         return full
     return [(entry, text if entry.name == current else f" {entry.key} ") for entry, text in full]
