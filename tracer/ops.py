@@ -219,6 +219,12 @@ def _key(name: str) -> str:
 _BY_KEY = {_key(op.name): op for op in _OPS}
 
 
+def kind(name: str) -> Kind | None:
+    """What an op is; None for one that the table lacks."""
+    op = find(name)
+    return None if op is None else op.kind
+
+
 def common_name(name: str) -> str:
     """The op's common name, as "softmax" for the module type "Softmax"; `name` itself where the table lacks it."""
     op = find(name)
@@ -250,20 +256,17 @@ def is_linear(name: str, varying: Collection[str] = ()) -> bool:
 
 def is_product(name: str) -> bool:
     """Whether an op multiplies or divides its tensors."""
-    op = find(name)
-    return op is not None and op.kind in _PRODUCTS
+    return kind(name) in _PRODUCTS
 
 
 def picks(name: str) -> bool:
     """Whether an index, a mask or an order chooses what an op takes or gives: with the same choice it is linear."""
-    op = find(name)
-    return op is not None and op.kind in _PICKS
+    return kind(name) in _PICKS
 
 
 def jumps(name: str) -> bool:
     """Whether an op picks, or rounds: no continuous way leads from one result to the next."""
-    op = find(name)
-    return op is not None and (op.kind in _PICKS or op.kind == "step")
+    return picks(name) or kind(name) == "step"
 
 
 def family(name: str) -> Family:
@@ -280,4 +283,4 @@ def captum_module(name: str) -> str:
     return _CAPTUM_MODULES.get(name, "")
 
 
-_CAPTUM_MODULES = {op.name: kind for kind in CAPTUM_TABLE if (op := find(kind)) and op.kind == "activation"}
+_CAPTUM_MODULES = {op.name: module for module in CAPTUM_TABLE if (op := find(module)) and op.kind == "activation"}

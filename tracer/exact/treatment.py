@@ -12,19 +12,20 @@ from typing import Any, Literal
 import torch
 from torch.nn import functional as F
 
-from tracer.model import torch_functions as ops
-from tracer.rules.table import LINEAR, RULES
+from tracer import ops
+from tracer.model import torch_functions
+from tracer.rules.table import RULES
 
-TreatmentKind = Literal["plain", "linear", "enter", "rule", "unknown", "cut"]
+TreatmentKind = Literal["plain", "shape", "linear", "enter", "rule", "unknown", "cut"]
 
 
 @dataclass(frozen=True, slots=True)
 class Treatment:
     """What to do with every call of one function.
 
-    "plain": nothing to attribute (views, bookkeeping, comparisons). "linear": run as it is, note the order. "enter":
-    Python code around other ops. "rule": bound by the table of exact rules. "unknown": no rule. "cut": the value goes
-    on without a gradient. `outside` is the function that does the same without writing to its argument.
+    "plain": nothing to attribute (bookkeeping, comparisons). "shape": moves elements. "linear": run as it is, note the
+    order. "enter": Python code around other ops. "rule": bound by the table of exact rules. "unknown": no rule. "cut":
+    the value goes on without a gradient. `outside` is the function that does the same without writing to its argument.
     """
 
     name: str
@@ -37,11 +38,8 @@ class Treatment:
 @cache
 def treatment(function: Callable[..., Any]) -> Treatment:
     """The treatment of `function`, as a `TorchFunctionMode` receives it."""
-    op = ops.describe(function)
+    op = torch_functions.describe(function)
     name = op.name
-    overload = isinstance(function, (torch._ops.OpOverload, torch._ops.OpOverloadPacket))
-    if overload:
-        name = name.split(".")[0].removeprefix("_")
     position = None
     if isinstance(function, types.FunctionType):
         names = list(inspect.signature(function, follow_wrapped=False).parameters)
@@ -49,7 +47,7 @@ def treatment(function: Callable[..., Any]) -> Treatment:
     return Treatment(name, _kind(function, name, op), op.in_place, position, _outside(function, name, op))
 
 
-def _kind(function: Callable[..., Any], name: str, op: ops.Op) -> TreatmentKind:
+def _kind(function: Callable[..., Any], name: str, op: torch_functions.Op) -> TreatmentKind:
     if name in ("detach", "data"):
         return "cut"
     if op.role == "ignore" or getattr(function, "__module__", "") == "torch.nn.init":  # of a layer made on the way
@@ -58,16 +56,19 @@ def _kind(function: Callable[..., Any], name: str, op: ops.Op) -> TreatmentKind:
         return "rule"
     if op.role == "composite":
         return "enter"
-    if name in LINEAR:
+    kind = ops.kind(name)
+    if kind == "shape":
+        return "linear" if op.in_place else "shape"
+    if kind == "linear":
         return "linear"
-    if op.role == "shape" or isinstance(function, types.MethodWrapperType):
+    if isinstance(function, types.MethodWrapperType):
         return "plain"
     if isinstance(function, types.FunctionType):
         return "enter"
     return "unknown"
 
 
-def _outside(function: Callable[..., Any], name: str, op: ops.Op) -> Callable[..., Any]:
+def _outside(function: Callable[..., Any], name: str, op: torch_functions.Op) -> Callable[..., Any]:
     if not op.in_place or name == "setitem":
         return function
     for home in (torch.Tensor, torch, F):

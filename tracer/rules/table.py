@@ -17,25 +17,6 @@ from tracer.rules.formulas.quadrature import average_jacobian
 
 RULES: dict[str, Binder] = {**ELEMENTWISE, **PRODUCTS, **REDUCTIONS, **CHOOSING}
 
-# Linear in every floating-point tensor they take, so autograd is exact as it is.
-LINEAR = frozenset({
-    "T", "_pack_padded_sequence", "_pad_packed_sequence", "adaptive_avg_pool1d", "adaptive_avg_pool2d",
-    "adaptive_avg_pool3d", "add", "addition", "affine_grid", "alias", "alpha_dropout", "avg_pool1d", "avg_pool2d",
-    "avg_pool3d", "bfloat16", "block_diag", "broadcast_tensors", "cat", "cfloat", "channel_shuffle", "clone", "col2im",
-    "column_stack", "constant_pad_nd", "copy", "cpu", "cuda", "cumsum", "detach_copy", "diag", "diag_embed", "diagflat",
-    "diagonal_scatter", "diff", "double", "dropout", "dropout1d", "dropout2d", "dropout3d", "dstack", "embedding",
-    "embedding_bag", "feature_alpha_dropout", "feature_dropout", "fft_fft", "fft_fft2", "fft_fftn", "fft_fftshift",
-    "fft_hfft", "fft_ifft", "fft_ifft2", "fft_ifftn", "fft_ifftshift", "fft_irfft", "fft_irfft2", "fft_irfftn",
-    "fft_rfft", "fft_rfft2", "fft_rfftn", "fill", "fill_diagonal", "float", "fold", "half", "hstack", "im2col", "imag",
-    "interpolate", "istft", "lift_fresh", "mT", "mean", "meshgrid",
-    "nansum", "native_channel_shuffle", "native_dropout", "neg", "pack_padded_sequence", "pad", "pad_sequence",
-    "pixel_shuffle", "pixel_unshuffle", "pos", "positive", "requires_grad", "resize", "rot90", "row_stack",
-    "rsub", "select_scatter", "set", "slice_scatter", "squeeze", "stack", "stft", "sub", "sum", "swapaxes",
-    "tensor_split", "to", "trace", "transpose", "tril", "triu", "type_as", "unfold", "unfold_copy", "unsqueeze",
-    "upsample", "upsample_bicubic2d", "upsample_bilinear2d", "upsample_linear1d", "upsample_nearest1d",
-    "upsample_nearest2d", "upsample_nearest3d", "view_as_complex", "view_as_real", "vstack", "zero",
-})  # fmt: skip
-
 
 def approximate(call: OpCall) -> BoundCall:
     """A call of an op without a rule: the average Jacobian in all tensors among its arguments, one list level deep."""
