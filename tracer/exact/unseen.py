@@ -6,27 +6,15 @@ mode. They leave their nodes in the graph; those on the way from the output to t
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
 from torch import Tensor
 from torch.autograd.function import BackwardCFunction
 from torch.autograd.graph import Node
 
-# Linear in one operand while the other is constant: only both together, or the named slots, are non-linear.
-_PRODUCTS = {
-    "Mul", "Mm", "Bmm", "Mv", "Dot", "Addmm", "Addmv", "Addr", "Baddbmm", "Addbmm", "Addcmul", "Linear", "Convolution",
-}  # fmt: skip
-_DENOMINATOR = {"Div": 1, "Addcdiv": 2}
-_ALWAYS = {
-    "Abs", "Acos", "Acosh", "Amax", "Amin", "Asin", "Asinh", "Atan", "Atan2", "Atanh", "Celu", "Clamp", "ClampMax",
-    "ClampMin", "Cos", "Cosh", "Cumprod", "DifferentiableGraph", "Elu", "Erf", "Erfc", "Erfinv", "Exp", "Exp2",
-    "Expm1", "Gelu", "Glu", "Hardsigmoid", "Hardswish", "Hardtanh", "LeakyRelu", "Lgamma", "LinalgVectorNorm", "Log",
-    "Log10", "Log1P", "Log2", "LogSigmoid", "LogSoftmax", "Logcumsumexp", "Logsumexp", "Max", "MaxPool2DWithIndices",
-    "MaxPool3DWithIndices", "Maximum", "Min", "Minimum", "Mish", "NativeGroupNorm", "NativeLayerNorm", "Norm", "Pow",
-    "PreluKernel", "Prod", "Reciprocal", "Relu", "Rsqrt", "Sigmoid", "Silu", "Sin", "Sinh", "Softmax", "Softplus",
-    "Softshrink", "Sqrt", "Std", "Tan", "Tanh", "Var",
-}  # fmt: skip
+from tracer import ops
+
+_NON_LINEAR = frozenset({"norm", "softmax", "activation", "function", "pool", "recurrent", "step"})
 
 
 def unseen(output: Tensor, inputs: Sequence[Tensor]) -> tuple[list[str], list[str]]:
@@ -56,24 +44,28 @@ def unseen(output: Tensor, inputs: Sequence[Tensor]) -> tuple[list[str], list[st
     for node in order:
         if not known[node]:
             continue
+        varying = [source is not None and known[source] for source, _number in node.next_functions]
         if isinstance(node, BackwardCFunction):
             home = node._forward_cls.__module__
             if not home.startswith(("tracer.", "torch.")):
                 custom[node.name()] = None
-        elif _is_bent(node.name(), [source is not None and known[source] for source, _number in node.next_functions]):
+        elif _is_non_linear(node.name(), varying):
             others[node.name()] = None
     return list(custom), list(others)
 
 
-def _is_bent(name: str, varying: Sequence[bool]) -> bool:
-    """Whether a node of torch's own is not linear in its inputs, of which `varying` lead to what is attributed."""
-    found = re.fullmatch(r"(?:.*::)?_?(?:[Ss]afe)?(\w+?)Backward(?:\w*?\d*)", name)
-    kind = found[1] if found else name
-    if kind in _DENOMINATOR:
-        return varying[_DENOMINATOR[kind]]
-    if kind in _PRODUCTS:
-        added = kind.startswith("Add") or kind == "Baddbmm"  # to the first operand
-        return sum(varying[1:3] if added else varying[:2]) > 1
-    if kind.startswith("ScaledDotProduct"):
-        return any(varying[:2])
-    return kind in _ALWAYS
+def _is_non_linear(name: str, varying: Sequence[bool]) -> bool:
+    """Whether a node of torch's own is not linear in its inputs, of which `varying` lead to what is attributed.
+
+    A choice is taken for linear: the paired evaluation leaves it to autograd where both runs choose the same.
+    """
+    if "DifferentiableGraph" in name:  # TorchScript
+        return True
+    op = ops.find(name)
+    if op is None:
+        return False
+    if op.kind == "attention":
+        return any(varying[:2])  # linear in the values
+    if ops.is_product(op.name):
+        return not ops.is_linear(op.name, [str(slot) for slot, varies in enumerate(varying) if varies])
+    return op.kind in _NON_LINEAR

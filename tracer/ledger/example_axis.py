@@ -9,15 +9,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from tracer import ops
 from tracer.model.tensors import memory_of
 from tracer.op_call import OpCall
 
 Array: TypeAlias = npt.NDArray[Any]
-
-_REDUCTIONS = {
-    "mean", "sum", "amax", "amin", "max", "min", "prod", "logsumexp", "norm", "vector_norm", "linalg_vector_norm",
-    "var", "std", "median", "nansum", "nanmean", "mode",
-}  # fmt: skip
 
 
 class ExamplePlace(NamedTuple):
@@ -99,15 +95,18 @@ def _moved(tensor: torch.Tensor, origin: Origin) -> int | None:
         number = int(origin.name.rsplit(".", 1)[-1]) - (0 if "." in origin.name else 1)
         label = parts[number][axis] if 0 <= number < len(parts) and axis < len(parts[number]) else ""
         return output.index(label) if label and label in output else None
-    reduced = _reduced_axes(call) if origin.op in _REDUCTIONS else ()
+    reduced = _reduced_axes(origin.op, call)
     if reduced and tensor.dim() == dim - len(reduced):
         return axis - sum(at % dim < axis for at in reduced)
     return None
 
 
-def _reduced_axes(call: OpCall) -> tuple[int, ...]:
-    """The axes in `dim`, given by name or as the second argument; empty if there is none."""
-    dim = call.value(1, "dim")
+def _reduced_axes(name: str, call: OpCall) -> tuple[int, ...]:
+    """The axes that an op drops, as its argument `dim` names them; empty if it names or drops none."""
+    op = ops.find(name)
+    if op is None or not op.dim_at:
+        return ()
+    dim = call.value(op.dim_at, "dim")
     if isinstance(dim, int) and not isinstance(dim, bool):
         return (dim,)
     return tuple(dim) if isinstance(dim, (tuple, list)) and all(isinstance(axis, int) for axis in dim) else ()

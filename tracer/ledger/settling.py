@@ -38,7 +38,6 @@ from tracer.ledger.wire_figures import (
     values_of,
 )
 from tracer.ledger.wires import Observation, Use, ValueFigures, Wire
-from tracer.recording.captum import is_linear
 from tracer.records import Edge, Floats, TensorRef
 
 _NO_SECANTS = Secants()
@@ -179,7 +178,7 @@ class Settling:
         for call, taken, given in roles(observation):
             for wire, role in (*taken, *given):
                 self._roles[wire].append(role)
-            has_secants = call.leaf and len(taken) == len(given) == 1 and not is_linear(call)
+            has_secants = call.leaf and len(taken) == len(given) == 1 and not call.is_linear
             calls.append(CallFigures(self._zeros, self._zeros, has_secants))
         self.calls = calls  # last, so that this begins again if it was interrupted
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 import torch
 
+from tracer import ops
 from tracer.ledger.example_axis import ExamplePlace
 from tracer.ledger.spill import HeldArray
 from tracer.records import Floats, NodeKind, Note, Statistics, TensorRef
@@ -115,6 +116,13 @@ class ObservedCall:
     results: list[tuple[str, Wire]] = field(default_factory=list)
     overwrote: bool = False
     first_wire: int = 0
+
+    @property
+    def is_linear(self) -> bool:
+        """Whether the call is linear in what comes from the input, as long as it picks the same elements."""
+        if self.kind == "unobserved":  # named after the last of the ops that ran unseen
+            return False
+        return ops.is_linear(self.type, [name for name, _wire in self.arguments]) or ops.picks(self.type)
 
     def take(self, name: str, wire: Wire) -> None:
         wire.shown = True

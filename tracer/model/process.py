@@ -122,8 +122,12 @@ _runners = _Runners()
 
 def _apply(cls: type, *args: Any, **kwargs: Any) -> Any:
     plain = partial(_apply_replaced.before.__func__, cls, **kwargs)
-    ours = cls.__module__.startswith("tracer.") or cls is BackwardHookFunction  # torch's identity around a module
-    return plain(*args) if ours or not _runners.stack else _runners.stack[-1](cls.__name__, plain, args)
+    if cls.__module__.startswith("tracer.") or not _runners.stack:
+        return plain(*args)
+    if cls is BackwardHookFunction:  # torch's identity around a module: its views are no ops of the model
+        with torch._C.DisableTorchFunction():
+            return plain(*args)
+    return _runners.stack[-1](cls.__name__, plain, args)
 
 
 _apply_replaced: Switch[Any] = Switch(

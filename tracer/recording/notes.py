@@ -13,16 +13,12 @@ from typing import Any
 import torch
 from torch import nn
 
+from tracer import ops
 from tracer.ledger.wires import Observation, ObservedCall, Wire
 from tracer.op_call import OpCall
 from tracer.recording.captum import captum_table
 from tracer.records import Note
 
-# Ops of torch.nn.functional that behave otherwise in training, with the place of the argument that says so.
-_IN_TRAINING = {
-    "dropout": 2, "dropout1d": 2, "dropout2d": 2, "dropout3d": 2, "alpha_dropout": 2, "feature_alpha_dropout": 2,
-    "feature_dropout": 2, "batch_norm": 5, "rrelu": 3,
-}  # fmt: skip
 _POOLS = (nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d)
 _POOL_SETTINGS = ("kernel_size", "stride", "padding", "dilation", "ceil_mode")
 # Under captum's rules for these an example's multipliers depend on the other examples of its batch.
@@ -46,11 +42,11 @@ def of_op(name: str, path: str, number: int, call: OpCall) -> Note | None:
     if name == "scaled_dot_product_attention":
         rate = call.value(4, "dropout_p", 0.0)
         return Note("training mode", path, number, f"{name} with dropout {rate:g}") if rate else None
-    place = _IN_TRAINING.get(name)
-    if place is None:
+    op = ops.find(name)
+    if op is None or not op.training_at:
         return None
     by_default = name.startswith("dropout")
-    training = call.value(place, "training", call.kwargs.get("train", by_default))
+    training = call.value(op.training_at, "training", call.kwargs.get("train", by_default))
     rate = call.value(1, "p", 0.5) if "dropout" in name else 1.0
     if not training or not rate:
         return None
