@@ -1,4 +1,4 @@
-"""What `tracer.record` lets look on at the runs of `tracer.DeepLift`."""
+"""Observes the runs of `tracer.DeepLift` for `tracer.record`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tracer.recording.run import TraceRecording
 
 
 class RunObserver:
-    """Looks on at the runs of `tracer.DeepLift`: logs the reference's, records the input's."""
+    """Observes the two runs of one attribution by `tracer.DeepLift`: logs the reference's, records the input's."""
 
     def __init__(self, model: nn.Module, recording: TraceRecording) -> None:
         self.model = model
@@ -30,7 +30,7 @@ class RunObserver:
 
     @contextmanager
     def reference_run(self, references: tuple[Tensor, ...]) -> Iterator[None]:
-        """Keep what the reference's run computes."""
+        """Log the reference's run."""
         self._references = tuple(reference.detach() for reference in references)
         self._recording.journal.begin(references[0].shape[0])
         self.log = ReferenceLog(self.model)
@@ -39,20 +39,21 @@ class RunObserver:
 
     @contextmanager
     def input_run(self, engine: PairedEvaluation, inputs: int) -> Iterator[None]:
-        """Record the input's run, or that of the doubled batch."""
+        """Record the input's run, or that of the doubled batch; `inputs` is how many tensors are attributed to."""
+        log, references = self.log, self._references  # not `self`: it holds the recorder, which would hold it
 
         def attributed(args: tuple[Any, ...], _kwargs: dict[str, Any]) -> AttributedInputs:
             rows = args[0].shape[0]
-            if self.log is None:
+            if log is None:
                 return AttributedInputs(list(args[:inputs]), None, rows // 2, doubled=True)
-            return AttributedInputs(list(args[:inputs]), list(self._references), rows, doubled=False)
+            return AttributedInputs(list(args[:inputs]), list(references), rows, doubled=False)
 
         self.recorder = Recorder(
             self.model,
             attributed,
             rule_of=lambda module: "captum" if module in engine.ruled else None,
             rule_of_node=_rule_of_node,
-            log=self.log,
+            log=log,
             root_type=self._recording.storage.details.type,
             journal=self._recording.journal,
             settling=self._recording.settle,
@@ -62,13 +63,13 @@ class RunObserver:
 
     @property
     def observation(self) -> Observation:
-        """What was observed of the input's run, which is over."""
+        """What was observed of the input's run, after it."""
         assert self.recorder is not None
         assert self.recorder.observation is not None
         return self.recorder.observation
 
     def abandoned(self) -> Observation | None:
-        """What a run that failed left, of the reference's run the model's row alone; None where nothing ran."""
+        """The calls of a run that failed; of the reference's run only the model's row, None if nothing ran."""
         if self.recorder is None or self.recorder.observation is None or not self.recorder.observation.calls:
             if not self._references:
                 return None
@@ -79,6 +80,6 @@ class RunObserver:
 
 
 def _rule_of_node(node: Node) -> str | None:
-    """The rule behind a graph node of the paired evaluation's; None for autograd's own."""
+    """The exact rule that a graph node stands for; None for autograd's own nodes."""
     replacement = getattr(node, "replacement", None)
     return None if replacement is None else str(replacement.rule)
