@@ -672,11 +672,17 @@ def test_warnings_are_heard_again() -> None:
 
 
 @pytest.mark.parametrize("run", [watched, recorded("captum"), recorded("exact"), recorded("gradient")])
-def test_nothing_of_a_run_waits_for_the_garbage_collector(run: Entry) -> None:
-    """Else the tensors, and the database, of each run would stay in memory for several more."""
+def test_nothing_of_a_run_stays_in_memory_or_waits_for_the_garbage_collector(run: Entry) -> None:
+    """Else the tensors, and the database, of each run would stay in memory for several more, or for good."""
+
+    def alive() -> list[str]:  # also through autograd's nodes, where the collector cannot follow
+        gc.collect()
+        types = [type(item) for item in gc.get_objects()]
+        return sorted(kind.__qualname__ for kind in types if kind.__module__.startswith("tracer.recording"))
+
     model = make_net(moving=False)
     run(model)
-    gc.collect()
+    before = alive()
     gc.disable()
     try:
         trace = run(model)
@@ -690,6 +696,7 @@ def test_nothing_of_a_run_waits_for_the_garbage_collector(run: Entry) -> None:
         gc.garbage.clear()
         gc.enable()
     assert not left
+    assert alive() == before
 
 
 def test_hooks_are_the_first_and_have_a_number_of_their_own() -> None:

@@ -1,8 +1,7 @@
-"""The recorder: notes every module call, every functional op and every multiplier of one attribution.
+"""The recorder: notes every module call and every functional op of one attribution, and the wires between them.
 
-Nothing is inserted into the user's computation and nothing is written on the user's modules: module hooks tell of
-calls, a `TorchFunctionMode` tells of ops, and hooks on autograd's own nodes tell of multipliers (see
-`tracer.model.autograd`).
+Nothing is inserted into the user's computation and nothing is written on the user's modules: module hooks report calls,
+a `TorchFunctionMode` reports ops, and hooks on autograd's own nodes report multipliers (see `multipliers`).
 """
 
 from __future__ import annotations
@@ -10,7 +9,6 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from functools import partial
 from typing import Any, TypeAlias
 
 import torch
@@ -20,16 +18,17 @@ from torch.autograd.graph import Node
 from tracer.ledger.example_axis import Origin, find_place
 from tracer.ledger.settling import Settling
 from tracer.ledger.wires import AttributedInputs, Observation, ObservedCall, Use, Wire
-from tracer.model import torch_functions as ops
+from tracer.model import torch_functions
 from tracer.model.autograd import GradientEdge, consumptions, gradient_edge
 from tracer.model.hooks import is_atomic
 from tracer.model.source import source_line
 from tracer.model.tensors import memory_of, tensors_in
 from tracer.model.undo import Mode
 from tracer.op_call import OpCall
-from tracer.recording import notes as circumstances
+from tracer.recording import notes
 from tracer.recording.journal import Journal
 from tracer.recording.live_wires import LiveWires
+from tracer.recording.multipliers import Multipliers
 from tracer.recording.reference_log import ReferenceLog
 from tracer.records import NodeKind, Note
 
@@ -37,21 +36,24 @@ _RESHAPING_NODES = (
     "View", "UnsafeView", "Reshape", "AsStrided", "Slice", "Select", "Transpose", "Permute", "Expand", "Alias", "Clone",
     "Unsqueeze", "Squeeze", "TBackward", "Split", "Unbind", "BackwardHookFunction",
 )  # fmt: skip
-
+"""How the names of autograd nodes begin that only move elements, or copy them."""
 
 GraphTensor: TypeAlias = tuple[str, torch.Tensor, GradientEdge]
-"""A tensor that a call made, with its name and its place in the autograd graph."""
+"""An argument or result by name: a tensor with its place in the autograd graph."""
 
 
 class Recorder(Mode):
     """Notes one forward pass of `model` and the backward pass through it, as an `Observation`.
 
-    Use as the listener of `hooks.listening` and as a context manager. `on_root(args, kwargs)` is asked at each
-    call of the model what is attributed to, and says None to let the call pass unrecorded. `rule_of` names the rule
-    that replaces a module's gradient, `rule_of_node` the one behind a graph node; None is autograd. `log` is the log of
-    the reference run, where it is not half of a doubled batch; `root_type` the type to show for the model; `journal` is
-    told how far the run is; `settling` makes of the observation what settles its wires. Only the first attribution is
-    recorded; `later_runs` counts the others.
+    Use it as the listener of `hooks.listening` and as a context manager. Only the first attribution is recorded;
+    `later_runs` counts the others. The arguments:
+
+    - `on_root(args, kwargs)` is asked at each call of the model for the inputs; None lets the call pass unrecorded.
+    - `rule_of` names the rule that replaces a module's gradient, `rule_of_node` the one behind a graph node (None:
+      autograd).
+    - `log` holds the reference's run, unless the reference is half of a doubled batch.
+    - `root_type` is the type to show for the model, `journal` is told how far the run is, and `settling` makes the
+      object that settles the wires of the observation.
     """
 
     def __init__(
@@ -82,18 +84,19 @@ class Recorder(Mode):
         self._stack: list[ObservedCall] = []
         self._leaf_depth = 0
         self._roots = 0
-        self._edges: dict[GradientEdge, Wire] = {}
         self._references: Mapping[str, torch.Tensor] = {}
         self._running: tuple[str, OpCall | None] = ("", None)
         self._numbers: Counter[str] = Counter()
         self._live = LiveWires()
+        self._multipliers = Multipliers(rule_of_node, journal)
+        self._by_edge = self._multipliers.wires
         self._attributed: AttributedInputs | None = None
         self._doubling: list[tuple[torch.Tensor, torch.Tensor]] = []
 
     # --- module calls -------------------------------------------------------------------------------------------------
 
     def enter(self, path: str, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """A module call begins."""
+        """Note that a module call begins."""
         with torch._C.DisableTorchFunction():
             if module is self.model:
                 self._roots += 1
@@ -110,18 +113,18 @@ class Recorder(Mode):
             shown = (self.root_type if module is self.model else "") or type(module).__name__
             call = self._open(path, "module", shown, None, rule or "autograd", leaf, arguments)
             if rule == "captum":
-                self._note(circumstances.at_call(path, call.number, module, args, kwargs))
+                self._note(notes.at_call(path, call.number, module, args, kwargs))
             if module is self.model:
                 self._take_inputs()
             if leaf:
                 self._leaf_depth = 1
                 if getattr(module, "inplace", False):
                     for _name, tensor in (*tensors_in(args), *tensors_in(kwargs)):
-                        # captum has a module that it rules work on a copy.
+                        # A module that captum rules works on a copy of its argument.
                         self._keep_value(tensor, "" if rule == "captum" else path)
 
     def leave(self, path: str, module: nn.Module, output: Any) -> None:
-        """A module call ended; with `output` None perhaps by an exception."""
+        """Note that a module call ended; `output` is None after an exception."""
         with torch._C.DisableTorchFunction():
             if module is self.model:
                 self._roots -= 1
@@ -132,7 +135,7 @@ class Recorder(Mode):
                 return
             call = self._stack[-1]
             if module is self.model and output is not None:
-                self._note(circumstances.of_output(output))
+                self._note(notes.of_output(output))
             if call.leaf:
                 self._leaf_depth = 0
                 self._references = self.log.next() if self.log else {}
@@ -158,6 +161,7 @@ class Recorder(Mode):
         self._attributed = attributed
         self.observation = Observation(attributed.examples, attributed.doubled)
         self.settling = self._settling_of(self.observation)
+        self._multipliers.begin(self.observation, self.settling)
         if self.journal is not None:
             self.journal.begin(attributed.examples)
         self._active = True
@@ -178,7 +182,7 @@ class Recorder(Mode):
         self._forget()
 
     def abandon(self) -> None:
-        """Close what an exception left open, so that the calls so far can be shown."""
+        """End the calls that an exception left open, so that the calls so far can be shown."""
         while self._stack:
             self._close(self._stack[-1])
         self._forget()
@@ -187,7 +191,7 @@ class Recorder(Mode):
         self._active = False
         self._leaf_depth = 0
         self._stack.clear()
-        self._edges.clear()
+        self._multipliers.end_forward_pass()
         self._live.clear()
         self._references = {}
 
@@ -227,11 +231,11 @@ class Recorder(Mode):
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        """Run the op as it is; note it if it computes something inside the model."""
+        """Run the op unchanged; note it if it computes something inside the model."""
         kwargs = kwargs or {}
         if not self._active or self._leaf_depth:
             return func(*args, **kwargs)
-        op = ops.describe(func)
+        op = torch_functions.describe(func)
         if op.role == "ignore":
             return func(*args, **kwargs)
         if self._doubling and op.name == "cat" and self._note_doubling(args):
@@ -241,13 +245,13 @@ class Recorder(Mode):
         call = OpCall(func, args, kwargs)
         if op.role == "composite":
             return self._run_composite(op.name, call)
-        written = ops.written_tensor(op, call)
+        written = torch_functions.written_tensor(op, call)
         self._references = self.log.next() if self.log else {}
         if written is not None:
             if written is not args[0]:
                 self._adopt_base(args[0], written)
             self._keep_value(written, op.name)
-        inputs = self._wires(ops.arguments(call if written is None else call.replaced([(0, written)])))
+        inputs = self._wires(torch_functions.arguments(call if written is None else call.replaced([(0, written)])))
         started = time.perf_counter()
         output = func(*args, **kwargs)
         results = _graph_tensors(tensors_in(output if written is None else written, "output"))
@@ -261,12 +265,12 @@ class Recorder(Mode):
 
     def _run_composite(self, name: str, op_call: OpCall) -> Any:
         self._references = {}
-        inputs = self._wires(ops.arguments(op_call))
+        inputs = self._wires(torch_functions.arguments(op_call))
         path = f"{self._stack[-1].path}/{name}"
         call = self._open(path, "op", name, source_line(), "autograd", leaf=False, arguments=inputs)
         try:
-            with self:  # torch switched the mode off for the time of this call
-                output = ops.run_composite(name, op_call)
+            with self:  # torch switches the mode off during this call
+                output = torch_functions.run_composite(name, op_call)
             self._references = {}
             self._note_results(call, _graph_tensors(tensors_in(output, "output")))
         finally:
@@ -281,24 +285,24 @@ class Recorder(Mode):
         inputs: list[tuple[str, Wire]],
         results: list[GraphTensor],
     ) -> None:
-        edges = [edge for _name, _tensor, edge in results if edge not in self._edges]
-        if not edges or not (inputs or consumptions(edges, self._edges)):
-            return  # nothing new, or nothing that the model's input has a part in
+        edges = [edge for _name, _tensor, edge in results if edge not in self._by_edge]
+        if not edges or not (inputs or consumptions(edges, self._by_edge)):
+            return  # nothing new, or nothing that depends on the model's input
         path = f"{self._stack[-1].path}/{name}"
         call = self._open(path, "op", name, source_line(), "autograd", leaf=True, arguments=inputs)
         call.started = started
-        self._note(circumstances.of_op(name, call.path, call.number, op_call))
+        self._note(notes.of_op(name, call.path, call.number, op_call))
         self._record_results(call, results)
         self._close(call)
 
     def _record_reshaping(self, source: Wire, results: list[GraphTensor]) -> None:
-        fresh = [(name, tensor, edge) for name, tensor, edge in results if edge not in self._edges]
+        fresh = [(name, tensor, edge) for name, tensor, edge in results if edge not in self._by_edge]
         if not fresh:
             return
         use = Use(source, self._stack[-1].index, "", reshaping=True)
-        self._attach([edge for _name, _tensor, edge in fresh], {source: use})
+        self._multipliers.attach([edge for _name, _tensor, edge in fresh], {source: use}, self._stack[-1].index)
         for name, tensor, edge in fresh:
-            self._watch(edge, self._add(tensor, edge, None, name, parent=source))
+            self._multipliers.watch(edge, self._add(tensor, edge, None, name, parent=source))
 
     # --- wires --------------------------------------------------------------------------------------------------------
 
@@ -317,15 +321,15 @@ class Recorder(Mode):
         origin = None
         if near is not None and near.place is not None:
             origin = Origin(near.value, near.place, taken, *self._running)
-        memory = memory_of(tensor)  # refuses what lies in no one place, before its shape is looked at
+        memory = memory_of(tensor)  # before the shape is read: it refuses tensors that are not in one piece of memory
         place = find_place(tensor, self.observation.rows, origin)
         references = self._references.get(name)
-        with torch._C.DisableTorchFunction():  # an engine's mode below would take this for a cut of the model's own
+        with torch._C.DisableTorchFunction():  # the exact rules' mode would take it for the model's own
             value = tensor.detach()
         wire = Wire(len(self.observation.wires), value, place, producer, parent, references)
         self.observation.wires.append(wire)
         if edge is not None:
-            self._edges[edge] = wire
+            self._by_edge[edge] = wire
         self._live.add(wire, memory)
         return wire
 
@@ -334,13 +338,13 @@ class Recorder(Mode):
         edge = gradient_edge(tensor)
         wire = self._add(tensor, edge, None, "")
         wire.reference = reference
-        self._watch(edge, wire)
+        self._multipliers.watch(edge, wire)
         self._stack[0].take(f"input {len(self.observation.inputs)}", wire)
         self.observation.inputs.append(wire)
         return wire
 
     def _note_doubling(self, args: tuple[Any, ...]) -> bool:
-        """Whether this `torch.cat` is captum's own, which joins an input with its reference into one batch."""
+        """Whether this `torch.cat` is captum's own, which joins an input and its reference into one batch."""
         parts = args[0] if args else ()
         if not isinstance(parts, (list, tuple)) or len(parts) != 2:
             return False
@@ -350,37 +354,37 @@ class Recorder(Mode):
         return False
 
     def _wire(self, name: str, tensor: torch.Tensor, edge: GradientEdge) -> Wire | None:
-        """The wire of a tensor that an op or module takes; what made it unseen becomes a call of its own."""
-        return self._edges.get(edge) or self._discover(name, tensor, edge)
+        """The wire of a tensor that an op or module takes; code that made it unobserved becomes a call of its own."""
+        return self._by_edge.get(edge) or self._discover(name, tensor, edge)
 
     def _wires(self, tensors: Iterable[tuple[str, torch.Tensor]]) -> list[tuple[str, Wire]]:
         return [(made[0], wire) for made in _graph_tensors(tensors) if (wire := self._wire(*made)) is not None]
 
     def _discover(self, argument: str, tensor: torch.Tensor, edge: GradientEdge) -> Wire | None:
-        found = consumptions([edge], self._edges)
+        found = consumptions([edge], self._by_edge)
         if not found:
             return None
-        sources = list(dict.fromkeys(self._edges[source] for _node, _slot, source in found))
-        # A rule's own node, with no op around it that was seen: a user's autograd function.
+        sources = list(dict.fromkeys(self._by_edge[source] for _node, _slot, source in found))
+        # A node of the exact rules without an observed op around it stands for a custom autograd function.
         node = edge[0]
         name = node.name() if self.rule_of_node(node) is None else "custom function"
         if len(sources) == 1 and name.startswith(_RESHAPING_NODES):
             self._record_reshaping(sources[0], [(argument, tensor, edge)])
-            return self._edges[edge]
+            return self._by_edge[edge]
         path = f"{self._stack[-1].path}/{name}"
         taken = [(f"args.{index}", wire) for index, wire in enumerate(sources)]
         call = self._open(path, "unobserved", name, source_line(), "autograd", leaf=True, arguments=taken)
         self._record_results(call, [(argument, tensor, edge)])
         self._close(call)
-        return self._edges[edge]
+        return self._by_edge[edge]
 
     def _adopt_base(self, view: torch.Tensor, base: torch.Tensor) -> None:
-        """Make the base of a view that is about to be written to a wire, where only its view came out of the call.
+        """Make a wire of the base of a view that is about to be overwritten, if the call returned only the view.
 
-        `nn.Linear` on three axes gives a view of the matrix product; `y /= 2` then moves the history to the product.
+        `nn.Linear` on three axes returns a view of the matrix product; `y /= 2` then moves the history to the product.
         """
         edge, found = gradient_edge(base), self._wires([("0", view)])
-        if edge is None or edge in self._edges or not found:
+        if edge is None or edge in self._by_edge or not found:
             return
         ((_name, origin),) = found
         while origin.parent is not None:
@@ -390,18 +394,18 @@ class Recorder(Mode):
         assert self.observation is not None
         wire = self._add(base, edge, origin.producer, "0", source=("0", origin))
         wire.shown = True
-        self._watch(edge, wire)
+        self._multipliers.watch(edge, wire)
         producer = self.observation.calls[origin.producer]
         producer.results = [(name, wire if result is origin else result) for name, result in producer.results]
         origin.parent, origin.producer = wire, None
         use = Use(wire, producer.parent or 0, "", reshaping=True)
         self.observation.uses.append(use)
-        view_edge = next(known for known, known_wire in self._edges.items() if known_wire is origin)
+        view_edge = next(known for known, known_wire in self._by_edge.items() if known_wire is origin)
         for node, slot, _edge in consumptions([view_edge], {edge}):
-            node.register_hook(partial(Recorder._sent, self, [(slot, use)]))
+            self._multipliers.note_sent(node, [(slot, use)])
 
     def _keep_value(self, tensor: torch.Tensor, writer: str) -> None:
-        """Copy the values that lie in this tensor's memory, which the op or module `writer` is about to overwrite."""
+        """Copy the values in this tensor's memory, which the op or module `writer` is about to overwrite."""
         for wire in self._live.copy(tensor):
             maker = None if wire.producer is None or self.observation is None else self.observation.calls[wire.producer]
             if maker is not None and maker.rule == "captum" and writer:
@@ -413,86 +417,35 @@ class Recorder(Mode):
         if note is not None and self.observation is not None:
             self.observation.notes.append(note)
 
-    # --- multipliers --------------------------------------------------------------------------------------------------
-
     def _take_arguments(self, args: tuple[Any, ...], kwargs: dict[str, Any], watched: bool) -> list[tuple[str, Wire]]:
         self._references = self.log.next() if self.log else {}
         found = []
         for name, tensor, edge in _graph_tensors((*tensors_in(args), *tensors_in(kwargs))):
             if (wire := self._wire(name, tensor, edge)) is not None:
                 if watched:
-                    self._watch(edge, wire)
+                    self._multipliers.watch(edge, wire)
                 found.append((name, wire))
         return found
 
     def _note_results(self, call: ObservedCall, results: list[GraphTensor]) -> None:
         for name, tensor, edge in results:
             if (wire := self._wire(name, tensor, edge)) is not None:
-                self._watch(edge, wire)
+                self._multipliers.watch(edge, wire)
                 call.give(name, wire)
 
     def _record_results(self, call: ObservedCall, results: list[GraphTensor]) -> None:
-        """Note what a leaf call made, and have every multiplier that passes through it noted."""
+        """Note the results of a leaf call, and have every multiplier noted that passes through it."""
         uses = {wire: Use(wire, call.index, name, overrides=call.rule == "captum") for name, wire in call.arguments}
-        reached = self._attach([edge for _name, _tensor, edge in results if edge not in self._edges], uses, call)
+        fresh = [edge for _name, _tensor, edge in results if edge not in self._by_edge]
+        reached = self._multipliers.attach(fresh, uses, call.index, call)
         source = call.arguments[0] if call.arguments else None
         for name, tensor, edge in results:
-            wire = self._edges.get(edge)
+            wire = self._by_edge.get(edge)
             if wire is None and reached:
                 wire = self._add(tensor, edge, call.index, name, source=source)
             if wire is not None:
-                self._watch(edge, wire)
+                self._multipliers.watch(edge, wire)
                 call.give(name, wire)
-
-    def _watch(self, edge: GradientEdge | None, wire: Wire) -> None:
-        """Have the multiplier that finally arrives at a wire's tensor noted, after all hooks on the tensor."""
-        if wire.watched:
-            return
-        wire.watched = True
-        if edge is not None:
-            node, output = edge
-            node.register_prehook(partial(Recorder._arrive, self, wire, output))
-
-    def _arrive(self, wire: Wire, number: int, gradients: tuple[torch.Tensor | None, ...]) -> None:
-        """A gradient arrives at output `number` of a graph node, where the tensor of `wire` came from."""
-        if wire.settled or wire.multiplier is not None or self._active:
-            return  # another backward pass: a later one, or one that the model makes in its forward pass
-        wire.multiplier = _dense(gradients[number])
-        if self.settling is not None:
-            self.settling.settle(wire)
-        if self.journal is not None and self.observation is not None:
-            self.journal.backward(self.observation)
-
-    def _attach(self, results: list[GradientEdge], uses: Mapping[Wire, Use], call: ObservedCall | None = None) -> bool:
-        """Have the gradient that each use sends back noted, at the graph nodes between `results` and the used wires.
-
-        False where there are none: the results do not depend on the model's input.
-        """
-        assert self.observation is not None
-        self.observation.uses.extend(uses.values())
-        captured: dict[Wire, Use] = {}  # what a closure or the base of a view brought in past the arguments
-        slots: dict[Node, list[tuple[int, Use]]] = {}
-        for node, slot, edge in consumptions(results, self._edges):
-            wire = self._edges[edge]
-            use = uses.get(wire) or captured.setdefault(wire, Use(wire, self._stack[-1].index, "captured"))
-            slots.setdefault(node, []).append((slot, use))
-            rule = self.rule_of_node(node)
-            if rule is not None and call is not None:
-                call.rule = rule
-        for wire, use in captured.items():
-            wire.shown = True
-            self.observation.uses.append(use)
-        for node, taken in slots.items():
-            node.register_hook(partial(Recorder._sent, self, taken))
-        return bool(slots)
-
-    def _sent(self, slots: list[tuple[int, Use]], gradients: tuple[torch.Tensor | None, ...], _outputs: object) -> None:
-        """A graph node sends back the gradients of its inputs; those in `slots` belong to uses."""
-        for slot, use in slots:
-            gradient, wire = _dense(gradients[slot]), use.wire
-            if gradient is None or wire.settled or wire.multiplier is not None or self._active:
-                continue  # as in `_arrive`
-            use.multiplier = gradient if use.multiplier is None else use.multiplier + gradient
 
 
 def _graph_tensors(tensors: Iterable[tuple[str, torch.Tensor]]) -> list[GraphTensor]:
@@ -500,10 +453,5 @@ def _graph_tensors(tensors: Iterable[tuple[str, torch.Tensor]]) -> list[GraphTen
 
 
 def _picks(call: OpCall) -> bool:
-    """Whether an op that moves elements has an index of tensors, on which the two runs may disagree."""
-    return any(name.partition(".")[0] != "0" for name, _tensor in ops.arguments(call))
-
-
-def _dense(gradient: torch.Tensor | None) -> torch.Tensor | None:
-    """A gradient that can be calculated with: `torch.gather(..., sparse_grad=True)` sends back a sparse one."""
-    return gradient if gradient is None or gradient.layout is torch.strided else gradient.to_dense()
+    """Whether an op that moves elements has tensors for indices, which may differ between the two runs."""
+    return any(name.partition(".")[0] != "0" for name, _tensor in torch_functions.arguments(call))
