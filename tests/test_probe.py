@@ -10,7 +10,7 @@ from captum.attr import DeepLift
 from torch import nn
 
 import tracer
-from tests.diagnose.circumstances import Functional, Net, made, pair
+from tests.diagnose.run_models import Functional, Net, made, pair
 
 
 class Softmaxed(Net):

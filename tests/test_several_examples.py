@@ -12,7 +12,7 @@ from tests.synthetic import synthetic_run
 from tests.test_report import memory_trace, with_delta
 from tests.test_store import node
 from tracer.analysis.ladder import headline, ladder_lines, stored_repair
-from tracer.diagnosis import faults as diagnose
+from tracer.diagnosis.faults import diagnose
 from tracer.records import Counterfactual
 from tracer.report.data import report_data
 from tracer.report.html import report_html

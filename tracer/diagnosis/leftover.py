@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 
 from tracer.diagnosis.evidence import Evidence
 from tracer.diagnosis.types import LINEAR
 from tracer.diagnosis.wording import exact, weight
-from tracer.records import Finding
+from tracer.records import Finding, LeftoverKind
 from tracer.text import clean, figure
 
 _FAR_BELOW = -1e3
@@ -18,31 +18,32 @@ _FAR_BELOW = -1e3
 
 def leftovers(evidence: Evidence, named: Collection[int]) -> Iterator[Finding]:
     """Findings on the leaking calls that are not among the `named`."""
-    groups: dict[tuple[str, str], list[int]] = defaultdict(list)
+    groups: dict[tuple[LeftoverKind, str], list[int]] = defaultdict(list)
     differing = evidence.at(evidence.noted.get("differing constant", ()))
     for node in evidence.leaks:
         if node not in named and evidence.in_sum(node):
             kind = _kind(evidence, node, node in differing)
-            if kind:
+            if kind is not None:
                 groups[kind, evidence.columns.types[node]].append(node)
     for (kind, name), nodes in groups.items():
-        yield _WORDED[kind](evidence, clean(name, 60), nodes)
+        yield LEFTOVERS[kind](evidence, clean(name, 60), nodes)
 
 
-def _kind(evidence: Evidence, node: int, differing: bool) -> str:
+def _kind(evidence: Evidence, node: int, differing: bool) -> LeftoverKind | None:
+    """Why a call leaks that no fault names; None where it is no leak of a rule, or too small to tell."""
     columns, rule = evidence.columns, evidence.rules[node]
     name = columns.types[node]
     if columns.kinds[node] == "unobserved" or columns.end[node] > node + 1:
         return "approximated-rule" if rule == "approximated" else "unobserved-code"
     if columns.kinds[node] == "lost":
-        return ""
+        return None
     if rule == "approximated":
         return "approximated-rule"
     if differing or rule == "differing constant":
         return "differing-constant"
     if rule in ("autograd", "gradient") and name in LINEAR:
         if not evidence.precise(node):
-            return ""
+            return None
         if name in ("add", "sub") and _masks(evidence, node):
             return "masked-difference"
         # In captum's own run autograd is right about linear ops, so the other operand must differ by itself.
@@ -121,7 +122,7 @@ def _differing(evidence: Evidence, name: str, nodes: list[int]) -> Finding:
     return evidence.finding("differing-constant", nodes, message, advice)
 
 
-_WORDED = {
+LEFTOVERS: dict[LeftoverKind, Callable[[Evidence, str, list[int]], Finding]] = {
     "unconserving-rule": _unconserving,
     "unobserved-code": _unobserved,
     "approximated-rule": _approximated,

@@ -11,7 +11,9 @@ import torch
 from torch import nn
 
 import tracer
-from tests.diagnose.minimal import CASES, Case, Explosion
+from tests.diagnose.case import Case
+from tests.diagnose.minimal import CASES
+from tests.diagnose.models import Explosion
 from tracer.records import Counterfactual, Finding, Floats
 from tracer.text import figure, times
 from tracer.tracefile.amend import amend

@@ -13,7 +13,7 @@ from captum.attr import DeepLift
 from torch import nn
 
 import tracer
-from tests.diagnose.circumstances import (
+from tests.diagnose.run_models import (
     Added,
     Embedded,
     Indexed,
@@ -30,7 +30,7 @@ from tracer.errors import InputError, ModelError, ObservationError
 from tracer.records import Finding
 from tracer.tracefile.trace import Trace
 
-HERE = "tests/diagnose/circumstances.py"
+HERE = "tests/diagnose/run_models.py"
 ENDING: dict[str, tuple[nn.Module, str, str, str]] = {
     "reused": (
         Reused(), "reused-module", "act",

@@ -1,4 +1,4 @@
-"""Faults in the circumstances of a run that goes through: found and named first, and not found in a clean twin."""
+"""Faults in how a run was made that goes through: found and named first, and not found in a clean twin."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from captum.attr import DeepLift
 from torch import nn
 
 import tracer
-from tests.diagnose.circumstances import Functional, Masked, MyReLU, Net, ReadAgain, ReadView, made, pair
+from tests.diagnose.run_models import Functional, Masked, MyReLU, Net, ReadAgain, ReadView, looking, made, pair
 from tests.models import Residual
 from tracer.records import Finding, Note, NoteKind
 from tracer.tracefile.trace import Trace
@@ -44,10 +44,6 @@ def notes(trace: Trace, kind: NoteKind) -> list[Note]:
 def hooked(model: Any, module: str) -> Any:
     model.handle = getattr(model, module).register_full_backward_hook(looking)
     return model
-
-
-def looking(_module: nn.Module, _into: Any, _out: Any) -> None:
-    """A backward hook that changes nothing."""
 
 
 def test_a_module_that_captum_skips_for_its_hook() -> None:
@@ -151,7 +147,7 @@ def test_functional_dropout() -> None:
     finding = first(record(made(Functional())))
     assert (finding.kind, finding.path) == ("training-mode", "/dropout")
     assert finding.source is not None
-    assert "tests/diagnose/circumstances.py" in finding.source
+    assert "tests/diagnose/run_models.py" in finding.source
     assert tracer.diagnose(record(made(Functional(training=False)))) == ()
 
 

@@ -1,4 +1,4 @@
-"""Minimal models, each with one fault of its circumstances, and clean twins of them."""
+"""Models of a few layers, each with one fault in how it runs or is run, and clean twins of them."""
 
 from __future__ import annotations
 
@@ -132,8 +132,45 @@ class MyReLU(nn.ReLU):
     """A subclass without a difference."""
 
 
+class Subclassed(Net):
+    """Such a subclass for a ReLU."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.act = MyReLU()
+
+
+class Hooked(Net):
+    """A ReLU with a backward hook that changes nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.act.register_full_backward_hook(looking)
+
+
+def looking(_module: nn.Module, _into: Any, _out: Any) -> None:
+    """A backward hook that changes nothing."""
+
+
+class Halved(Net):
+    """In half precision, and an input of the second ReLU is the same for all that the model takes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        with torch.no_grad():
+            self.second.weight[1] = 0
+        self.half()
+
+
+class Lost(Net):
+    """Returns a dict without a tensor."""
+
+    def forward(self, x: torch.Tensor) -> Any:
+        return {"loss": None}
+
+
 class Functional(Net):
-    """Functional dropout, which asks for nobody's mode."""
+    """Functional dropout, which is on whatever mode the model is in."""
 
     def __init__(self, training: bool = True) -> None:
         super().__init__()
