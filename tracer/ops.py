@@ -283,4 +283,6 @@ def captum_module(name: str) -> str:
     return _CAPTUM_MODULES.get(name, "")
 
 
+CAPTUM_POOLS = frozenset(module for module in CAPTUM_TABLE if kind(module) == "pool")
+"""The types of captum's table that pool."""
 _CAPTUM_MODULES = {op.name: module for module in CAPTUM_TABLE if (op := find(module)) and op.kind == "activation"}

@@ -26,7 +26,7 @@ from tests.synthetic import write_synthetic
 from tracer.diagnosis.evidence import gather
 from tracer.diagnosis.leftover import leftovers
 from tracer.diagnosis.outcome import discrete_choice
-from tracer.diagnosis.types import norm_of
+from tracer.diagnosis.taken_for_linear import norm_of
 from tracer.errors import InputError
 from tracer.records import Finding, Status
 from tracer.tracefile.trace import Trace

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from tracer import ops
 from tracer.diagnosis.evidence import Evidence
 from tracer.diagnosis.fault import fault
 from tracer.diagnosis.gradient_path import stale_calls
-from tracer.diagnosis.types import MAX_POOLS
 from tracer.diagnosis.wording import calls, weight
 from tracer.records import Finding
 from tracer.text import clean, percentage
@@ -26,7 +26,7 @@ def pool_overlap(evidence: Evidence) -> Iterator[Finding]:
     nodes = [
         node
         for node in evidence.suspects(("captum",))
-        if evidence.columns.types[node] in MAX_POOLS
+        if evidence.columns.types[node] in ops.CAPTUM_POOLS
         and (settings[node].amount if node in settings else node not in stale)
     ]
     for name, group in evidence.by_type(nodes).items():
@@ -82,4 +82,4 @@ def _couplers(evidence: Evidence) -> list[int]:
     rules, types = evidence.rules, evidence.columns.types
     ruled = [node for node in np.arange(len(rules)).tolist() if rules[node] == "captum"]
     softmax = [node for node in ruled if types[node] == "Softmax"]
-    return softmax or [node for node in ruled if types[node] in MAX_POOLS]
+    return softmax or [node for node in ruled if types[node] in ops.CAPTUM_POOLS]

@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tracer.diagnosis.types import linearised_fault
+from tracer import ops
+from tracer.diagnosis.taken_for_linear import linearised_fault
 from tracer.errors import TraceFileError
 from tracer.records import EvidenceName, Finding, FindingKind, Floats, Node, Note, NoteKind
 from tracer.text import require_example
@@ -214,17 +215,17 @@ class Evidence:
             kind, name = columns.kinds[node], columns.types[node]
             if kind not in ("module", "op") or columns.end[node] > node + 1:
                 continue
-            if name == "div" and not several[node]:
-                fault = "unseen-op" if self._divides_only(node) else ""
+            if ops.kind(name) == "quotient" and not several[node]:
+                fault = "" if ops.is_linear(name, self._arguments(node)) else "unseen-op"
             else:
                 fault = linearised_fault(kind, name, self.module_types[node], several[node], observed)
             if fault:
                 found[fault].append(node)
         return found
 
-    def _divides_only(self, node: int) -> bool:
-        """Whether what varies in a division is the divisor alone: 1/x is not linear."""
-        return [edge.name for edge in self.trace.edges(node) if edge.direction == "in"] in (["1"], ["other"])
+    def _arguments(self, node: int) -> list[str]:
+        """The names of the arguments that vary."""
+        return [edge.name for edge in self.trace.edges(node) if edge.direction == "in"]
 
     @cached_property
     def handed_to(self) -> dict[int, int]:

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from tracer import ops
 from tracer.diagnosis.evidence import Evidence
-from tracer.diagnosis.types import SOFTMAX
 from tracer.records import Floats
 
 # No softmax has a slope above 1/2; captum's rule for it takes the mean off too, which alone can make one element large.
@@ -26,7 +26,9 @@ def exploding(evidence: Evidence) -> list[int]:
     for node in np.flatnonzero((secant > _SECANT) & (gain > _SLOPE)).tolist():
         if evidence.rules[node] not in ("captum", "rescale"):
             continue
-        if evidence.columns.types[node] in SOFTMAX or (gain[node] > _OTHER_GAIN and secant[node] > _OTHER_SECANT):
+        if ops.common_name(evidence.columns.types[node]) == "softmax" or (
+            gain[node] > _OTHER_GAIN and secant[node] > _OTHER_SECANT
+        ):
             found.append(node)
     return found
 

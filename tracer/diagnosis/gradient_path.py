@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from tracer import ops
 from tracer.diagnosis.evidence import Evidence
 from tracer.diagnosis.fault import fault
-from tracer.diagnosis.types import MAX_POOLS
 from tracer.diagnosis.wording import calls, weight
 from tracer.records import Edge, Finding
 from tracer.text import clean
@@ -131,7 +131,7 @@ def _by_type(evidence: Evidence, pairs: dict[int, int]) -> dict[str, dict[int, i
 
 def _part_replaced(evidence: Evidence, node: int) -> float | None:
     """The part of an elementwise call's elements whose gradient, m_in·Δin/Δout, is not the one that arrived."""
-    if evidence.columns.types[node] in MAX_POOLS | {"Softmax"}:
+    if evidence.columns.types[node] in ops.CAPTUM_POOLS | {"Softmax"}:
         return None
     sides = evidence.both_sides(node)
     if sides is None:

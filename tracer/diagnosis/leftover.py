@@ -6,8 +6,8 @@ import math
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator
 
+from tracer import ops
 from tracer.diagnosis.evidence import Evidence
-from tracer.diagnosis.types import LINEAR
 from tracer.diagnosis.wording import exact, weight
 from tracer.records import Finding, LeftoverKind
 from tracer.text import clean, figure
@@ -41,7 +41,7 @@ def _kind(evidence: Evidence, node: int, differing: bool) -> LeftoverKind | None
         return "approximated-rule"
     if differing or rule == "differing constant":
         return "differing-constant"
-    if rule in ("autograd", "gradient") and name in LINEAR:
+    if rule in ("autograd", "gradient") and ops.is_linear(name):
         if not evidence.precise(node):
             return None
         if name in ("add", "sub") and _masks(evidence, node):

@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator
 
+from tracer import ops
 from tracer.diagnosis.evidence import Evidence
 from tracer.diagnosis.fault import fault
 from tracer.diagnosis.outcome import saturated_call
-from tracer.diagnosis.types import AS_MODULE, norm_of
+from tracer.diagnosis.taken_for_linear import norm_of
 from tracer.diagnosis.wording import exact, taker, weight
 from tracer.records import Finding
 from tracer.text import clean
@@ -23,8 +24,9 @@ def unseen_op(evidence: Evidence) -> Iterator[Finding]:
     for name, group in evidence.by_type(_linearised(evidence, "unseen-op")).items():
         shown = clean(name, 60)
         advice = exact(name)
-        if name in AS_MODULE and evidence.trace.run.method == "captum":
-            advice = f"call an {AS_MODULE[name]} module of its own instead, which captum rules, or {advice}"
+        module = ops.captum_module(name)
+        if module and evidence.trace.run.method == "captum":
+            advice = f"call an nn.{module} module of its own instead, which captum rules, or {advice}"
         said = (
             f"captum has rules for modules only: it does not see the function {shown} and takes it for linear"
             if evidence.trace.run.method == "captum"

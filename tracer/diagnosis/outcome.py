@@ -6,13 +6,14 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from tracer import ops
 from tracer.diagnosis.evidence import Bools, Evidence
 from tracer.diagnosis.fault import fault
-from tracer.diagnosis.types import CHOICES, PROBABILITIES
 from tracer.diagnosis.wording import weight
 from tracer.records import Finding, Floats
 from tracer.text import clean, figure
 
+_PROBABILITIES = ("softmax", "sigmoid")
 _FLAT = 1e-3
 """A probability this close to 0 or 1 hardly changes with its logit: the slope is at most this."""
 
@@ -31,7 +32,7 @@ def all_saturated(evidence: Evidence) -> bool:
 
 def _flat(evidence: Evidence, last: int) -> Bools:
     """Of each example shown, whether the probability that the call `last` makes is flat where the rule works."""
-    if evidence.columns.types[last] not in PROBABILITIES:
+    if ops.common_name(evidence.columns.types[last]) not in _PROBABILITIES:
         return np.zeros(1, dtype=np.bool_)
     run = evidence.trace.run
     output, reference = (_shown(evidence, values) for values in (run.output, run.output_reference))
@@ -74,7 +75,7 @@ def discrete_choice(evidence: Evidence) -> Iterator[Finding]:
     chosen = [
         node
         for node in evidence.suspects(("autograd", "gradient", "discrete choice"))
-        if evidence.rules[node] == "discrete choice" or evidence.columns.types[node] in CHOICES
+        if evidence.rules[node] == "discrete choice" or ops.jumps(evidence.columns.types[node])
     ]
     nodes = [node for node in chosen if node not in evidence.accounted and evidence.in_sum(node)]
     for name, group in evidence.by_type(nodes).items():
@@ -105,7 +106,7 @@ def _last_call(evidence: Evidence) -> int | None:
         out = [edge for edge in evidence.trace.edges(node) if edge.direction == "out"]
         if any(edge.value_statistics == made for edge in out):
             return node
-        if columns.types[node] in PROBABILITIES or evidence.traffic[node] > 0:
+        if ops.common_name(columns.types[node]) in _PROBABILITIES or evidence.traffic[node] > 0:
             return None
     return None
 

@@ -12,10 +12,10 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from tracer import ops
 from tracer.diagnosis.evidence import Evidence
 from tracer.diagnosis.explosion import exploding, sizes_without
 from tracer.diagnosis.fault import fault
-from tracer.diagnosis.types import SOFTMAX
 from tracer.diagnosis.wording import exact, number, weight
 from tracer.records import Finding
 from tracer.text import clean, figure, percentage
@@ -71,7 +71,7 @@ def dropped_difference(evidence: Evidence) -> Iterator[Finding]:
             "dropped-difference",
             group,
             message,
-            exact("softmax" if name in SOFTMAX else name),
+            exact("softmax" if ops.common_name(name) == "softmax" else name),
             issues=_ISSUES,
             evidence=(
                 ("dropped elements", dropped),
@@ -102,7 +102,7 @@ def exploding_secant(evidence: Evidence) -> Iterator[Finding]:
             "exploding-secant",
             group,
             message,
-            exact("softmax" if name in SOFTMAX else name),
+            exact("softmax" if ops.common_name(name) == "softmax" else name),
             issues=_ISSUES,
             evidence=(("largest secant", secant), ("largest gain", gain), ("blown up", blown_up)),
         )
