@@ -17,7 +17,8 @@ from torch.overrides import TorchFunctionMode
 
 from tests.tiny import ARCHITECTURES, TINY_TEXT
 from tracer.errors import InputError, ModelError
-from tracer.model.explicit import eager_attention, explicit
+from tracer.model.eager_attention import eager_attention
+from tracer.model.explicit import explicit
 from tracer.subject.text import Subject, make_subject
 
 Tiny = Callable[..., nn.Module]

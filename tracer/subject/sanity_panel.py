@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from captum.attr import IntegratedGradients
 
-from tracer.model.explicit import eager_attention
+from tracer.model.eager_attention import eager_attention
 from tracer.model.output import logits_of
 from tracer.model.process import quiet
 from tracer.records import HookReport, Panel, Ranking
