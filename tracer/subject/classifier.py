@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from torch import nn
 
 from tracer.errors import ModelError
 from tracer.model.output import logits_of
+from tracer.model.undo import undoing
 
 
 def embedding_module(model: nn.Module) -> nn.Module | None:
@@ -40,14 +42,15 @@ def _passing_embeddings_through(embeddings: nn.Module) -> Iterator[None]:
         given = signature.bind(*args, **kwargs).arguments.get("inputs_embeds")
         return computing(*args, **kwargs) if given is None else given
 
-    embeddings.__dict__["forward"] = forward
-    try:
-        yield
-    finally:
+    def undo() -> None:
         if covered is None:
-            del embeddings.__dict__["forward"]
+            embeddings.__dict__.pop("forward", None)
         else:
             embeddings.__dict__["forward"] = covered
+
+    with undoing(undo):
+        embeddings.__dict__["forward"] = forward
+        yield
 
 
 @contextmanager
@@ -56,14 +59,12 @@ def _with_pad_token(config: Any) -> Iterator[None]:
 
     Which id does not matter: only token ids are searched for padding, and embeddings have none.
     """
-    missing = getattr(config, "pad_token_id", 0) is None
-    if missing:
-        config.pad_token_id = 0
-    try:
+    if getattr(config, "pad_token_id", 0) is not None:
         yield
-    finally:
-        if missing:
-            config.pad_token_id = None
+        return
+    with undoing(partial(setattr, config, "pad_token_id", None)):
+        config.pad_token_id = 0
+        yield
 
 
 def class_logits(output: Any) -> torch.Tensor:
