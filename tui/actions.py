@@ -67,10 +67,10 @@ ACTIONS: tuple[Action, ...] = (*OF_PANES, *(action for entry in SCREENS for acti
 
 
 def keymap_of(wishes: Keymap) -> tuple[dict[str, tuple[str, ...]], list[str]]:
-    """The keymap of what a config file wishes, and what is wrong with the wishes.
+    """The keymap that a config file asks for, and what is wrong with it, a line each.
 
-    A wish is for "scope.name", or for "name" on every screen that has such an action. A key that another action of the
-    same scope keeps is refused.
+    `wishes` maps "scope.name", or "name" for every screen that has such an action, to keys. A key that another action
+    of the same scope keeps is refused.
     """
     keymap: dict[str, tuple[str, ...]] = {}
     problems: list[str] = []

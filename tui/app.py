@@ -1,4 +1,4 @@
-"""The application: opens a trace, works out its figures, and shows the first screen."""
+"""The application: holds the session, moves between the screens, and starts on a trace, a folder or a recording."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ from tui.widgets.hint import Hint
 
 
 class TracerApp(App[None]):
-    """The terminal view of one trace, of two side by side, of a folder of them, or of what a recording has to show.
+    """The terminal view of one trace, of two compared, of the traces in a folder, or of a trace while it is recorded.
 
-    It only reads. Without a trace there is one without calls until a file of the folder is opened, or the recording's
-    file can be.
+    It only reads. Until a file of the folder is opened, or the recording has written its file, an empty trace stands
+    in.
     """
 
     CSS_PATH = "tui.tcss"
@@ -78,12 +78,12 @@ class TracerApp(App[None]):
         return PLAIN if self.no_color else LOOKS.get(self.session.settings.theme, LOOKS["dark"])
 
     def get_driver_class(self) -> type[Driver]:
-        """Textual's driver, made thrifty where it draws on a terminal."""
+        """Textual's driver; one that draws on a terminal sends only the cells that change."""
         driver = super().get_driver_class()
         return thrifty(driver, self._terminal) if driver.__name__ == "LinuxDriver" else driver
 
     def on_mount(self) -> None:
-        """Begin with what there is to show; say what is wrong with the settings, a line each."""
+        """Say what is wrong with the settings, a line each; show the recording, or the trace if there is one."""
         for problem in self._problems:
             self.notify(clean(problem), severity="warning", markup=False, timeout=10)
         if self.recording is not None:
@@ -96,24 +96,23 @@ class TracerApp(App[None]):
             self._begin()
 
     def on_resize(self) -> None:
-        """A terminal may do what it likes with its lines when its size changes."""
+        """Send the next picture in full: a terminal may move its lines when its size changes."""
         self._terminal.forget()
 
     def action_redraw(self) -> None:
-        """Paint everything again, whatever stands on the terminal."""
+        """Paint everything again."""
         self._terminal.forget()
         self.screen.refresh()
 
     def on_key(self) -> None:
-        """The help of the first start goes with the first key."""
+        """Remove the hint of the first start at the first key."""
         if self.session.settings.first_start:
             self.session.settings = self.session.settings.started()
             for hint in self.screen.query(Hint):
                 hint.remove()
 
     def get_default_screen(self) -> Screen[None]:
-        """The layers of the trace, which stay at the bottom of the stack while another screen lies on top; or the
-        folder, on which they lie then."""
+        """The bottom of the stack of screens: the folder where there is one, else Layers."""
         if self.folder is not None:
             from tui.screens.folder import FolderScreen
 
@@ -131,7 +130,7 @@ class TracerApp(App[None]):
             yield SystemCommand(action.title, self._key_words(action), partial(self.run_action, action.name, screen))
 
     def show_screen(self, name: str) -> None:
-        """Bring a screen of the table up; what lies over the present one goes."""
+        """Show a screen of the table; menus and other screens over the present one close."""
         main = 1 + max((place for place, screen in enumerate(self.screen_stack) if screen in self._made.values()))
         for _ in self.screen_stack[main:]:
             self.pop_screen()
@@ -145,7 +144,7 @@ class TracerApp(App[None]):
             self.switch_screen(self._screen(name))
 
     def go_to(self, node: int) -> None:
-        """Show this call in the layers; the call that was selected is one step back."""
+        """Show this call in Layers; going back leads to the call that was selected before."""
         if not 0 <= node < len(self.session.figures):
             return
         if node != self.session.node:
@@ -153,7 +152,7 @@ class TracerApp(App[None]):
         self._select(node)
 
     def travel(self, forward: bool) -> None:
-        """One step through the calls that were visited."""
+        """Go one step through the calls that were visited."""
         history, present = self.session.history, self.session.node
         node = history.forward(present) if forward else history.back(present)
         if node is None:
@@ -203,14 +202,14 @@ class TracerApp(App[None]):
             self.notify(reason, severity="error", markup=False, timeout=10)
 
     def select_worst(self) -> None:
-        """Put the cursor of the layers on the worst call, wherever the user is."""
+        """Select the worst call in Layers; the user stays on the present screen."""
         self.session.node = self.session.figures.worst
         layers = self._screen("layers")
         assert isinstance(layers, LayersScreen)
         layers.layer_tree.go_to(self.session.node)
 
     def session_changed(self) -> None:
-        """Let the screen in view show another example, threshold or trace; the others do when they come up."""
+        """Show another example, threshold or trace on the present screen; the others update when they are shown."""
         for screen in self.screen_stack:
             if isinstance(screen, TraceScreen) and screen.is_current:
                 screen.session_changed()
@@ -232,7 +231,7 @@ class TracerApp(App[None]):
         self.say(f"Copied {shorten(clean(text), 60)} {where}.")
 
     def say(self, text: str) -> None:
-        """A toast; what still stands there goes, so that a key held down leaves one."""
+        """Show a short message in place of the one before: a key that is held down leaves one, not many."""
         self.clear_notifications()
         self.notify(text, markup=False, timeout=3)
 
@@ -241,7 +240,7 @@ class TracerApp(App[None]):
         return f"key: {shown(keys)}" if keys else ""
 
     def _begin(self) -> None:
-        """Begin with the comparison where there are two traces; follow one that is being recorded."""
+        """Start on Compare where there are two traces; follow a trace that is being recorded."""
         if self.session.other is not None:
             self.show_screen("compare")
         trace = self.session.trace
@@ -256,7 +255,7 @@ class TracerApp(App[None]):
         layers.select(node)
 
     def _screen(self, name: str) -> TraceScreen:
-        """The screen of this name, made when it is first asked for and kept."""
+        """The screen of this name, made at the first call and kept."""
         if name not in self._made:
             entry = entry_of(name)
             if entry is None:
@@ -269,8 +268,10 @@ class TracerApp(App[None]):
 
 
 def run(path: Path, other: Path | None = None, served: bool = False) -> None:
-    """Show the trace in this file, or two compared, until the user quits; TraceFileError, before anything is drawn, if
-    one is none. `served` is in a browser."""
+    """Show the trace in this file, or two compared, until the user quits. `served`: in a browser.
+
+    TraceFileError, before anything is drawn, where a file is not a trace.
+    """
     with open_trace(path) as trace, nullcontext() if other is None else open_trace(other) as second:
         TracerApp(trace, second, ascii_only=not served and _terminal_is_ascii(), settings=load()).run()
 
@@ -281,9 +282,10 @@ def run_folder(folder: Path, served: bool = False) -> None:
 
 
 def run_recording(command: Sequence[str], path: Path) -> RecordingProcess:
-    """Run `command`, which records into the file `path`, and show its trace as it grows; the recording, once ended.
+    """Run `command`, which records into the file `path`, show its trace as it grows, and give the process back.
 
-    It ends with the view: KeyboardInterrupt where the trace was not complete, TracerError where it failed.
+    The process is stopped when the view ends: KeyboardInterrupt if the trace was not complete then, TracerError if the
+    recording failed.
     """
     recording = RecordingProcess(command, path)
     try:
@@ -291,7 +293,7 @@ def run_recording(command: Sequence[str], path: Path) -> RecordingProcess:
         early = recording.running
     finally:
         recording.stop()
-    if early and recording.code not in (0, 2):  # it may have been done with the trace, or have failed just then
+    if early and recording.code not in (0, 2):  # 0: complete meanwhile; 2: failed meanwhile, said below
         raise KeyboardInterrupt
     if recording.failure:
         raise TracerError(recording.failure)

@@ -92,7 +92,7 @@ SCREENS: tuple[ScreenEntry, ...] = (
             Action("first_layer", ("g",), "First layer", "flow"),
             Action("last_layer", ("G",), "Last layer", "flow"),
             Action("open_call", ("enter",), "Show the layer's call in Layers", "flow", "to the call"),
-            Action("next", ("n",), "Next change of sign: where an attribution changes its mind", "flow", "next change"),
+            Action("next", ("n",), "Next change of sign between layers", "flow", "next change"),
             Action("previous", ("N",), "Change of sign before", "flow"),
             Action("scale", ("s",), "Heat by the largest of the row, or of the whole map", "flow", "scale"),
             Action(
@@ -167,7 +167,7 @@ SCREENS: tuple[ScreenEntry, ...] = (
         pane="tree",
         actions=(
             Action("worst", ("w",), "Go to the worst divergence", "compare", "worst"),
-            Action("first_divergence", ("f",), "Go to the first divergence in the data's order", "compare", "first"),
+            Action("first_divergence", ("f",), "Go to the first divergence in execution order", "compare", "first"),
             Action("next", ("n",), "Next divergence", "compare", "next"),
             Action("previous", ("N",), "Divergence before", "compare"),
             Action("only_diverging", ("d",), "Show only diverging calls, or all again", "compare", "diverging"),

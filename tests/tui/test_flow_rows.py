@@ -14,8 +14,9 @@ from rich.cells import cell_len
 from tests.tui.builders import EVIL
 from tracer.analysis.flow_map import FlowMap
 from tui.lines import flow as flow_rows
-from tui.lines import heat
-from tui.lines.flow import FLIP, FlowTable
+from tui.lines import flow_table, heat
+from tui.lines.flow import FLIP
+from tui.lines.flow_table import FlowTable
 from tui.lines.roles import Piece, Role
 
 Floats = npt.NDArray[np.float64]
@@ -33,7 +34,7 @@ def make(values: Floats, change: float = 1.0, whole: bool = False, names: str = 
     rows, columns = values.shape
     tokens = tuple(f"t{index}" for index in range(columns))
     flow = FlowMap(tuple(range(1, rows + 1)), tuple(f"{names}{index}" for index in range(rows)), tokens, values)
-    return flow_rows.table(flow, change, whole)
+    return flow_table.table(flow, change, whole)
 
 
 def text_of(cells: object) -> str:
@@ -67,14 +68,14 @@ matrices = st.tuples(st.integers(1, 6), st.integers(1, 12)).flatmap(
 
 @given(matrices)
 def test_a_change_of_sign_is_marked_where_it_happens(values: Floats) -> None:
-    found = {(int(row), int(column)) for row, column in np.argwhere(flow_rows.sign_changes(values))}
+    found = {(int(row), int(column)) for row, column in np.argwhere(flow_table.sign_changes(values))}
     assert found == changes_slowly(values)
 
 
 def test_noise_about_zero_changes_no_mind() -> None:
-    marked = flow_rows.sign_changes(VALUES)
+    marked = flow_table.sign_changes(VALUES)
     assert np.argwhere(marked).tolist() == [[1, 3], [2, 1], [2, 2], [2, 3], [3, 2]]
-    assert not flow_rows.sign_changes(np.array([[1.0, 1.0], [1.0, -1e-9], [1.0, 1.0]])).any()
+    assert not flow_table.sign_changes(np.array([[1.0, 1.0], [1.0, -1e-9], [1.0, 1.0]])).any()
 
 
 @settings(max_examples=60)
@@ -185,8 +186,8 @@ def test_a_single_nan_makes_its_row_stand_out() -> None:
 
 
 def test_the_cursor_starts_where_a_mind_is_changed() -> None:
-    assert flow_rows.start(make(VALUES)) == (2, 1)
-    assert flow_rows.start(make(np.array([[0.1, -3.0], [0.1, -2.0]]))) == (0, 1)
+    assert flow_table.start(make(VALUES)) == (2, 1)
+    assert flow_table.start(make(np.array([[0.1, -3.0], [0.1, -2.0]]))) == (0, 1)
 
 
 def test_the_cursor_line_is_exact() -> None:
@@ -204,7 +205,7 @@ def test_a_figure_fits_its_cell(largest: float, part: float) -> None:
 
 
 def test_tokens_from_a_file_reach_no_terminal_raw() -> None:
-    flow = flow_rows.table(FlowMap((1,), (EVIL,), (EVIL, "界" * 20), np.ones((1, 2))), 2.0, False)
+    flow = flow_table.table(FlowMap((1,), (EVIL,), (EVIL, "界" * 20), np.ones((1, 2))), 2.0, False)
     given_layout = flow_rows.layout(flow, 80, False)
     lines = [*flow_rows.headings(flow, given_layout, 0, 0, 3), flow_rows.row(flow, given_layout, 0, 0)[0]]
     lines += [*flow_rows.cursor_lines(flow, 0, 0, 80), *flow_rows.summary(flow, 80)]
@@ -213,7 +214,7 @@ def test_tokens_from_a_file_reach_no_terminal_raw() -> None:
 
 
 def test_a_long_token_goes_on_below() -> None:
-    flow = flow_rows.table(FlowMap((1,), ("l",), ("amazing", "it"), np.ones((1, 2))), 2.0, False)
+    flow = flow_table.table(FlowMap((1,), ("l",), ("amazing", "it"), np.ones((1, 2))), 2.0, False)
     given_layout = flow_rows.Layout(name=6, sum=0, cell=4, numbers=False, visible=2)
     assert flow_rows.heading_lines(flow, given_layout, 40) == 3 and flow_rows.heading_lines(flow, given_layout, 10) == 1
     lines = [text_of(line) for line in flow_rows.headings(flow, given_layout, 0, 0, 3)]

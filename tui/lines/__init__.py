@@ -1,1 +1,1 @@
-"""Figures and a width in, lines of text with roles out; pure. May import tui.model."""
+"""Pure functions: figures and a width in, lines of text with roles out. May import the tables of actions and model."""

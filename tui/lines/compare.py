@@ -1,4 +1,4 @@
-"""Two traces compared, as lines: their leaks side by side, the difference, and both headlines. Pure."""
+"""Two traces compared, as lines: their leaks side by side, the difference, and both headlines."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ READING: HelpText = (
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """Two traces in one merged tree of P calls, made ready to be painted.
+    """Two traces in one merged tree of P calls, as the lines need them.
 
     `figures` has the merged tree; its leaks are those of B less those of A, a call that only one has counting as 0 in
     the other. `a` and `b` are the calls' ids in each trace, −1 where it has none; the leaks of both are NaN there.
@@ -168,7 +168,7 @@ def verdict_of(given: Pair) -> str:
     parts = [given.outcome]
     if found.first is not None:
         both = ", and the worst" if found.worst == found.first else ""
-        parts.append(f"First in the data's order{both}: {_name(figures, found.first)}.")
+        parts.append(f"First in execution order{both}: {_name(figures, found.first)}.")
     if found.worst is not None and found.worst != found.first:
         parts.append(f"Worst: {_name(figures, found.worst)}.")
     if found.last_gain is not None and found.first_value is None:

@@ -17,7 +17,7 @@ _LONGEST = 32
 def crumbs(figures: Figures, node: int, model: str, width: int) -> list[tuple[int, str]]:
     """The calls from the model down to this one with their names, in `width` cells.
 
-    Calls in the middle go first where there is no room; (−1, "…") stands for them. The call itself stays, shortened.
+    Where there is no room, calls in the middle are left out, (−1, "…") in their place; the call itself is shortened.
     """
     if node < 0:
         return []

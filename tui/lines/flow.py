@@ -1,4 +1,4 @@
-"""The flow map's lines: what DeepLIFT carries through each layer, token by token, and where it changes its mind."""
+"""The flow map as lines: Σ m·Δ of each token in each layer, and where its sign changes from layer to layer."""
 
 from __future__ import annotations
 
@@ -8,18 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 from rich.cells import cell_len, chop_cells, set_cell_size
 
-from tracer.analysis.flow_map import FlowMap
-from tracer.text import clean, percentage
+from tracer.text import percentage
 from tui.lines import heat
+from tui.lines.flow_table import OFF_SHARE, FlowTable, last_before
 from tui.lines.format import fit, narrow, number, number_with_exponent, plural, shorten, wrap
-from tui.lines.heat import Levels
 from tui.lines.help import HelpText
 from tui.lines.roles import Line, Piece, Role
-from tui.model.figures import Bools, Floats
 
 FLIP = "↕"
-OFF_SHARE = 0.01
-"""From this part of f(x)-f(x') on, a row whose sum is another is marked."""
 _SUM = 11
 _NUMBER_CELL = 8
 _LEAST_CELL = 4
@@ -38,44 +34,14 @@ READING: HelpText = (
     ),
     ("column sum", "the same token over all layers"),
     ("heat", "sign and shade by the largest of the row, or of the whole map (key s); a dot is under 2 % of it"),
-    (FLIP, "the token's sign is another than in the last layer before in which it mattered"),
+    (FLIP, "the token's sign differs from that in the last layer before in which it mattered"),
 )
 """How to read the screen Flow, for the help."""
 
 
 @dataclass(frozen=True, slots=True)
-class FlowTable:
-    """A flow map made ready to be painted: one row a layer, one column a token.
-
-    `levels` is the heat of each cell, by the largest of its row or of the whole map; `largest` what that was, one a
-    row. `flips` is True where a token's sign is another than in the last layer before in which it mattered. `off` is
-    True for rows whose sum is not `change` = f(x) − f(x'), `empty` for rows without any number: the trace left their
-    tensors out, or they are NaN; such rows are in no column sum.
-    """
-
-    map: FlowMap
-    names: tuple[str, ...]
-    tokens: tuple[str, ...]
-    whole: bool
-    levels: Levels
-    largest: Floats
-    flips: Bools
-    row_sums: Floats
-    column_sums: Floats
-    off: Bools
-    empty: Bools
-    change: float
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """Rows and columns."""
-        rows, columns = self.map.values.shape
-        return int(rows), int(columns)
-
-
-@dataclass(frozen=True, slots=True)
 class Layout:
-    """Widths in cells: the layer's name, the row's sum (0: not shown), each token's cell; what fits beside them."""
+    """Widths in characters: the layer's name, the row's sum (0: not shown), a token's cell; how many tokens fit."""
 
     name: int
     sum: int
@@ -85,49 +51,8 @@ class Layout:
 
     @property
     def frozen(self) -> int:
-        """What does not scroll sideways."""
+        """The width of what does not scroll sideways."""
         return self.name + self.sum
-
-
-def table(flow: FlowMap, change: float, whole: bool) -> FlowTable:
-    """The table of a flow map; `whole` measures the heat by the whole map, not row by row."""
-    values = flow.values
-    rows = [heat.largest_of(row) for row in values]
-    largest = np.full(len(rows), max(rows, default=0.0)) if whole else np.array(rows, dtype=np.float64)
-    empty: Bools = np.asarray(np.isnan(values).all(axis=1))
-    with np.errstate(invalid="ignore"):  # infinities of both signs
-        row_sums, column_sums = values.sum(axis=1), values[~empty].sum(axis=0)
-        off = ~(np.abs(row_sums - change) <= OFF_SHARE * abs(change)) & ~empty
-    return FlowTable(
-        map=flow,
-        names=tuple(clean(name, 200) for name in flow.names),
-        tokens=tuple(clean(token, 60) for token in flow.tokens),
-        whole=whole,
-        levels=heat.levels(values, largest[:, None]),
-        largest=largest,
-        flips=sign_changes(values),
-        row_sums=row_sums,
-        column_sums=column_sums,
-        off=off,
-        empty=empty,
-        change=change,
-    )
-
-
-def sign_changes(values: Floats) -> Bools:
-    """Where a token's sign is another than in the last row before in which it mattered, (rows, tokens).
-
-    A value matters from the first level of its own row's heat on: noise about zero changes no mind.
-    """
-    largest = np.array([heat.largest_of(row) for row in values])
-    mattering = np.abs(heat.levels(values, largest[:, None])) * np.isfinite(values) > 0
-    signs = np.where(mattering, np.sign(values), 0.0)
-    changed = np.zeros(values.shape, dtype=np.bool_)
-    last = np.zeros(values.shape[1])
-    for row, sign in enumerate(signs):
-        changed[row] = sign * last < 0
-        last = np.where(sign != 0, sign, last)
-    return changed
 
 
 def layout(flow: FlowTable, width: int, numbers: bool) -> Layout:
@@ -164,7 +89,7 @@ def headings(flow: FlowTable, given: Layout, first: int, column: int, lines: int
 
 
 def heading_lines(flow: FlowTable, given: Layout, height: int) -> int:
-    """How many lines the tokens take: as many as the longest needs, few on a low screen."""
+    """How many lines the tokens take: as many as the longest needs, one on a low screen, at most three."""
     most = _MOST_HEADINGS if height >= 16 else 1
     width = max(given.cell - 1, 1)
     longest = max((math.ceil(cell_len(token) / width) for token in flow.tokens), default=1)
@@ -208,7 +133,7 @@ def sums(flow: FlowTable, given: Layout, first: int) -> Line:
 
 
 def cursor_lines(flow: FlowTable, row: int, column: int, width: int) -> list[Line]:
-    """What stands under the cursor, exactly: value, layer, token; and what the signs of the map mean."""
+    """The cell under the cursor in numbers: value, layer, token, sums; and its part of the largest."""
     value, total = float(flow.map.values[row, column]), float(flow.row_sums[row])
     largest = float(flow.largest[row])
     role = Role.NONFINITE if not math.isfinite(value) else Role.POSITIVE if value >= 0 else Role.NEGATIVE
@@ -231,16 +156,6 @@ def cursor_lines(flow: FlowTable, row: int, column: int, width: int) -> list[Lin
         of = "the map" if flow.whole else "its row"
         facts.insert(0, f"{percentage(abs(value) / largest)} of the largest of {of}")
     return [_kept(first, width), [(_joined(facts, width), Role.MUTED)]]
-
-
-def last_before(flow: FlowTable, row: int, column: int) -> float:
-    """The token's value in the last layer before `row` in which it mattered, NaN where there is none."""
-    values = flow.map.values
-    for index in range(row - 1, -1, -1):
-        value = float(values[index, column])
-        if math.isfinite(value) and abs(value) >= heat.BOUNDS[0] * heat.largest_of(values[index]) and value != 0:
-            return value
-    return math.nan
 
 
 def summary(flow: FlowTable, width: int) -> list[Line]:
@@ -272,16 +187,6 @@ def _sums_in_words(flow: FlowTable) -> str:
     if flow.empty.any():
         text += f" {plural(int(flow.empty.sum()), 'row')} without numbers: tensors left out of the trace, or NaN."
     return text
-
-
-def start(flow: FlowTable) -> tuple[int, int]:
-    """Where the cursor begins: in the layer with the most changes of sign, else at the largest value of the first."""
-    counts = flow.flips.sum(axis=1)
-    row = int(np.argmax(counts))
-    if counts[row]:
-        return row, int(np.argmax(flow.flips[row]))
-    sizes = np.abs(flow.map.values[0])
-    return 0, int(np.argmax(np.where(np.isnan(sizes), -1.0, sizes)))
 
 
 def legend(flow: FlowTable, given: Layout, first: int, width: int) -> Line:

@@ -1,4 +1,4 @@
-"""The list of the traces in a folder as lines of cells, and its orders. Pure: entries in, lines out."""
+"""The list of the traces in a folder as lines of cells, and its orders."""
 
 from __future__ import annotations
 
@@ -54,8 +54,10 @@ _DROPPED_FIRST: tuple[Sort, ...] = ("model", "status", "method", "delta", "relat
 
 
 def sorted_entries(entries: Sequence[Entry], sort: Sort) -> list[Entry]:
-    """The entries by name, or the worst or the alphabetically first on top; equal ones by name, unreadable ones last
-    unless the status is what is sorted by."""
+    """The entries in order: by figures the worst first, by words alphabetically, equal ones by name.
+
+    Unreadable files come last, unless the order is by status or by name.
+    """
 
     def rank(entry: Entry) -> tuple[object, ...]:
         if sort == "status":

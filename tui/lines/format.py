@@ -1,6 +1,6 @@
-"""Numbers, bars and names as text of a given width in cells. Pure: text in, text out.
+"""Numbers, bars and names as text of a given width in cells.
 
-What comes from a file goes through `tracer.text.clean` first, which takes out all that a terminal would obey.
+Text from a file goes through `tracer.text.clean` first, which removes everything that a terminal would obey.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from rich.cells import cell_len, chop_cells, set_cell_size
 ELLIPSIS = "…"
 _THOUSANDS = re.compile(r"(?<=\d) (?=\d{3}(?!\d)|%)")
 _HELD = "\ue000"
-"""Stands for a space that keeps a number together; private, so that no cleaned text holds it."""
+"""A space inside a number, at which no line breaks; from the private area, so that no cleaned text has it."""
 
 
 def fit(text: str, width: int, right: bool = False) -> str:
@@ -105,7 +105,7 @@ def log_length(value: float, largest: float, length: float, decades: float = 4.0
 def signed_bar(value: float, largest: float, width: int, thin: bool = False) -> tuple[str, str]:
     """The left and the right half of a signed bar of `width` cells in all, logarithmic over four decades.
 
-    A negative value grows to the left, a positive one to the right, in steps of half a cell; what is not a number
+    A negative value grows to the left, a positive one to the right, in steps of half a cell; NaN
     is "?" on both sides. `width` is odd: the middle cell is the axis and not part of what is given back. `thin` draws
     a line instead of a block.
     """

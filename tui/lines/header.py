@@ -27,7 +27,7 @@ _SIGNS: Mapping[Level, tuple[str, Role]] = {
 
 @dataclass(frozen=True, slots=True)
 class Fact:
-    """A figure with its label; `rank` says how soon it goes where there is no room, 0 last."""
+    """A figure with its label; where there is no room, facts of the highest `rank` are left out first."""
 
     rank: int
     cells: list[Piece]
@@ -57,7 +57,7 @@ def header_lines(run: Run, verdict: Verdict, width: int, short: bool, example: i
 
 
 def clicked(line: Line, x: int) -> str:
-    """What a click at this cell of a line asks for: "previous", "next" or "choose" an example, "" nothing."""
+    """The example that a click at this cell of a line asks for: "previous", "next", "choose" (one), or "" (none)."""
     cells = list(line)
     for place in range(1, len(cells) - 1):
         if cells[place - 1][0] != _BEFORE or cells[place + 1][0] != _AFTER:
@@ -114,7 +114,7 @@ def _subject(run: Run) -> list[Fact]:
 
 
 def _packed(facts: Sequence[Fact], width: int) -> Line:
-    """The facts in one line; those of the highest rank go, the last of them first, until the rest fits."""
+    """The facts in one line; those of the highest rank are left out, the last of them first, until the rest fits."""
     left = list(facts)
     while len(left) > 1 and sum(fact.width + len(_GAP) for fact in left) > width:
         highest = max(fact.rank for fact in left)

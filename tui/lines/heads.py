@@ -1,4 +1,4 @@
-"""The table of heads as lines: layers down, heads across, each cell its leak or gain as a number on its heat. Pure."""
+"""The table of heads as lines: layers down, heads across, each cell its leak or gain as a number on its heat."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ READING: HelpText = (
 
 @dataclass(frozen=True, slots=True)
 class HeadTable:
-    """What is known so far: the attentions, and the figures by node; `floor` is the leak that fills no cell.
+    """The table: the attentions, and the figures that are known so far, by node.
 
-    `gain` shows gains instead of leaks.
+    A leak of less than `floor` = 0.1 % of |f(x) − f(x')| colours no cell. `gain` shows gains instead of leaks.
     """
 
     attentions: Sequence[Attention]
@@ -62,7 +62,7 @@ class HeadTable:
 
     @property
     def worst(self) -> tuple[int, int] | None:
-        """Row and head of the largest |value|, a known one; None while there is none."""
+        """Row and head of the largest |value| that is known; None while none is."""
         best: tuple[float, int, int] | None = None
         for row in range(len(self.attentions)):
             sizes = np.abs(self.values(row))
@@ -172,7 +172,7 @@ def empty_text(searching: bool) -> str:
 
 
 def unrecorded_text(attention: Attention) -> str:
-    """Why a fused attention has no matrices."""
+    """What to say where a fused attention has no matrices."""
     return (
         f"This matrix was not recorded: {clean(attention.path).rpartition('/')[2] or 'the attention'} is fused, it "
         "computes the probabilities inside one kernel. Record the run with --explicit softmax to see them."

@@ -1,4 +1,4 @@
-"""A signed number as heat: eight roles, four of each sign, and what stands for them where there are no colours."""
+"""A signed number as heat: eight roles, four of each sign, and signs and shades where there are no colours."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tui.model.figures import Floats
 Levels = npt.NDArray[np.int8]
 
 BOUNDS = (0.02, 0.1, 0.3, 0.6)
-"""From this part of the largest on a value has the first, second, third or fourth level."""
+"""A value of at least this part of the largest has the first, second, third or fourth level."""
 NO_NUMBER = 99
 SHADES = " ░▒▓█"
 _RISE = (Role.FAINT, Role.RISE_1, Role.RISE_2, Role.RISE_3, Role.RISE_4)
@@ -28,7 +28,7 @@ def levels(values: Floats, largest: Floats | float) -> Levels:
 
 
 def largest_of(values: Floats) -> float:
-    """The largest finite |value|, 0 where there is none."""
+    """The largest finite |value|, 0 if no value is finite."""
     finite = np.abs(values[np.isfinite(values)])
     return float(finite.max(initial=0.0))
 
@@ -41,7 +41,7 @@ def role_of(level: int) -> Role:
 
 
 def sign_of(level: int) -> str:
-    """ "+" or "-", a dot where the value is too small to matter, "!" where it is no number."""
+    """ "+" or "-", a dot for a value that is too small to matter, "!" for NaN."""
     if level == NO_NUMBER:
         return "!"
     return "·" if level == 0 else "+" if level > 0 else "-"

@@ -1,4 +1,4 @@
-"""A heatmap as lines of segments: half blocks, two rows a line, or sign and digit; labels beside it. Pure."""
+"""A heatmap as lines of segments: half blocks, two rows a line, or sign and digit; labels beside it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The tree's lines: figures and a width in, cells with roles out. Pure; the widget only paints them."""
+"""The lines of the layer tree: the call's name, and its figures in columns."""
 
 from __future__ import annotations
 
@@ -149,8 +149,7 @@ def row(
 ) -> list[Piece]:
     """The line of one call, exactly `width` cells wide.
 
-    The glyph rates what the line stands for: the call alone, or its whole subtree while that is closed. A mark of the
-    user's stands beside it.
+    The glyph is the severity of the call or, while it is closed, the worst of its subtree; the user's mark is next.
     """
     tree, columns = layout(width, shape)
     closed = figures.has_children(node) and not expanded and not shape.flat

@@ -1,4 +1,4 @@
-"""What the menus offer: filters, sorting, columns, themes, examples. Pure: the session in, lines out."""
+"""What the menus offer: filters, sorting, columns, themes, examples."""
 
 from __future__ import annotations
 

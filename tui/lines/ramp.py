@@ -1,6 +1,6 @@
-"""The colours of a heatmap: from the background to the colour of the sign in even steps, and what stands for them.
+"""The colours of a heatmap: in even steps from the background to the colour of the sign.
 
-Without half blocks or colours an element is two characters, its sign and a digit: "+9", "-4", " ·".
+Without colours an element is two characters, its sign and a digit: "+9", "-4", " ·".
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def levels_of(values: Floats, largest: float, logarithmic: bool) -> Levels:
 
 
 def is_number(level: int) -> bool:
-    """Whether a level is one of a finite value."""
+    """Whether this is the level of a finite value."""
     return abs(level) <= TOP
 
 
@@ -64,13 +64,13 @@ def characters_of(level: int) -> str:
 
 
 def mark_of(level: int) -> str:
-    """What stands in a cell for a value that is no finite number."""
+    """The sign of a cell that is NaN or infinite."""
     return "?" if level == NAN else "∞"
 
 
 @dataclass(frozen=True)
 class Ramp:
-    """Styles of levels between three colours ("#rrggbb"); `bad` paints what is no number, `cursor` the cursor."""
+    """Styles of levels between three colours ("#rrggbb"); `bad` is for NaN and infinities, `cursor` for the cursor."""
 
     zero: str
     positive: str

@@ -13,7 +13,7 @@ from tracer.analysis.severity import Severity
 
 
 class Role(StrEnum):
-    """What a piece of text is; how that looks is the theme's business."""
+    """What a piece of text is; the theme says how it looks."""
 
     TEXT = "text"
     STRONG = "strong"

@@ -68,7 +68,7 @@ def tensor_title(path: str, source: TensorSource, place: int, places: int, width
 
 
 def quantity_line(edge: Edge, chosen: Quantity, source: TensorSource, number_: int, width: int) -> Line:
-    """The quantities, the chosen one in brackets, and which slice is seen."""
+    """The quantities, the chosen one in brackets, and which slice is shown."""
     cells: list[Piece] = []
     for quantity in QUANTITIES:
         title = title_of(edge.direction, quantity)
@@ -151,7 +151,7 @@ def summary_lines(summary: Summary, logarithmic: bool, width: int) -> list[Line]
 
 
 def lines_of_summary(width: int) -> tuple[tuple[str, ...], ...]:
-    """Which figures of a slice stand on which line, so that the lines are as many before the figures are known."""
+    """Which figures of a slice are on which line; known before the figures are, so that nothing moves later."""
     if width >= 130:
         return (_RANGE + _COUNTS,)
     return (_RANGE, _COUNTS) if width >= 64 else (("min", "max"), ("mean", "norm"), _COUNTS)

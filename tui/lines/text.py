@@ -31,7 +31,7 @@ READING: HelpText = (
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """A text with one score a token; `title` says whose scores they are, `doubt` what is known against them."""
+    """A text with one score a token; `title` names their method, `doubt` is a warning about them, or ""."""
 
     title: str
     tokens: tuple[str, ...]

@@ -1,10 +1,9 @@
-"""How each role looks, theme by theme, and by weight alone where there is no colour.
+"""How each role looks: one look per theme, and one of bold, dim and underline alone for NO_COLOR.
 
-Inks of text are colours that the palette of 256 has: they look the same on a terminal that has no more, and take half
-the bytes on one that has.
+Text has only colours of the palette of 256: they look the same on a terminal that has no more, and take half the bytes
+on one that has.
 
-In every theme the two signs are blue and orange (or their like), which stay apart for every common colour blindness;
-a severity is a glyph before it is a colour.
+In every theme the two signs are blue and orange (or similar), which every common colour blindness can tell apart.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ _FIGURE = 6
 
 
 def token_lines(run: Run, width: int) -> list[Line]:
-    """The token pane in `width` cells, or what it has not got, in words."""
+    """The token pane in `width` cells; what the trace does not have is said in words."""
     panel = run.panel
     lines = _outputs(panel, width)
     if not panel.rankings:
@@ -74,7 +74,7 @@ def _outputs(panel: Panel, width: int) -> list[Line]:
 
 
 def _warnings(panel: Panel, width: int) -> list[Line]:
-    """What is known against the rankings, over the whole width: it is too long for a column."""
+    """Warnings about the rankings, over the whole width: they are too long for a column."""
     lines: list[Line] = []
     for ranking in panel.rankings:
         text = clean(ranking_warning(ranking))
@@ -105,7 +105,7 @@ def _ranking(ranking: Ranking, tokens: Sequence[str], width: int) -> tuple[list[
 
 
 def _normalised(scores: Sequence[float]) -> list[float]:
-    """As `Ranking.normalised`, but a score that is no number leaves the others readable."""
+    """As `Ranking.normalised`, but NaN and infinite scores are left out of the norm."""
     norm = math.hypot(*(score for score in scores if math.isfinite(score))) or 1.0
     return [score / norm for score in scores]
 

@@ -1,1 +1,1 @@
-"""Traces that are still being recorded: watching their files, following and starting their recordings."""
+"""Traces that are being recorded: watching their files, following and starting recordings. May import model."""

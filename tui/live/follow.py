@@ -14,7 +14,7 @@ from tui.model.session import Session
 
 _SECONDS = 0.5
 _SHARE = 5
-"""Reading a large trace again may take a fifth of the time between two looks, no more."""
+"""The pause between two looks is at least so many times as long as the look took."""
 
 
 class Viewer(Protocol):
@@ -62,7 +62,7 @@ def _take(app: Viewer, trace: Trace) -> None:
     before, old = session.trace.run.status, session.trace
     try:
         session.set_trace(trace)
-    except TraceFileError:  # it changed between two queries: the next look reads it whole
+    except TraceFileError:  # it changed between two queries: the next look reads it again
         session.set_trace(old)
         return
     app.session_changed()

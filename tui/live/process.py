@@ -1,4 +1,4 @@
-"""A recording that runs in a process of its own while the view shows what comes of it."""
+"""A recording that runs in a process of its own while the view shows its trace."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ _PREFIX = "deeplift-tracer: "
 _CONTROL = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
 _MOST_LINES = 500
 _PATIENCE_S = 10.0
-"""A process that is asked to stop may be in the middle of a long computation."""
+"""A process may take so long to stop: it may be in the middle of a long computation."""
 
 
 class RecordingProcess:
-    """Runs `command`, which records into the file `path`; its standard error is kept as lines.
+    """Runs `command`, which records into the file `path`, and keeps its standard error as lines.
 
-    `stale` is the stamp of the file that lay there before.
+    `stale` is the stamp of the file that was at `path` before.
     """
 
     def __init__(self, command: Sequence[str], path: Path) -> None:
@@ -34,14 +34,14 @@ class RecordingProcess:
         self.stale: Stamp | None = stamp_of(path)
         self.lines: deque[str] = deque(maxlen=_MOST_LINES)
         self.said = 0
-        """Lines so far; more than `lines` keeps, perhaps."""
+        """How many lines came so far; `lines` keeps the latest."""
         self.output = ""
         self._process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            start_new_session=True,  # Ctrl-C in the terminal is the view's affair
+            start_new_session=True,  # the view handles Ctrl-C and stops this process
         )
         self._readers = [Thread(target=self._read_lines, daemon=True), Thread(target=self._read_output, daemon=True)]
         for reader in self._readers:
@@ -59,7 +59,7 @@ class RecordingProcess:
 
     @property
     def failure(self) -> str:
-        """Why it failed, in one line; "" where it did not, or still runs."""
+        """Why it failed, in one line; "" if it did not, or still runs."""
         code = self.code
         if not code:
             return ""
@@ -73,7 +73,7 @@ class RecordingProcess:
         return f"the recording ended with exit code {code}{f' ({last})' if last else ''}"
 
     def stop(self) -> None:
-        """End it as Ctrl-C would, so that the trace says so; by force where that does not help."""
+        """Stop it as Ctrl-C does, so that the trace says "interrupted"; kill it if that does not help."""
         for way in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
             if not self.running:
                 break

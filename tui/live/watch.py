@@ -1,4 +1,4 @@
-"""Follows a trace file that is being written: says when there is more of it. Knows no screen."""
+"""Watches a trace file that is being written, and opens it again when it has grown."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from tracer.errors import TraceFileError
 from tracer.tracefile.trace import Trace, open_trace
 
 Stamp = tuple[int, int, int]
-"""Which file lies at a path: device, number, time of the last change."""
+"""Identifies the file at a path: device, inode, time of the last change."""
 
 
 def stamp_of(path: Path) -> Stamp | None:
@@ -23,8 +23,8 @@ def stamp_of(path: Path) -> Stamp | None:
 class Watch:
     """Looks at the trace at `path`, which may not be there yet, may grow, or may be replaced.
 
-    `trace` is the file as it is known; without one, the file with the stamp `stale` is another run's and not looked
-    at. A look at what has not changed costs a question to the file system and one to SQLite.
+    `trace` is the file as it was opened before; a file with the stamp `stale` is from an earlier run and is left out.
+    A look at an unchanged file costs one `stat` and one query.
     """
 
     def __init__(self, path: Path, trace: Trace | None = None, stale: Stamp | None = None) -> None:
@@ -32,11 +32,11 @@ class Watch:
         self._trace = trace
         self._stale = stale
         self._file = stamp_of(path) if trace is not None else None
-        # What was committed since the trace was opened would be missed: the first look reads the file again.
+        # None, so that the first look reads the file again: it may have grown since it was opened.
         self._version: object = None
 
     def look(self) -> Trace | None:
-        """The trace as it is now, with its columns read; None where nothing is new, or nothing to be read."""
+        """The trace as it is now, with its columns read; None if nothing is new, or nothing can be read yet."""
         stamp = stamp_of(self.path)
         if stamp is None or stamp == self._stale:
             return None
@@ -45,16 +45,16 @@ class Watch:
             if same and self._trace is not None and _version(self._trace) == self._version:
                 return None
             trace, version = _read(self.path)
-        except TraceFileError:  # no head yet, or it changed while it was read: the next look will tell
+        except TraceFileError:  # no head yet, or it changed while it was read: the next look reads it
             return None
         self._trace, self._version, self._file = trace, version, stamp
         return trace
 
 
 def _read(path: Path) -> tuple[Trace, object]:
-    """The trace and the version of its content, from one moment: the file may grow while it is read.
+    """The trace and the version of its content, read in one transaction.
 
-    TraceFileError where it grew between its head and its calls.
+    TraceFileError where the file grew between the reading of its head and of its calls.
     """
     trace = open_trace(path)
     version = _version(trace)
@@ -69,5 +69,5 @@ def _read(path: Path) -> tuple[Trace, object]:
 
 
 def _version(trace: Trace) -> object:
-    """A number that changes when somebody else commits to the file."""
+    """A number that changes when another process commits to the file."""
     return trace.query("PRAGMA data_version")

@@ -19,9 +19,9 @@ _NORM = re.compile(r"norm(?:\d*d)?$|norms?\b|(?:^|_)norm(?:_|$)")
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """What to keep. Families are alternatives to each other; everything else has to hold as well.
+    """Which calls to keep: those of any of the families that are also diverging and found by the text, where asked.
 
-    A family has what lies inside its calls, too: a GELU that is written out is tanh and products inside a module.
+    The calls inside a family's calls belong to it too: a GELU that is written out is a module with tanh and products.
     """
 
     diverging: bool = False

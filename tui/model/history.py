@@ -21,11 +21,11 @@ class History:
             del self._before[: -self._longest]
 
     def back(self, present: int) -> int | None:
-        """The call before `present`, None where there is none."""
+        """The call that was visited before `present`, None if there is none."""
         return self._turn(self._before, self._after, present)
 
     def forward(self, present: int) -> int | None:
-        """The call after `present`, None where there is none."""
+        """The call that was left by going back to `present`, None if there is none."""
         return self._turn(self._after, self._before, present)
 
     @staticmethod

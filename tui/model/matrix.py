@@ -1,7 +1,7 @@
-"""A matrix of any size as a grid of cells: which part of it is seen, and the largest |value| of each cell.
+"""A matrix of any size as a grid of cells: which part of it is shown, and the largest |value| of each cell.
 
 A cell shows its element of the largest |value|, with that element's sign, so one bad element is never averaged away;
-a cell with a NaN is NaN. Pure.
+a cell with a NaN is NaN.
 """
 
 from __future__ import annotations
@@ -54,10 +54,10 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """Which part of a matrix is seen in a grid of `height` × `width` cells: `scale` elements a cell from (top, left).
+    """Which part of a matrix a grid of `height` × `width` cells shows: `scale` elements a cell from (top, left).
 
-    An axis that is shorter than its cells at this scale is seen in full. Where both axes show every element by
-    itself, an element has up to 8 × 8 cells, its sides at most one to two; `even` keeps sides above one cell even.
+    An axis that fits at this scale is shown in full. Where each element has a cell of its own on both axes, it has up
+    to 8 × 8 cells, one side at most twice the other; `even` keeps sides of more than one cell even.
     """
 
     rows: int
@@ -71,17 +71,17 @@ class View:
 
     @property
     def down(self) -> Span:
-        """The rows that are seen."""
+        """The rows that are shown."""
         return self._spans()[0]
 
     @property
     def across(self) -> Span:
-        """The columns that are seen."""
+        """The columns that are shown."""
         return self._spans()[1]
 
     @property
     def whole(self) -> bool:
-        """Whether all of the matrix is seen."""
+        """Whether all of the matrix is shown."""
         return self.down.shown == self.rows and self.across.shown == self.columns
 
     def _spans(self) -> tuple[Span, Span]:
@@ -143,7 +143,7 @@ def fit(rows: int, columns: int, height: int, width: int, even: bool = True) -> 
 
 
 def _shown(size: int, cells: int, scale: float) -> int:
-    # A hair more, so that rounding does not leave the last row or column out of the view of the whole.
+    # 1e-9 more, so that rounding never cuts off the last row or column of the whole matrix.
     return min(size, max(math.floor(cells * scale * (1 + 1e-9)), 1))
 
 

@@ -1,7 +1,7 @@
-"""Which calls are shown, in which order, and where the cursor is: the state of the tree, apart from how it is painted.
+"""Which calls the tree shows, in which order, and where its cursor is.
 
-In the data's order it is a tree: what is open and what a filter keeps say which calls are seen. Sorted by a figure it
-is a flat list of single calls, the largest first: a call's sum of those inside would only repeat the worst of them.
+In execution order it is a tree: a call is shown if all calls around it are open and the filter keeps it. Sorted by a
+figure it is a flat list of single calls, the largest first: a sum over the calls inside would only repeat the worst.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ class Outline:
         self._refresh(min(selected, len(figures) - 1))
 
     def row_of(self, node: int) -> int | None:
-        """The row of a call, or None if it is not shown."""
+        """The row of a call, None if it is not shown."""
         row = int(self._row_of[node]) if 0 <= node < len(self._row_of) else -1
         return row if row >= 0 else None
 
@@ -212,7 +212,7 @@ class Outline:
         return np.flatnonzero(shown)
 
     def _sorted(self) -> Ints:
-        """The calls that are kept, by falling figure; what is no number first, as it is worse than any number."""
+        """The calls that the filter keeps, by falling figure; NaN first, as it is worse than any number."""
         order = np.argsort(-np.nan_to_num(_figure(self.figures, self.sort), nan=np.inf, posinf=np.inf), kind="stable")
         return order if self._kept is None else order[self._kept[order]]
 

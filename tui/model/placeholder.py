@@ -1,4 +1,4 @@
-"""The trace that stands in where there is none yet: no calls, nothing known."""
+"""An empty trace, which the view shows until there is a real one."""
 
 from __future__ import annotations
 

@@ -116,7 +116,7 @@ class Searchable:
 
 
 def read_sources(trace: Trace, cancelled: Callable[[], bool]) -> list[str] | None:
-    """The source lines of all calls, "" where there is none; None if it was cancelled. TraceFileError as the trace."""
+    """The source lines of all calls, "" for a call without; None if cancelled. TraceFileError for a damaged file."""
     sources: list[str] = []
     count = len(trace.nodes)
     while len(sources) < count:

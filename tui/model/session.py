@@ -25,8 +25,7 @@ THRESHOLDS = (0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1
 class Session:
     """One sitting with a trace. `example` is None for the sums over all examples; `node` is −1 without calls.
 
-    `revision` counts what makes figures change (example, threshold, trace): a screen that has shown this revision has
-    nothing to do.
+    `revision` counts the changes of example, threshold or trace: a screen that has shown it is up to date.
     """
 
     def __init__(self, trace: Trace, other: Trace | None = None, settings: Settings | None = None) -> None:
@@ -48,8 +47,7 @@ class Session:
 
     @cached_property
     def findings(self) -> tuple[Finding, ...]:
-        """The diagnosis of the example, worked out when it is first asked for; empty where it fails, for the reason in
-        `findings_problem`."""
+        """The diagnosis of the example; empty where it fails, and `findings_problem` says why."""
         from tracer.diagnosis.faults import diagnose
 
         try:
@@ -83,7 +81,7 @@ class Session:
             self.set_example(place - 1 if place else None)
 
     def step_threshold(self, step: int) -> bool:
-        """A higher or a lower threshold; False where there is none."""
+        """Take the next higher or lower threshold; False at the end of the scale."""
         place = min(range(len(THRESHOLDS)), key=lambda index: abs(math.log(THRESHOLDS[index] / self.threshold))) + step
         if not 0 <= place < len(THRESHOLDS):
             return False
@@ -92,7 +90,7 @@ class Session:
         return True
 
     def set_trace(self, trace: Trace) -> None:
-        """Look at a trace as it is now; calls keep their numbers, as one that is being recorded only grows."""
+        """Show a trace as it is now; calls keep their ids, as a trace that is being recorded only grows."""
         self.trace = trace
         self._derive()
         count = len(self.figures)
@@ -100,7 +98,7 @@ class Session:
         self.marks = {mark for mark in self.marks if mark < count}
 
     def set_stage(self, stage: str) -> None:
-        """What a recording that runs beside the view does at present; "" where none does."""
+        """Note what the recording beside the view is doing; "" if there is none."""
         if stage != self.stage:
             self.stage = stage
             self._derive()

@@ -1,7 +1,7 @@
 """What the user has chosen: keys from a config file that is only read, theme and columns from a state file.
 
-A config file that says something wrong costs one line each in `problems`; a state file that cannot be read or written
-costs nothing but the memory of the choice.
+Each mistake in the config file is a line of `problems`. A state file that cannot be read or written is left alone: then
+nothing is remembered.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ def folder(environment: Mapping[str, str], variable: str, default: str) -> Path:
 
 
 def read_config(file: Path) -> tuple[dict[str, Any], list[str]]:
-    """What a config file says, and what is wrong with it; nothing at all where there is none."""
+    """The content of a config file, and what is wrong with it; ({}, []) if there is no file."""
     try:
         return tomllib.loads(file.read_text(encoding="utf-8")), []
     except (FileNotFoundError, NotADirectoryError):
@@ -106,7 +106,7 @@ def read_config(file: Path) -> tuple[dict[str, Any], list[str]]:
 
 
 def read_state(file: Path) -> dict[str, Any]:
-    """What was remembered; nothing where it cannot be read."""
+    """What was remembered; {} if it cannot be read."""
     try:
         state = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
@@ -115,7 +115,7 @@ def read_state(file: Path) -> dict[str, Any]:
 
 
 def write_state(file: Path, state: Mapping[str, Any]) -> None:
-    """Remember this, in one step, so that two views at once leave a whole file; nothing happens where it cannot be."""
+    """Write the state file, by renaming: two views at once leave a whole file. Does nothing if it cannot be written."""
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         descriptor, name = tempfile.mkstemp(dir=file.parent, prefix=file.name)

@@ -1,4 +1,4 @@
-"""The figures of a matrix that is read block by block: extremes, mean, non-finite counts, and the histogram. Pure."""
+"""The figures of a matrix that is read block by block: extremes, mean, non-finite counts, and the histogram."""
 
 from __future__ import annotations
 
@@ -76,12 +76,12 @@ class Summary:
 
     @property
     def largest(self) -> float:
-        """The largest finite |value|, 0 where there is none."""
+        """The largest finite |value|, 0 if no element is finite."""
         return max(abs(self.minimum), abs(self.maximum)) if self.finite else 0.0
 
     @property
     def outlying(self) -> bool:
-        """Whether few elements dwarf the others, so that on a linear scale nothing else would be seen."""
+        """Whether few elements are so large that a linear scale would show nothing else."""
         return bool(self.finite) and self.largest > _OUTLYING * math.sqrt(self.squares / self.finite)
 
 

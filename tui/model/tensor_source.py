@@ -1,4 +1,4 @@
-"""A recorded tensor as matrices that are read when they are looked at: the quantities of an edge, slice by slice."""
+"""A recorded tensor as matrices, slice by slice, read from the file when they are shown."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _PARTS: dict[Quantity, tuple[Quantity, ...]] = {
 
 
 def place_of(name: TensorName) -> tuple[Direction, Quantity]:
-    """The direction and the quantity that a tensor's name stands for; ValueError where it is none."""
+    """The direction and the quantity that a tensor's name stands for; ValueError for an unknown name."""
     for place, known in _NAMES.items():
         if known == name:
             return place
@@ -76,7 +76,7 @@ class TensorSource:
         self._kept: tuple[int, Array] | None = None
 
     def index_of(self, number: int) -> tuple[int, ...]:
-        """The indices on the leading axes of slice `number`; they count up like an odometer."""
+        """The indices on the leading axes of slice `number`; the last axis counts fastest."""
         indices = []
         for size in reversed(self.leading):
             number, index = divmod(number, max(size, 1))

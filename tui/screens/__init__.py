@@ -1,1 +1,1 @@
-"""Whole screens of the terminal UI, loaded when they are first shown. May import widgets and what is below them."""
+"""Whole screens, loaded when they are first shown. May import everything of tui but the application."""

@@ -88,7 +88,7 @@ class TraceScreen(Screen[None]):
         self.session_changed()
 
     def on_screen_resume(self, event: ScreenResume) -> None:
-        """Catch up with what has changed meanwhile."""
+        """Show what has changed while another screen was shown."""
         self.session_changed()
 
     def on_resize(self, event: Resize) -> None:
@@ -121,11 +121,11 @@ class TraceScreen(Screen[None]):
         self.host.session_changed()
 
     def action_back(self) -> None:
-        """The call that was selected before the last jump."""
+        """Go back to the call that was selected before the last jump."""
         self.host.travel(forward=False)
 
     def action_forward(self) -> None:
-        """The call that was left by going back."""
+        """Go forward to the call that was left by going back."""
         self.host.travel(forward=True)
 
     def action_choose_example(self) -> None:

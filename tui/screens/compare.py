@@ -31,7 +31,7 @@ from tui.widgets.note import Note
 HIGH = 34
 LOW = 22
 LARGE = 40_000
-"""From so many calls in both on a comparison takes longer than a key may, and is made in a thread."""
+"""A comparison of so many calls, in both traces together, is too slow for a key: a thread makes it."""
 _DETAIL_DELAY = 0.04
 _Wanted = tuple[Trace, Trace, int | None]
 
@@ -83,7 +83,7 @@ class CompareScreen(TraceScreen):
         return next(iter(self.query(CompareTree)), None)
 
     def refresh_session(self) -> None:
-        """Compare again where traces or example are others."""
+        """Compare again if the traces or the example have changed."""
         session = self.session
         if session.other is not None:
             wanted = (session.trace, session.other, session.example)
@@ -97,7 +97,7 @@ class CompareScreen(TraceScreen):
         self._show()
 
     def lay_out_header(self) -> None:
-        """The header of one trace goes: the headlines of both stand in its place."""
+        """Hide the header of one trace where the headlines of both are shown."""
         super().lay_out_header()
         self.query_one("#header", Header).display = self._pair is None
 
@@ -116,7 +116,7 @@ class CompareScreen(TraceScreen):
         self._go_to(None if self._pair is None else self._pair.comparison.worst)
 
     def action_first_divergence(self) -> None:
-        """To the first divergence in the data's order."""
+        """To the first divergence in execution order."""
         self._go_to(None if self._pair is None else self._pair.comparison.first)
 
     def action_next(self) -> None:
@@ -166,7 +166,7 @@ class CompareScreen(TraceScreen):
         return clean(pair.figures.paths[tree.selected]), repr(float(pair.figures.self_leak[tree.selected]))
 
     def _compare(self, wanted: _Wanted) -> None:
-        """Compare in a thread: what is asked for meanwhile wins."""
+        """Compare in a thread; the result is dropped if another comparison is wanted by then."""
         pair, problem = _paired(wanted)
         if not get_current_worker().is_cancelled:
             self.app.call_from_thread(self._take, wanted, pair, problem)

@@ -1,4 +1,4 @@
-"""The layer × token map: what each layer's output carries of the attribution, and where it changes its mind."""
+"""The layer × token map: what each layer's output carries of the attribution, and where signs change."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from tracer.text import clean
 from tracer.tracefile.trace import Trace
 from tui import actions
 from tui.lines import flow as flow_rows
+from tui.lines import flow_table
 from tui.lines.format import wrap
 from tui.lines.roles import Line, Role
 from tui.screens.base import TraceScreen
@@ -58,7 +59,7 @@ class FlowScreen(TraceScreen):
         return self.query_one("#flow-grid", FlowGrid)
 
     def refresh_session(self) -> None:
-        """Read the map of the example, where it is another one."""
+        """Read the map of the example, unless it is the one that is shown."""
         wanted = (self.session.trace, self.session.example or 0)
         if wanted != self._read:
             self._read = wanted
@@ -69,7 +70,7 @@ class FlowScreen(TraceScreen):
         self._show()
 
     def on_resize(self, event: Resize) -> None:
-        """Leave out on a short screen what explains the map."""
+        """Leave out summary and legend on a short screen."""
         self._arrange()
 
     def on_flow_grid_moved(self, event: FlowGrid.Moved) -> None:
@@ -166,7 +167,7 @@ class FlowScreen(TraceScreen):
             return
         run, example = self.session.trace.run, self.session.example or 0
         change = float(run.output[example] - run.output_reference[example]) if example < run.examples else float("nan")
-        self.grid.show(flow_rows.table(self._map, change, self._whole))
+        self.grid.show(flow_table.table(self._map, change, self._whole))
         self.query_one("#flow-summary", Note).show(self._summary_lines)
         self._tell()
 

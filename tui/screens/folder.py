@@ -104,7 +104,7 @@ class FolderScreen(Screen[None]):
         self.action_reload()
 
     def on_resize(self, event: Resize) -> None:
-        """On a short screen the list has it all."""
+        """Show only the list on a short screen."""
         self._arrange()
 
     def on_choices_moved(self, event: Choices.Moved) -> None:

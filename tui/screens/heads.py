@@ -124,12 +124,12 @@ class HeadsScreen(TraceScreen):
         self.action_tensor()
 
     def on_heatmap_read(self, event: Heatmap.Read) -> None:
-        """Say beside a matrix's name what its strongest colour stands for: each has a scale of its own."""
+        """Say beside a matrix's name which value has the strongest colour: each has a scale of its own."""
         title = next(title for name, title, _ in _MATRICES if name == event.heatmap.id)
         event.heatmap.border_title = f"{title}   colours ±{number(event.summary.largest, digits=3)}"
 
     def on_heatmap_moved(self, event: Heatmap.Moved) -> None:
-        """Put the cursors of all matrices on the same pair, and say what stands there."""
+        """Put the cursors of all matrices on the same pair, and say its values."""
         if self.focused is event.heatmap or event.heatmap is self.matrices[0]:
             for heatmap in self.matrices:
                 if heatmap is not event.heatmap and heatmap.cursor != event.heatmap.cursor:

@@ -30,10 +30,10 @@ _DETAIL_DELAY = 0.04
 
 
 class LayersScreen(TreeScreen):
-    """Holds the panes, says which are seen at this size, and carries out the actions of the table.
+    """Holds the panes, and says which are shown at this size.
 
-    From 140 cells on all panes are seen; below that detail and tokens share a place. On a low screen the tokens take
-    the tree's room as well, and on a short one the pane with the keys has it all.
+    From 140 cells on all panes are shown; below that detail and tokens share a place. On a low screen the tokens take
+    the tree's room as well, and on a short one only the pane with the focus is shown.
     """
 
     SCOPE = "layers"

@@ -19,7 +19,7 @@ WIDE = 140
 
 
 class ListScreen(TraceScreen):
-    """Side by side on a wide screen; on a short one the pane with the keys has it all.
+    """Side by side on a wide screen; on a short one only the pane with the focus is shown.
 
     A subclass calls `show_list` or `show_nothing` when it refreshes, and says in `lines_of` what a line stands for.
     """

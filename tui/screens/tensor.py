@@ -48,7 +48,7 @@ _HISTOGRAM_DELAY = 0.1
 
 
 class TensorScreen(TraceScreen):
-    """Lies over the screen that opened it; Esc goes back. `number` is the slice that is seen."""
+    """Lies over the screen that opened it; Esc goes back. `number` is the slice that is shown."""
 
     SCOPE: ClassVar[Scope] = "tensor"
     READING = tensor_lines.READING
@@ -78,7 +78,7 @@ class TensorScreen(TraceScreen):
     def compose_body(self) -> ComposeResult:
         """Which tensor, the heatmap, the figures."""
         title, figures = Note(2, id="tensor-title"), Note(5, id="tensor-figures")
-        # As high as they will be, so that the heatmap has its size, and the tensor is read, only once.
+        # Given their final heights now, so that the heatmap gets its size, and reads the tensor, only once.
         title.styles.height = 2
         figures.styles.height = len(self._figures(self.app.size.width))
         yield title
@@ -123,7 +123,7 @@ class TensorScreen(TraceScreen):
         self._open(self.number if again else self._first_slice())
 
     def lay_out_header(self) -> None:
-        """The verdict goes before the tensor is short of room."""
+        """Hide the verdict where the tensor needs the room, and always the tabs."""
         super().lay_out_header()
         self.query_one("#header", Header).display = self.app.size.height >= _ROOM_FOR_VERDICT
         self.query_one("#tabs", Tabs).display = False

@@ -88,7 +88,7 @@ class TokensScreen(TraceScreen):
         return [*lines, [], *text_lines.legend_lines(width)] if texts else lines
 
     def _attributed(self) -> tuple[list[Scored], str]:
-        """The trace's own attributions, of the example or of each example in turn; and what is amiss with them."""
+        """The trace's own attributions, of the example or of each example; and what is wrong with them, or ""."""
         session = self.session
         run = session.trace.run
         try:

@@ -66,7 +66,7 @@ class TreeScreen(TraceScreen):
         self.name_panes()
 
     def cursor_moved(self) -> None:
-        """Count the hit that the cursor is on; a jump to a call that the filter hides has taken the filter off."""
+        """Say which hit the cursor is on; drop the filter if a jump to a call that it hides has removed it."""
         if self.filter and not self.layer_tree.outline.filtered:
             self.filter = Filter()
             self.name_panes()
@@ -268,7 +268,7 @@ class TreeScreen(TraceScreen):
         return self._searchable
 
     def _begin_reading(self) -> None:
-        """Let source lines join the search; a thread reads them once the search line stands there."""
+        """Read the source lines in a thread, a moment after the search line is shown; then they are searched too."""
         searchable = self._searched
         if not searchable.reading:
             searchable.reading = True

@@ -1,4 +1,4 @@
-"""What is seen until a recording has a trace to show: what it says meanwhile."""
+"""What a recording says, shown until it has a trace to show."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def waiting_lines(lines: list[str], width: int) -> list[Line]:
 
 
 class WaitingScreen(Screen[None]):
-    """Goes as soon as there is a trace; `q` ends the recording as well."""
+    """The application closes it once there is a trace; `q` ends the recording as well."""
 
     SCOPE: ClassVar[Scope] = "waiting"
     READING = layer_lines.READING

@@ -1,1 +1,1 @@
-"""What is particular to the terminal: changed cells, the clipboard, files, the browser."""
+"""What differs from terminal to terminal: cells, ASCII, clipboard, files, browser. May import model."""

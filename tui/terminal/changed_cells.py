@@ -1,6 +1,6 @@
-"""Sends the terminal only the cells that changed: Textual repaints whole lines, most of which are as they were.
+"""Sends the terminal only the cells that changed: Textual repaints whole lines, most of whose cells are the same.
 
-A key that moves the cursor changes two lines and some figures; over a slow line the rest would be felt.
+A key that moves the cursor changes two lines and some figures; the rest would make a slow connection feel slow.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _TOKEN = re.compile(
     r"|(?P<other>\x1b\[[<=>?!]*[\d;:]*[ -/]*[@-~]|\x1b[\]P_^X].*?(?:\x07|\x1b\\)|\x1b[^\[\]P_^X]|[\x00-\x1f\x7f])",
     re.DOTALL,
 )
-# Modes of the cursor, the mouse, the keyboard and synchronised output, titles, and questions: none of them paints.
+# Modes of cursor, mouse, keyboard and synchronised output, titles, and queries: none of them paints.
 _HARMLESS = re.compile(
     r"\x1b\[\?(?:25|100[0-6]|101[56]|2004|2026|2031|2048)[hl]|\x1b\](?!104).*|\x1b\[[<=>?]+[\d;]*\$?[unpq]", re.DOTALL
 )
@@ -36,20 +36,20 @@ _BLANK: ScreenCell = (" ", _DEFAULT)
 
 
 class Shadow:
-    """What stands on the terminal as far as that is known: for each line its cells from the left, None unknown."""
+    """What the terminal shows as far as that is known: each line's cells from the left, None for an unknown one."""
 
     def __init__(self) -> None:
         self._lines: dict[int, ScreenCells] = {}
 
     def forget(self) -> None:
-        """Take nothing for known, as after a change of size: what comes next is sent in full."""
+        """Forget all cells, as after a change of size: the next picture is sent in full."""
         self._lines.clear()
 
     def reduce(self, data: str) -> str:
         """What has to be sent for the terminal to show what it would show after `data`.
 
-        `data` begins in the terminal's own style and says where its text stands, as Textual's frames do; what does not
-        is sent as it is, and nothing is known after it. What is neither text, style nor place goes through as it is.
+        `data` begins in the terminal's own style and places its text, as Textual's frames do; other data is sent as it
+        is, and all cells are unknown after it. Sequences that are neither text, style nor place are sent as they are.
         """
         out: list[str] = []
         style, line, column = _DEFAULT, -1, 0
@@ -84,7 +84,7 @@ class Shadow:
         return "".join(out)
 
     def _write(self, line: int, column: int, new: ScreenCells, changed: list[tuple[int, int]]) -> int:
-        """Note cells at a place, and what they change; the column after them."""
+        """Note the cells at a place and add what they change to `changed`; gives the column after them."""
         known = self._lines.setdefault(line, [])
         end = column + len(new)
         if len(known) < end:
@@ -115,7 +115,7 @@ class Shadow:
         return end
 
     def _painted(self, changed: dict[int, list[tuple[int, int]]]) -> str:
-        """The changed cells as text for the terminal, which is left in its own style; none are changed any more."""
+        """The changed cells as text for the terminal, which ends in its own style; empties `changed`."""
         parts: list[str] = []
         style = _DEFAULT
         for line, spans in changed.items():
@@ -135,7 +135,7 @@ class Shadow:
 
 
 def thrifty(driver: type[Driver], shadow: Shadow) -> type[Driver]:
-    """A driver like this one that sends what `shadow` leaves over."""
+    """A driver like this one that sends only what `shadow` says has changed."""
 
     class ThriftyDriver(driver):  # type: ignore[valid-type,misc]
         def write(self, data: str) -> None:

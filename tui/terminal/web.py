@@ -69,7 +69,7 @@ def serve(command: Sequence[str], title: str, port: int = PORT) -> None:
 
 
 def _check_port(port: int) -> None:
-    """TracerError where nobody can listen there: said before the address is, which the server tells first."""
+    """TracerError if the port cannot be used. Asked first, because the server prints its address before it listens."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

@@ -110,11 +110,11 @@ class Choices(ScrollView, can_focus=True):
             self.move(index)
 
     def on_focus(self, event: Focus) -> None:
-        """Show that the keys come here."""
+        """Paint the cursor as focused."""
         self._refresh_row(self.cursor)
 
     def on_blur(self, event: Blur) -> None:
-        """Show that the keys go elsewhere."""
+        """Paint the cursor as not focused."""
         self._refresh_row(self.cursor)
 
     def render_line(self, y: int) -> Strip:

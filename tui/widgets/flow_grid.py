@@ -14,7 +14,9 @@ from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
 from tui.lines import flow as flow_rows
-from tui.lines.flow import FlowTable, Layout
+from tui.lines import flow_table
+from tui.lines.flow import Layout
+from tui.lines.flow_table import FlowTable
 from tui.lines.roles import Line
 from tui.lines.themes import Look
 from tui.widgets.lines import look_of, strip_of
@@ -50,7 +52,7 @@ class FlowGrid(ScrollView, can_focus=False):
         first_time = self.table is None
         self.table = table
         self._fit()
-        self.move_to(*(flow_rows.start(table) if first_time else (self.row, self.column)))
+        self.move_to(*(flow_table.start(table) if first_time else (self.row, self.column)))
 
     def toggle_numbers(self) -> None:
         """Numbers in all cells, scrolled sideways where they do not fit; or shades again."""

@@ -1,4 +1,4 @@
-"""A matrix as a heatmap with a cursor: it reads what is seen, paints the lines in view, and zooms and pans."""
+"""A matrix as a heatmap with a cursor: it reads the part that is shown, paints the lines in view, zooms and pans."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ from tui.widgets.lines import look_of, strip_of
 
 
 class Heatmap(Widget, can_focus=True):
-    """Shows one slice of a tensor; `Read` says that its figures are there, `Moved` where the cursor is.
+    """Shows one slice of a tensor; `Read` says that its figures are known, `Moved` that cursor or view have moved.
 
-    A slice of many elements is read beside the keys, in a thread, anew for each window; what was seen stays until then.
+    A thread reads a large slice, anew for each part that is shown; the picture before stays until it is read.
     """
 
     SCOPE: ClassVar[Scope] = "heatmap"
@@ -46,7 +46,7 @@ class Heatmap(Widget, can_focus=True):
 
     @dataclass
     class Moved(Message):
-        """The cursor, or what is seen, is elsewhere."""
+        """The cursor or the view has moved."""
 
         heatmap: Heatmap
 
@@ -98,7 +98,7 @@ class Heatmap(Widget, can_focus=True):
 
     @property
     def scale_is_logarithmic(self) -> bool:
-        """Whether colours stand for decades: as the user chose, else where few elements dwarf the others."""
+        """Whether colours stand for decades: as the user chose, else where few elements are far the largest."""
         if self.logarithmic is not None:
             return self.logarithmic
         return self.summary is not None and self.summary.outlying
@@ -192,7 +192,7 @@ class Heatmap(Widget, can_focus=True):
             self._load()
 
     def action_largest(self) -> None:
-        """The NaN or else the largest |value| of what is seen."""
+        """To a NaN in view or else to the largest |value|."""
         if self._picture is None:
             return
         group = extreme_of(self._picture.values)
@@ -211,7 +211,7 @@ class Heatmap(Widget, can_focus=True):
             self._load()
 
     def on_resize(self, event: Resize) -> None:
-        """Fit what is seen into the new size."""
+        """Fit the view into the new size."""
         if self.source is not None:
             self._load()
 
@@ -260,7 +260,7 @@ class Heatmap(Widget, can_focus=True):
             if 0 <= row < spans[0].groups and 0 <= column < spans[1].groups:
                 self._to_group(row, column)
                 return
-        # Past the edge of what is seen: on by whole cells, so that the next ones come into view.
+        # Past the edge of the view: move by whole cells, so that the next ones come into view.
         sizes = [max(span.shown // max(span.groups, 1), 1) for span in spans]
         self.go_to(self.cursor[0] + down * sizes[0], self.cursor[1] + across * sizes[1])
 

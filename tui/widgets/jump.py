@@ -34,7 +34,7 @@ class JumpBar(Horizontal):
         yield Label("", id="hint")
 
     def on_mount(self) -> None:
-        """Stay out of sight."""
+        """Hide the line until it is opened."""
         self.display = False
 
     def open(self, hint: str) -> None:
@@ -46,7 +46,7 @@ class JumpBar(Horizontal):
         indices.focus()
 
     def close(self) -> None:
-        """Out of sight."""
+        """Hide the line."""
         self.display = False
 
     def say(self, text: str) -> None:

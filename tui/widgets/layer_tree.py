@@ -1,4 +1,4 @@
-"""The layer tree: one line-API widget over preorder arrays. It paints only the lines in view."""
+"""The layer tree: one widget over preorder arrays that paints only the lines in view."""
 
 from __future__ import annotations
 
@@ -222,11 +222,11 @@ class LayerTree(ScrollView, can_focus=True):
         self.post_message(self.SortWanted("order" if wanted == self.outline.sort else wanted))
 
     def on_focus(self, event: Focus) -> None:
-        """Show that the keys come here."""
+        """Paint the cursor as focused."""
         self._refresh_row(self.outline.cursor)
 
     def on_blur(self, event: Blur) -> None:
-        """Show that the keys go elsewhere."""
+        """Paint the cursor as not focused."""
         self._refresh_row(self.outline.cursor)
 
     def heading(self, width: int) -> Line:

@@ -1,4 +1,4 @@
-"""A pane that shows lines of cells with roles, and scrolls. Text is painted as it is: no markup is ever read."""
+"""A pane that shows lines of text with roles, and scrolls. Markup in a text is never read."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class LinesView(ScrollView, can_focus=True):
         self.refresh()
 
     def on_resize(self, event: Resize) -> None:
-        """Lay the lines out again where the width is another one."""
+        """Lay the lines out again if the width has changed."""
         if self.scrollable_content_region.width != self._laid_out_for:
             self._lay_out()
             self.refresh()

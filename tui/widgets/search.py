@@ -19,7 +19,7 @@ class SearchBar(Horizontal):
 
     @dataclass
     class Typed(Message):
-        """The query is another one now."""
+        """The query has changed."""
 
         query: str
 
@@ -42,7 +42,7 @@ class SearchBar(Horizontal):
 
     @property
     def typing(self) -> bool:
-        """Whether the keys go into the query."""
+        """Whether the query has the focus."""
         return self._input.has_focus
 
     @property
@@ -61,7 +61,7 @@ class SearchBar(Horizontal):
         self._input.focus()
 
     def close(self) -> None:
-        """Out of sight."""
+        """Hide the line."""
         self.display = False
 
     def report(self, hits: int, place: int | None, loosely: bool = False) -> None:
