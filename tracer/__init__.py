@@ -1,5 +1,15 @@
 """A debugger for DeepLIFT: which call of a model makes the convergence delta.
 
+A map; the first line of each folder's `__init__` says what it may import:
+
+- subject: loads a model, a text and its reference. model: everything that touches the user's model and process.
+- rules: the exact rules as formulas, one family a file. exact: `DeepLift`, which runs a model with them.
+- recording: `record` and `watch`, which observe a run. ledger: shares the delta out to the calls of that run.
+- tracefile: the file of a trace, written and read. records: the plain records in it. ops: what is known of each op.
+- analysis: what is computed from a trace, from verdict to comparison. diagnosis: `diagnose`, which names the faults.
+- counterfactuals: `repair`, which measures what each change of a rule does to the delta.
+- report: a trace as text, Markdown, HTML, SVG, JSON, CSV, safetensors. demo, testing, commands, cli: uses of all this.
+
 The public names are loaded when they are first used, so that reading a saved trace never loads torch.
 """
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 _CALLS = 5
 _SHARE = 1e-3
-"""A call with less of all leaks is not worth a line."""
+"""Calls with a smaller share of all leaks are left out."""
 _FINDINGS = 3
 
 
@@ -34,11 +34,11 @@ def assert_complete(
     max_relative_delta: float = HOLDS,
     rules: Sequence[str] = (),
 ) -> None:
-    """Pass where |delta| ≤ `max_relative_delta` · |f(x) − f(x')| in every example; else AssertionError.
+    """Pass if |delta| ≤ `max_relative_delta` · |f(x) − f(x')| in every example, else raise AssertionError.
 
-    Its message is the ranking: the delta, the calls that make it with their source lines, what is wrong with them and
-    what to change. The arguments are those of `tracer.record`; "captum" tests the installed captum's DeepLift, "exact"
-    the exact rules. Raises `tracer.errors.TracerError` where the attribution itself fails.
+    Its message has the delta, the worst calls with their source lines, what is wrong with them and what to change. The
+    arguments are those of `tracer.record`; "captum" tests the installed captum's DeepLift, "exact" the exact rules.
+    Raises `tracer.errors.TracerError` if the attribution itself fails.
     """
     __tracebackhide__ = True
     from tracer.recording.record import record
@@ -58,7 +58,7 @@ def _ranking(trace: Trace, relative: float, most: float) -> Iterator[str]:
     import tracer
 
     run = trace.run
-    example = worst_example(relative_deltas(run))  # that of the headline: sums over the examples may cancel
+    example = worst_example(relative_deltas(run))  # as in the headline: sums over the examples may cancel
     self_leak = trace.leaks(example)[1]
     which = f" in example {example}" if run.examples > 1 else ""
     yield f"the relative delta is {figure(relative)}, more than {figure(most)} ({run.method}, {run.variant})"

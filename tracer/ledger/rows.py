@@ -58,7 +58,7 @@ def rows(settling: Settling) -> Iterator[tuple[Node, tuple[Edge, ...]]]:
     children: dict[int | None, list[_Row]] = defaultdict(list)
     lost: dict[int | None, list[_Row]] = defaultdict(list)
     for wire in sorted(settling.lost, key=lambda wire: wire.index):
-        lost[_maker(wire)].append(_Row(None, wire, settling.lost[wire][0]))
+        lost[wire.base.producer].append(_Row(None, wire, settling.lost[wire][0]))
     for row, call in zip(made, calls, strict=True):
         children[call.parent] += [row, *lost[call.index]]
     for row, call in zip(made, calls, strict=True):
@@ -94,7 +94,7 @@ def _numbered(root: _Row, settling: Settling) -> Iterator[tuple[Node, tuple[Edge
 def _lost_node(
     row: _Row, wire: Wire, settling: Settling, place: dict[str, Any], losses: dict[str, int]
 ) -> tuple[Node, tuple[Edge, ...]]:
-    index = _maker(wire)
+    index = wire.base.producer
     path = f"{'' if index is None else settling.observation.calls[index].path}/lost path"
     number, losses[path] = losses[path], losses[path] + 1
     node = Node(
@@ -121,13 +121,6 @@ def _node(row: _Row, call: ObservedCall, figures: CallFigures, place: dict[str, 
         **place,
     )  # fmt: skip
     return node, edges
-
-
-def _maker(wire: Wire) -> int | None:
-    """The number of the call that made a wire, or the tensor that it is a view of; None for the model's inputs."""
-    while wire.parent is not None:
-        wire = wire.parent
-    return wire.producer
 
 
 def _visit(

@@ -76,6 +76,14 @@ class Wire:
     settled: bool = False
     flow: Floats | None = None
 
+    @property
+    def base(self) -> Wire:
+        """The wire of which this one is a view, slice or copy, over any number of steps; itself if of none."""
+        wire = self
+        while wire.parent is not None:
+            wire = wire.parent
+        return wire
+
 
 @dataclass(eq=False, slots=True)
 class Use:

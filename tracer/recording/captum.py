@@ -1,4 +1,4 @@
-"""What a recording reads off captum: the modules that it rules, the inputs that it gives the model, its own table."""
+"""What a recording reads off captum: its table of rules, the modules that it hooked, the inputs that it was given."""
 
 from __future__ import annotations
 
@@ -17,13 +17,16 @@ from tracer.records import HookReport
 
 
 def captum_table() -> Mapping[type[nn.Module], Any]:
-    """captum's table of module types with a rule; empty where captum is not loaded."""
+    """captum's table of the module types that it has a rule for; empty if captum is not loaded."""
     captum = sys.modules.get("captum.attr._core.deep_lift")
     return {} if captum is None else captum.SUPPORTED_NON_LINEAR
 
 
 def captum_rule(module: nn.Module) -> str | None:
-    """ "captum" where a captum DeepLift object has hooked the module, and so replaces its gradient."""
+    """ "captum" if a captum DeepLift object has hooked the module, and so replaces its gradient; else None.
+
+    Raises `ObservationError` for captum's attributions to a layer.
+    """
     for hook in module._forward_pre_hooks.values():
         owner = getattr(hook, "__self__", None)
         if owner is None or not type(owner).__module__.startswith("captum.attr"):
@@ -38,7 +41,7 @@ def captum_rule(module: nn.Module) -> str | None:
 
 
 def captum_inputs(args: tuple[Any, ...], _kwargs: dict[str, Any]) -> AttributedInputs | None:
-    """Inputs and baselines where captum's DeepLift calls the model for its attribution: it passes both as tuples."""
+    """Inputs and baselines if captum's DeepLift makes this call of the model to attribute: it passes both as tuples."""
     if not torch.is_grad_enabled() or len(args) < 2:
         return None
     inputs, baselines = args[0], args[1]

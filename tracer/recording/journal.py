@@ -1,4 +1,4 @@
-"""The journal of a running recording: what the file shows of a run that is not over, or that was killed."""
+"""The journal: writes the calls so far during a run, so that the file shows a run that goes on, or that was killed."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from tracer.records import Node, Run
 from tracer.tracefile.writer import TraceWriter
 
 _SECONDS = 0.5  # between two commits
-_SHARE = 20  # a commit may take a twentieth of the time between two
+_SHARE = 20  # the time between two commits is at least so many times what a commit takes
 
 
 class Journal:
-    """Writes the head of a run when it begins, then now and then the calls so far; the ledger replaces them at the end.
+    """Writes the head of a run when it begins, then from time to time the calls so far; the ledger replaces them later.
 
-    `head` gives the head of a run of so many examples. The calls' figures are NaN until the multipliers are known. A
-    file that cannot be written does not disturb the run: the `error` is kept for its end.
+    `head` makes the head of a run of a number of examples. The figures of the calls are NaN. A file that cannot be
+    written does not disturb the run: the error is kept in `error`.
     """
 
     def __init__(self, writer: TraceWriter, head: Callable[[int], Run]) -> None:
@@ -34,37 +34,37 @@ class Journal:
         self._due = math.inf
 
     def begin(self, examples: int) -> None:
-        """The run begins: from here on the file can be opened."""
-        with self._undisturbed():
+        """Begin the file; from here on others can open it."""
+        with self._keeping_error():
             self.writer.begin(self.head(examples))
             self._due = time.monotonic() + _SECONDS
 
     def forward(self, observation: Observation) -> None:
-        """A call has ended."""
+        """Note that a call of the forward pass has ended."""
         if time.monotonic() >= self._due:
             self._write(observation, f"forward pass: {len(observation.calls)} calls so far")
 
     def backward(self, observation: Observation) -> None:
-        """A multiplier has come."""
+        """Note that a multiplier has arrived."""
         if time.monotonic() >= self._due:
             self._write(observation, f"backward pass through {len(observation.calls)} calls")
 
     def _write(self, observation: Observation, message: str) -> None:
         started = time.monotonic()
-        with self._undisturbed():
+        with self._keeping_error():
             self.writer.note_progress(message, list(self._changed(observation)))
             ended = time.monotonic()
             self._due = ended + max(_SECONDS, _SHARE * (ended - started))
 
     @contextmanager
-    def _undisturbed(self) -> Iterator[None]:
+    def _keeping_error(self) -> Iterator[None]:
         try:
             yield
         except TraceFileError as error:
             self.error, self._due = error, math.inf
 
     def _changed(self, observation: Observation) -> Iterator[Node]:
-        """The calls that are new, or that had not ended, when the journal was last written."""
+        """The calls that began, or had not ended, since the journal was last written."""
         calls = observation.calls
         fresh = calls[len(self._depths) :]
         for call in fresh:

@@ -1,7 +1,7 @@
-"""Circumstances of a run that no figure shows: notes on modules, on how they are called, and on the model's output.
+"""Notes on what no figure shows: the settings of modules, how they are called, and what the model returns.
 
-The recorder asks while the model runs (`at_call`, `of_op`, `of_output`), the rest is read off the finished observation
-(`after_run`). Only what ran in the recorded calls counts.
+The recorder asks for some while the model runs (`at_call`, `of_op`, `of_output`); the rest is read off the finished
+observation (`after_run`). Only modules and ops that ran in the recorded calls count.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _COUPLING = (nn.Softmax, *_POOLS)
 
 
 def at_call(path: str, number: int, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Note | None:
-    """What captum's hooks will fail at in a call that is about to run; they see the first positional argument only."""
+    """A note on a call in which captum's hooks will fail: they see only the first positional argument."""
     kind = type(module).__name__
     if not args:
         names = ", ".join(f"{name}=..." for name in kwargs)
@@ -38,7 +38,7 @@ def at_call(path: str, number: int, module: nn.Module, args: tuple[Any, ...], kw
 
 
 def of_op(name: str, path: str, number: int, call: OpCall) -> Note | None:
-    """A functional op that runs in training mode: dropout, batch norm, attention with dropout."""
+    """A note on a functional op that runs in training mode: dropout, batch norm, attention with dropout."""
     if name == "scaled_dot_product_attention":
         rate = call.value(4, "dropout_p", 0.0)
         return Note("training mode", path, number, f"{name} with dropout {rate:g}") if rate else None
@@ -54,7 +54,7 @@ def of_op(name: str, path: str, number: int, call: OpCall) -> Note | None:
 
 
 def of_output(output: Any) -> Note | None:
-    """A model output that is no tensor, with the names in it."""
+    """A note on a model output that is no tensor, with the names in it."""
     if isinstance(output, torch.Tensor):
         return None
     names = list(output) if isinstance(output, Mapping) else []
@@ -63,14 +63,14 @@ def of_output(output: Any) -> Note | None:
 
 
 def integer_input(dtype: torch.dtype, modules: Mapping[str, nn.Module]) -> Note:
-    """An input without a gradient; `detail` says where to attribute instead."""
+    """A note on an input of integers, which have no gradient; it says what to attribute to instead."""
     embedding = next((path for path, module in modules.items() if isinstance(module, nn.Embedding)), None)
     where = "the output of the embedding layer" if embedding is None else f"the output of {embedding}"
     return Note("integer input", detail=f"dtype {str(dtype).removeprefix('torch.')}; attribute to {where}")
 
 
 def after_run(observation: Observation, modules: Mapping[str, nn.Module]) -> Iterator[Note]:
-    """What shows when the run is over; `modules` by path. Costs one look at each call."""
+    """Notes read off a finished run; `modules` by path."""
     for wire in observation.inputs[:1]:
         if not wire.value.is_floating_point():
             yield integer_input(wire.value.dtype, modules)
@@ -95,9 +95,9 @@ def after_run(observation: Observation, modules: Mapping[str, nn.Module]) -> Ite
 
 
 def may_couple(observation: Observation, modules: Mapping[str, nn.Module]) -> bool:
-    """Whether captum's rules, or statistics of the batch, let one example's attributions depend on another's.
+    """Whether captum's rules, or batch statistics, may make one example's attributions depend on another's.
 
-    False under dropout, where two runs differ in any case.
+    False under dropout, where two runs differ anyway.
     """
     ran = [(modules[call.path], call) for call in observation.calls if call.kind == "module" and call.path in modules]
     if any(note.kind == "training mode" and "dropout" in note.detail.lower() for note in observation.notes):
@@ -112,7 +112,7 @@ def may_couple(observation: Observation, modules: Mapping[str, nn.Module]) -> bo
 
 
 def _training(module: nn.Module) -> str | None:
-    """What makes a module's two halves, or two runs, differ by more than their inputs; None for all others."""
+    """Why a module's results depend on more than its input (its mode, the rest of the batch); None if they do not."""
     kind = type(module).__name__
     if isinstance(module, nn.modules.batchnorm._BatchNorm):
         if module.running_mean is None:
@@ -140,7 +140,7 @@ def _ruled(path: str, module: nn.Module, calls: list[ObservedCall]) -> Iterator[
 
 
 def _overlapping(kernel: Any, stride: Any, dilation: Any) -> bool:
-    """Whether two windows share an element on any axis: two places of the kernel lie a multiple of the stride apart."""
+    """Whether two windows share an element: two places of the kernel are a multiple of the stride apart."""
     axes = max((len(value) for value in (kernel, stride, dilation) if isinstance(value, tuple)), default=1)
     sizes = [value if isinstance(value, tuple) else (value,) * axes for value in (kernel, stride, dilation)]
     return any(
@@ -154,19 +154,13 @@ def _hook_names(module: nn.Module) -> str:
 
 
 def _overwriting(observation: Observation, modules: Mapping[str, nn.Module]) -> Iterator[Note]:
-    """Ruled modules that work in place on a tensor that is read again: captum gives them a copy to work on."""
+    """Modules that captum rules and that overwrite a tensor which is read again: under captum they overwrite a copy."""
     readers: dict[Wire, int] = {}  # the last call that takes a tensor, or a view of it
     for use in observation.uses:
         if not use.reshaping:
-            readers[_root(use.wire)] = max(use.call, readers.get(_root(use.wire), 0))
+            readers[use.wire.base] = max(use.call, readers.get(use.wire.base, 0))
     for wire in observation.outputs:
-        readers[_root(wire)] = len(observation.calls)
+        readers[wire.base] = len(observation.calls)
     for call in observation.calls:
-        if call.rule == "captum" and call.overwrote and readers.get(_root(call.arguments[0][1]), 0) >= call.end > 0:
+        if call.rule == "captum" and call.overwrote and readers.get(call.arguments[0][1].base, 0) >= call.end > 0:
             yield Note("in-place input", call.path, call.number, f"{type(modules[call.path]).__name__}(inplace=True)")
-
-
-def _root(wire: Wire) -> Wire:
-    while wire.parent is not None:
-        wire = wire.parent
-    return wire

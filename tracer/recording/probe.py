@@ -1,6 +1,6 @@
-"""What a recording asks the model once it is over: does an example depend on its company, the reference on its extras?
+"""Asks the model after a recording: does an example depend on the rest of its batch, the reference on its extras?
 
-Each runs the model again, unobserved, and leaves it as it was.
+Each function runs the model again, unobserved, and leaves it as it was.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from tracer.records import Note
 
 
 def batch_note(model: nn.Module, call: tuple[Any, Any, Any, Any], attributions: tuple[Tensor, ...]) -> Note | None:
-    """The last example attributed alone, by captum, against what it got in its batch; None where that fails.
+    """Compares the last example attributed alone, by captum, with what it got in its batch; None if that fails.
 
-    Not the first: captum's max-pool rule hands the first example's gradient to all others. `call` holds captum's first
-    four arguments, `attributions` what it gave for them. `amount` is the largest difference over the largest
-    attribution of that example.
+    Not the first example: captum's max-pool rule gives its gradient to all others. `call` holds captum's first four
+    arguments, `attributions` their result. `amount` is the largest difference over the largest attribution of that
+    example.
     """
     from captum.attr import DeepLift as CaptumDeepLift
 
@@ -31,7 +31,7 @@ def batch_note(model: nn.Module, call: tuple[Any, Any, Any, Any], attributions: 
         with no_warnings.on():
             found = CaptumDeepLift(model).attribute(*_alone(call, examples))
     except Exception:
-        # A model may be bound to the size of its batch; a probe must not end a recording that succeeded.
+        # Some models need their batch size; and a probe must not end a recording that succeeded.
         return None
     pairs = list(zip(found if isinstance(found, tuple) else (found,), attributions, strict=True))
     apart = max(float((one - many[-1:]).detach().abs().max()) for one, many in pairs if one.numel())
@@ -41,8 +41,7 @@ def batch_note(model: nn.Module, call: tuple[Any, Any, Any, Any], attributions: 
 
 
 def extras_note(model: nn.Module, call: tuple[Any, Any, Any, Any], own: Any) -> Note:
-    """How far f(x') under the input's extra arguments lies from f(x') under its `own`: Σ |difference| over the
-    examples."""
+    """How far f(x') with the input's extra arguments is from f(x') with its `own`: Σ |difference| over the examples."""
     inputs, baselines, target, shared = call
     _inputs, references = formatted(inputs, baselines)
     with torch.no_grad(), restoring_random_numbers(model) as again:
@@ -56,7 +55,7 @@ def extras_note(model: nn.Module, call: tuple[Any, Any, Any, Any], own: Any) -> 
 
 
 def _alone(call: tuple[Any, Any, Any, Any], examples: int) -> tuple[Any, Any, Any, Any]:
-    """The call for the last example; what is the same for all examples stays."""
+    """The call for the last example alone; arguments that all examples share stay as they are."""
     inputs, baselines, target, extras = call
     if isinstance(target, list) and len(target) == examples:
         target = target[-1:]
@@ -64,7 +63,7 @@ def _alone(call: tuple[Any, Any, Any, Any], examples: int) -> tuple[Any, Any, An
 
 
 def _last(argument: Any, examples: int) -> Any:
-    """Of tensors with a row an example the last row."""
+    """The last row of tensors that have a row for each example; other arguments as they are."""
     if isinstance(argument, tuple):
         return tuple(_last(item, examples) for item in argument)
     held = isinstance(argument, Tensor) and argument.dim() > 0 and argument.shape[0] == examples

@@ -1,4 +1,4 @@
-"""`tracer.record`: run an attribution method on a model and record it as a trace."""
+"""`tracer.record`: runs an attribution method on a model and records it as a trace."""
 
 from __future__ import annotations
 
@@ -62,28 +62,28 @@ def record(
 
     `method`: "captum" observes the installed captum's own DeepLift; "exact" and "gradient" run the rulebooks of that
     name. `rules` ("PATTERN=RULE") override the rulebook for the calls that match; with "captum" the installed captum
-    is then emulated, since only its emulation can be told to differ. `inputs` is a floating-point tensor (E, ...) or a
+    is then emulated, since captum itself cannot be given other rules. `inputs` is a floating-point tensor (E, ...) or a
     tuple of them, `baselines` the same or anything that broadcasts to it (a number, a tensor with one example);
-    `target` and `additional_forward_args` are as in captum. `baseline_forward_args` stand in for the latter in the
-    reference's run, its own mask and positions; captum cannot use them, so a note then says by how much f(x') differs.
+    `target` and `additional_forward_args` are as in captum. `baseline_forward_args` replace the latter in the
+    reference's run, for a mask and positions of its own; captum cannot use them, so a note says how much f(x') differs.
     `path` is the file to write (None: kept in memory), `capture` "tensors" or "summary"; `max_bytes` bounds the stored
     tensors, the rest is kept as figures.
 
-    The model and the inputs are left as they were, after errors and Ctrl-C too; where captum itself leaves something,
-    that is taken away. torch's random numbers go on from where captum's own run would leave them, with other methods
-    from where they were. Two threads cannot have one model; with "captum", none may run it meanwhile.
+    The model and the inputs are left as they were, also after errors and Ctrl-C; what captum leaves on them is removed.
+    torch's random numbers continue as after captum's own run, with other methods as if nothing had run. Two threads
+    cannot record one model at once; with "captum", no other thread may run it meanwhile.
 
     Outputs that are no tensors are unwrapped to their logits; a note says so. Raises `TracerError`s: `InputError` for
-    inputs that do not fit, `ObservationError` where the method itself fails, which names the fault where it is known.
-    The calls up to the failure are a trace of status "failed": in `path`, and the error's `trace`.
+    inputs that do not fit, `ObservationError` if the method itself fails, which names the fault if it is known. The
+    calls up to the failure are a trace of status "failed": in `path`, and in the error's `trace`.
     """
     details = details or Details(target="" if target is None else str(target))
     check_request(model, capture)
     tensors = check_inputs(inputs, baselines)
     if method not in ("captum", "exact", "gradient"):
         raise InputError(f"unknown method {method!r}; expected 'captum', 'exact' or 'gradient'")
-    # Copies: captum asks for gradients on the tensors that it is given, and leaves that so when it fails; and it runs
-    # the model on them, which may write to them.
+    # Copies: captum sets `requires_grad` on the tensors that it is given, also when it fails, and the model may write
+    # to them.
     own = tuple(tensor.detach().clone() for tensor in tensors)
     call = (own if isinstance(inputs, tuple) else own[0], copied(baselines), target, copied(additional_forward_args))
     storage = StorageOptions(path, capture, force, max_bytes, details)
@@ -102,7 +102,7 @@ def record(
 
 @dataclass(frozen=True, slots=True)
 class _Request:
-    """What to attribute, as the first four arguments of captum's `attribute`, and what to make of it."""
+    """What to attribute (`call`: the first four arguments of captum's `attribute`), and what to store of it."""
 
     call: tuple[Any, Any, Any, Any]
     baseline_forward_args: Any
@@ -116,7 +116,7 @@ def _record_captum(model: nn.Module, request: _Request) -> Trace:
     watching = Watching(model, request.storage)
     try:
         with unwrapping(model), watching, undoing(captum_leftovers(model)):
-            with no_warnings.on():  # captum announces its hooks and its gradients at every call
+            with no_warnings.on():  # captum warns of its hooks and of `requires_grad` at every call
                 attributions, delta = CaptumDeepLift(model).attribute(*request.call, return_convergence_delta=True)
             found = tuple(
                 tensor.detach() for tensor in (attributions if isinstance(attributions, tuple) else (attributions,))
@@ -145,7 +145,7 @@ def _panel(model: nn.Module, panel: PanelMaker, *seen: Any) -> Panel:
 def _probe(
     model: nn.Module, request: _Request, attributions: tuple[Tensor, ...], observation: Observation
 ) -> Iterator[Note]:
-    """What only another run of the model can tell of a captum recording that is over."""
+    """Notes on a finished captum recording that take another run of the model."""
     modules = {path: module for module, path in (request.storage.details.names or module_paths(model)).items()}
     with restoring_random_numbers(model), undoing(captum_leftovers(model)):
         if observation.examples > 1 and may_couple(observation, modules):
@@ -166,7 +166,7 @@ def _record_rulebook(model: nn.Module, request: _Request, rulebook: Rulebook, me
                 inputs, baselines, target, extras, return_convergence_delta=True,
                 baseline_forward_args=request.baseline_forward_args, observer=observer,
             )  # fmt: skip
-        except InputError:  # a slip of the caller's: nothing to look into
+        except InputError:  # the caller's mistake: a trace would show nothing
             recording.discard()
             raise
         except (Exception, KeyboardInterrupt) as error:
@@ -199,7 +199,7 @@ def _record_rulebook(model: nn.Module, request: _Request, rulebook: Rulebook, me
 
 
 def _outputs(lift: DeepLift, examples: int) -> tuple[Floats, Floats] | None:
-    """f(x) and f(x'), each (E,); None where the output does not tell the examples apart."""
+    """f(x) and f(x'), each (E,); None if the output does not have one number for each example."""
     if lift.outputs is None or any(tensor.shape != (examples,) for tensor in lift.outputs):
         return None
     output, reference = (np.asarray(tensor.cpu().numpy(), dtype=np.float64) for tensor in lift.outputs)
@@ -207,13 +207,13 @@ def _outputs(lift: DeepLift, examples: int) -> tuple[Floats, Floats] | None:
 
 
 def _noted(note: RuleNote) -> Note:
-    """A note of the exact rules as the trace keeps it."""
+    """A note of the exact rules in the form of the trace."""
     source = None if note.source == "?" else note.source
     return Note(note.what, note.path, None, f"{note.op}, rule {note.rule}", note.amount, source)
 
 
 def _refuse_integers(model: nn.Module, tensor: Tensor, request: _Request, method: Method) -> NoReturn:
-    """Raise the error for an input that has no differences to share out, with a trace that says so."""
+    """Raise the error for an input of integers, with a trace that says so."""
     details = request.storage.details
     paths = details.names or module_paths(model)
     note = integer_input(tensor.dtype, {path: module for module, path in paths.items()})
@@ -230,7 +230,7 @@ def _refuse_integers(model: nn.Module, tensor: Tensor, request: _Request, method
 
 
 def _in_words(notes: Sequence[RuleNote]) -> str:
-    """What was not exact, each op once: "approximated: erfcx (net/erfcx, net.py:3 forward)"; "" where all was exact."""
+    """What was not exact, each op once: "approximated: erfcx (net/erfcx, net.py:3 forward)"; "" if all was."""
     found = dict.fromkeys(f"{note.what}: {note.op} ({note.path}, {note.source})" for note in notes)
     shown = "; ".join(list(found)[:5])
     return shown if len(found) <= 5 else f"{shown}; and {len(found) - 5} more"

@@ -386,9 +386,8 @@ class Recorder(Mode):
         edge, found = gradient_edge(base), self._wires([("0", view)])
         if edge is None or edge in self._by_edge or not found:
             return
-        ((_name, origin),) = found
-        while origin.parent is not None:
-            origin = origin.parent
+        ((_name, taken),) = found
+        origin = taken.base
         if origin.producer is None:
             return
         assert self.observation is not None

@@ -1,4 +1,4 @@
-"""What the reference run computed, for methods that run input and reference one after the other."""
+"""Logs the tensors of the reference's run, for methods that run input and reference one after the other."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from tracer.model import torch_functions as ops
+from tracer.model import torch_functions
 from tracer.model.held import HeldTensors
 from tracer.model.hooks import is_atomic
 from tracer.model.tensors import tensors_in
@@ -17,11 +17,10 @@ from tracer.op_call import OpCall
 
 
 class ReferenceLog(Mode):
-    """Logs the tensors of each call of a run; `next()` hands them out again, call by call, to the recorder of the
-    input run.
+    """Logs the tensors of each call of a run; `next()` gives them call by call to the recorder of the input's run.
 
-    Listener of `hooks.listening` and context manager, as `Recorder`, and with the same idea of what a call is: both see
-    the same sequence as long as the model takes the same way through its code.
+    Use it like `Recorder`, as the listener of `hooks.listening` and as a context manager. Both count the same calls, so
+    they see the same sequence as long as the model takes the same way through its code.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -34,15 +33,15 @@ class ReferenceLog(Mode):
         self._held = HeldTensors()
 
     def next(self) -> Mapping[str, torch.Tensor]:
-        """The reference's tensors of the call at which the input run is now, by argument and result name."""
+        """The reference's tensors, by argument and result name, of the call that the input's run has reached."""
         self._position += 1
         if self._position > len(self._entries):
             return {}
-        entry, self._entries[self._position - 1] = self._entries[self._position - 1], {}  # memory goes as it is used
+        entry, self._entries[self._position - 1] = self._entries[self._position - 1], {}  # freed once it is used
         return entry
 
     def enter(self, path: str, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """A module call begins."""
+        """Log the arguments of a module call."""
         if module is self.model:
             self._active = True
             return
@@ -59,7 +58,7 @@ class ReferenceLog(Mode):
                     self._keep_value(tensor)
 
     def leave(self, path: str, module: nn.Module, output: Any) -> None:
-        """A module call ended."""
+        """Log the results of a module call."""
         if module is self.model:
             self._active = False
             self._held.clear()
@@ -71,22 +70,22 @@ class ReferenceLog(Mode):
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        """Run the op as it is and log its tensors."""
+        """Run the op unchanged and log its tensors."""
         kwargs = kwargs or {}
         if not self._active or self._leaf_depth:
             return func(*args, **kwargs)
-        op = ops.describe(func)
+        op = torch_functions.describe(func)
         if op.role == "ignore":
             return func(*args, **kwargs)
         call = OpCall(func, args, kwargs)
         if op.role == "composite":
             with self:
-                return ops.run_composite(op.name, call)
-        written = ops.written_tensor(op, call)
+                return torch_functions.run_composite(op.name, call)
+        written = torch_functions.written_tensor(op, call)
         if written is not None:
             self._keep_value(written)
-        arguments = list(ops.arguments(call if written is None else call.replaced([(0, written)])))
-        if written is not None:  # its value from before, which the op overwrites
+        arguments = list(torch_functions.arguments(call if written is None else call.replaced([(0, written)])))
+        if written is not None:  # the op overwrites it: log the value from before
             with torch._C.DisableTorchFunction():
                 arguments = [(name, item.clone() if item is written else item) for name, item in arguments]
         output = func(*args, **kwargs)
@@ -101,6 +100,6 @@ class ReferenceLog(Mode):
                 self._held.hold(entry, name)
 
     def _keep_value(self, tensor: torch.Tensor) -> None:
-        """Copy the values that lie in this tensor's memory, which an in-place op is about to overwrite."""
+        """Copy the logged values in this tensor's memory, which an in-place op is about to overwrite."""
         with torch._C.DisableTorchFunction():
             self._held.copy_before_write(tensor)

@@ -1,4 +1,4 @@
-"""One run on its way into a trace: what is kept of it, and where. Makes a trace of an observation."""
+"""Makes a trace of one run: opens its file, settles what is observed, writes the ledger's rows, notes and figures."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ from tracer.tracefile.trace import Trace
 from tracer.tracefile.writer import TraceWriter
 
 Probe = Callable[[Observation], Iterable[Note]]
+"""Runs the model again after the recording, and notes what that shows."""
 
 
 @dataclass(slots=True)
 class Outcome:
-    """What the method itself reported; None where it was not asked.
+    """What the attribution method itself reported; None for what it did not report.
 
-    `output` is (f(x), f(x')) at the target, `notes` are the method's own, `probe` looks at the model again once the
-    recording is over.
+    `output` is (f(x), f(x')) at the target, `notes` are the method's own.
     """
 
     delta: Floats | None = None
@@ -53,10 +53,10 @@ class Outcome:
 
 
 class TraceRecording:
-    """Context of one recorded run: hand its `journal` to the recorder, then `finish` with what was observed.
+    """Context of one recorded run: give its `journal` and `settle` to the recorder, then call `finish`.
 
-    Leaving the context before `finish` leaves a trace of status "failed" with the calls that the journal has, or, where
-    the run has not begun, no file.
+    Leaving the context before `finish` leaves a trace of status "failed" with the calls that the journal has, or no
+    file if the run has not begun.
     """
 
     def __init__(self, model: nn.Module, storage: StorageOptions, method: str, rulebook: str = "") -> None:
@@ -65,7 +65,7 @@ class TraceRecording:
         self.rulebook = rulebook
         self.paths: Mapping[nn.Module, str] = storage.details.names or module_paths(model)
         name, started = storage.details.model or type(model).__name__, datetime.now(UTC).isoformat(timespec="seconds")
-        # No method of this object: with the journal, which keeps it, the two would wait for Python's garbage collector.
+        # A function, not a method: the journal holds it, and would hold this object, which holds the journal.
         self._head = partial(_head, storage, method, rulebook, name, started)
         self._clock = time.perf_counter()
         self._settling: Settling | None = None
@@ -81,30 +81,27 @@ class TraceRecording:
         self._writer.__exit__(kind, error, traceback)
 
     def settle(self, observation: Observation) -> Settling:
-        """What settles the wires of the observed run, which begins."""
+        """The object that settles the wires of the run, which begins."""
         sink = self._writer if self.storage.capture == "tensors" else None
         folder = None if self.storage.path is None else Path(self.storage.path).parent
         self._settling = Settling(observation, sink, Spill(folder))
         return self._settling
 
     def discard(self) -> None:
-        """End without a trace, and without a file."""
+        """End without a trace and without a file."""
         self._writer.discard()
 
     @np.errstate(over="ignore", invalid="ignore")  # the figures of a run may be anything
     def finish(self, observation: Observation, outcome: Outcome) -> Trace:
-        """The trace: the ledger's rows, the notes, then the head of the run."""
+        """The trace, with the ledger's rows, the panel, the notes and the final head of the run.
+
+        Raises the error that the journal or the settling kept: `ObservationError` for what is not ours.
+        """
         if self.journal.error is not None:
             raise self.journal.error
         writer = self._writer
         seconds = time.perf_counter() - self._clock
-        settling = self._settling if self._settling is not None else self.settle(observation)
-        settling.finish(outcome.output)
-        error = settling.error
-        if isinstance(error, TracerError):
-            raise error
-        if error is not None:
-            raise ObservationError(f"no trace can be made of this run ({type(error).__name__}: {error})") from error
+        settling = self._settled(observation, outcome)
         delta = settling.delta if outcome.delta is None else outcome.delta
         attributions = outcome.attributions or settling.attributions
         run = replace(
@@ -119,7 +116,7 @@ class TraceRecording:
         writer.set_attributions(
             [writer.put_tensor(array.content, array.dtype, array.shape, always=True) for array in arrays]
         )
-        writer.commit()  # the ledger is safe, and seen, while the panel and the probe run the model again
+        writer.commit()  # so that the ledger is safe, and seen, while the panel and the probe run the model again
         captum = self.method == "captum"
         hooks = hook_report(observation, installed_versions().get("captum", "")) if captum else None
         if outcome.panel_maker is not None and outcome.status == "complete":
@@ -130,9 +127,19 @@ class TraceRecording:
         writer.finish(replace(run, status=outcome.status, message=outcome.message, panel=panel))
         return writer.trace()
 
+    def _settled(self, observation: Observation, outcome: Outcome) -> Settling:
+        settling = self._settling if self._settling is not None else self.settle(observation)
+        settling.finish(outcome.output)
+        error = settling.error
+        if isinstance(error, TracerError):
+            raise error
+        if error is not None:
+            raise ObservationError(f"no trace can be made of this run ({type(error).__name__}: {error})") from error
+        return settling
+
 
 def _head(storage: StorageOptions, method: str, rulebook: str, model: str, started: str, examples: int) -> Run:
-    """The head of the run as far as it is known before it."""
+    """The head of the run with what is known before it."""
     details = storage.details
     unknown = np.full(examples, np.nan)
     return Run(
@@ -145,7 +152,7 @@ def _head(storage: StorageOptions, method: str, rulebook: str, model: str, start
 
 
 def _notes(observation: Observation, outcome: Outcome, paths: Mapping[nn.Module, str], delta: Floats) -> Iterable[Note]:
-    """What was noticed: by the method, by the recorder, after the run, and by the probe."""
+    """All notes: by the method, by the recorder, on the finished run, and by the probe."""
     found = [*outcome.notes, *observation.notes, *after_run(observation, {path: m for m, path in paths.items()})]
     for note in found:
         if note.kind == "in-place input" and outcome.delta is not None:

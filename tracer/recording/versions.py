@@ -1,4 +1,4 @@
-"""Which versions of Python and of the packages around a run are installed."""
+"""The installed versions of Python and of the packages that a run uses."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _PACKAGES = ("torch", "captum", "transformers", "numpy", "deeplift-tracer")
 
 @cache
 def installed_versions() -> dict[str, str]:
-    """Versions of Python and of the packages that a figure can depend on."""
+    """The versions of Python and of the packages on which figures can depend, by name."""
     versions = {"python": platform.python_version()}
     for package in _PACKAGES:
         try:
@@ -22,7 +22,7 @@ def installed_versions() -> dict[str, str]:
 
 
 def version_of(package: importlib.metadata.Distribution) -> str:
-    """What `package.version` says: that parses the whole description too, which takes five times as long."""
+    """The same as `package.version`, which takes five times as long: it parses the description too."""
     head = (package.read_text("METADATA") or "").partition("\n\n")[0]
     fields = (line.partition(": ") for line in head.splitlines())
     return next((value.strip() for name, _, value in fields if name == "Version"), "") or package.version

@@ -1,4 +1,4 @@
-"""`tracer.watch`: observe somebody's own captum call."""
+"""`tracer.watch`: records the user's own captum call."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Watching:
 
     @property
     def partial(self) -> Trace | None:
-        """The trace as far as there is one: of a run that failed, its calls so far."""
+        """The trace, of a run that failed with the calls so far; None if there is none."""
         return self._trace
 
     @property
@@ -70,7 +70,7 @@ class Watching:
                 journal=recording.journal,
                 settling=recording.settle,
             )
-            self._traces_gone = captum_leftovers(self._model)
+            self._remove_leftovers = captum_leftovers(self._model)
             self._observing = opening.enter_context(ExitStack())
             self._observing.enter_context(uncompiled())
             self._observing.enter_context(listening(recording.paths, self._recorder))
@@ -85,7 +85,7 @@ class Watching:
                 ending.push(self._open)
                 self._observing.close()
                 if error is not None:
-                    self._traces_gone()
+                    self._remove_leftovers()
                 self._finish(error)
         finally:
             try:
@@ -115,7 +115,7 @@ class Watching:
         try:
             self._trace = self._recording.finish(observation, self.outcome)
         except Exception:
-            if error is None:  # the user's own error says more
+            if error is None:  # otherwise the run's own error says more
                 raise
 
 
@@ -128,18 +128,16 @@ def watch(
     details: Details | None = None,
     max_bytes: int | None = None,
 ) -> Watching:
-    """A context in which one `captum.attr.DeepLift(model).attribute(...)` call is observed; its `.trace` has the
-    result.
+    """A context that observes one call of `captum.attr.DeepLift(model).attribute(...)`; then its `.trace` is the trace.
 
     `path` is the trace file to write (None: kept in memory), `capture` "tensors" or "summary" (figures only);
     `max_bytes` bounds the stored tensors, the rest is kept as figures. An existing file is refused unless `force`. The
-    attribution itself comes out bit for bit as without observation. If it raises, the calls so far are kept in a trace
-    of status "failed", in which `tracer.diagnose` names the fault, and the exception goes on. Recordings in one thread
-    do not nest, and two threads cannot have one model.
+    attribution is bit for bit the same as without observation. If it raises, the calls so far are kept in a trace of
+    status "failed", in which `tracer.diagnose` names the fault, and the exception is passed on. Recordings in one
+    thread do not nest, and two threads cannot record one model at once.
 
-    The model is left as captum leaves it after a success, and as it was after an exception: what captum then leaves on
-    modules is taken away, whoever raised. Only `requires_grad`, which captum sets on the given inputs, stays set as
-    without observation.
+    After a success the model is as captum leaves it. After an exception it is as it was: what captum leaves on modules
+    is removed. Only `requires_grad`, which captum sets on the given inputs, stays set, as without observation.
     """
     check_request(model, capture)
     return Watching(model, StorageOptions(path, capture, force, max_bytes, details or Details()))
