@@ -13,7 +13,7 @@ import pytest
 from tests.synthetic import write_synthetic
 from tests.tui.builders import EVIL, write
 from tracer import cli
-from tracer.analysis.folder import Entry, folder_text, list_traces
+from tracer.analysis.folder import FolderEntry, folder_text, list_traces
 from tracer.analysis.verdict import verdict
 from tracer.errors import TraceFileError
 
@@ -35,7 +35,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def by_name(folder: Path) -> dict[str, Entry]:
+def by_name(folder: Path) -> dict[str, FolderEntry]:
     return {entry.path.stem: entry for entry in list_traces(folder)}
 
 

@@ -17,7 +17,7 @@ from tests.synthetic import synthetic_run, write_synthetic
 from tests.test_report import BLAMED, VICTIM, memory_trace, with_delta
 from tests.test_store import node
 from tracer.records import Counterfactual, HookReport, Panel, Ranking
-from tracer.report import data as report
+from tracer.report import contents
 from tracer.report.markdown import code, prose, report_markdown
 from tracer.text import clean
 from tracer.tracefile.amend import amend
@@ -69,7 +69,7 @@ def evil_trace(monkeypatch: pytest.MonkeyPatch, evil: str) -> Trace:
     """A trace in which everything that can be a text is `evil`."""
     blamed = replace(BLAMED, kind=evil, path=evil, source=evil, message=evil, advice=evil, delta_after=1.0)
     victim = replace(VICTIM, kind=evil, path=evil, message=evil, advice=evil, caused_by=evil)
-    monkeypatch.setattr(report, "diagnose", lambda trace, example=None: (blamed, victim))
+    monkeypatch.setattr(contents, "diagnose", lambda trace, example=None: (blamed, victim))
     hooks = HookReport(evil, evil, {evil: 1}, {evil: 2})
     command = json.dumps({"model": evil, "text": evil, "rules": [evil], evil: evil})
     run = replace(
@@ -103,7 +103,7 @@ def test_dollars_make_no_formula() -> None:
 
 
 def test_the_report_has_versions_command_numbers_findings_ladder_and_calls(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(report, "diagnose", lambda trace, example=None: (replace(BLAMED, delta_after=0.5), VICTIM))
+    monkeypatch.setattr(contents, "diagnose", lambda trace, example=None: (replace(BLAMED, delta_after=0.5), VICTIM))
     run = replace(
         with_delta(-8.0), command='{"model": "mine", "text": "hi"}', versions={"torch": "2.13", "captum": "0.9"}
     )

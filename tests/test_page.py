@@ -17,8 +17,8 @@ from tests.test_report import BLAMED, VICTIM, memory_trace, with_delta
 from tests.test_store import node
 from tracer.analysis.flow_map import FlowMap, flow_map
 from tracer.records import Counterfactual, Panel
-from tracer.report import data as report
-from tracer.report.data import Report
+from tracer.report import contents
+from tracer.report.contents import TraceReport
 from tracer.report.flow_svg import NEGATIVE, POSITIVE, flow_svg
 from tracer.report.html import fragment, report_html
 from tracer.report.html_tree import worst_tree
@@ -113,7 +113,7 @@ def test_the_style_of_a_fragment_holds_inside_it_only(trace: Trace) -> None:
 
 
 def test_the_page_tells_what_is_wrong_and_what_was_measured(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(report, "diagnose", lambda trace, example=None: (replace(BLAMED, delta_after=0.5), VICTIM))
+    monkeypatch.setattr(contents, "diagnose", lambda trace, example=None: (replace(BLAMED, delta_after=0.5), VICTIM))
     run = replace(with_delta(-8.0), versions={"torch": "2.13"}, command='{"model": "mine", "text": "hi"}')
     trace = memory_trace(run, node(end=2, self_leak=np.array([-7.5])), node(1, self_leak=np.array([-0.5])))
     change = Counterfactual(0, "softmax exact (6 calls)", "softmax", ("softmax=exact",), np.array([0.5]), np.zeros(2))
@@ -192,7 +192,7 @@ def test_odd_maps_are_drawn_too() -> None:
 
 def test_the_tree_holds_the_worst_calls_and_what_leads_to_them() -> None:
     trace = write_synthetic(None, layers=3).trace()
-    told = Report(trace)
+    told = TraceReport(trace)
     nodes = told.worst(5)
     page = Page(worst_tree(told, nodes))
     assert page.open == []
@@ -216,7 +216,7 @@ def test_the_tree_nests_as_the_calls_do() -> None:
         for index, (parent, end, depth) in enumerate(zip(parents, ends, depths, strict=True))
     ]
     trace = memory_trace(with_delta(4.0), *calls)
-    told = Report(trace)
+    told = TraceReport(trace)
     source = worst_tree(told, told.worst(4))
     levels = [
         (name, source[: found.start()].count("<ul") - source[: found.start()].count("</ul>"))
@@ -229,9 +229,9 @@ def test_the_tree_nests_as_the_calls_do() -> None:
 def test_the_tree_is_made_of_any_depth_and_number_of_calls() -> None:
     chain = [node(index, parent=index - 1 if index else None, end=3_000, depth=index) for index in range(3_000)]
     trace = memory_trace(with_delta(1.0), *chain)
-    page = Page(worst_tree(Report(trace), [trace.nodes[2_999], trace.nodes[0]]))
+    page = Page(worst_tree(TraceReport(trace), [trace.nodes[2_999], trace.nodes[0]]))
     assert page.open == [] and len(page.all("li")) == 2
-    assert Page(worst_tree(Report(trace), list(trace.nodes))).open == []
+    assert Page(worst_tree(TraceReport(trace), list(trace.nodes))).open == []
 
 
 def test_a_page_of_any_trace_can_be_made() -> None:

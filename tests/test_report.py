@@ -18,8 +18,10 @@ from tests.test_store import node
 from tracer.analysis.verdict import ranking_warning, verdict
 from tracer.errors import InputError
 from tracer.records import Counterfactual, Finding, Node, Panel, Ranking, Run
-from tracer.report import data as report
-from tracer.report.data import command_line, ranked, report_data, report_json
+from tracer.report import contents
+from tracer.report.command_line import command_line
+from tracer.report.contents import ranked
+from tracer.report.data import finding_data, report_data, report_json
 from tracer.report.text import report_text
 from tracer.text import clean, ending, figure, json_figure, multiple, of_example, percentage, relative, shorten, times
 from tracer.tracefile.amend import amend
@@ -157,7 +159,7 @@ VICTIM = replace(
 @pytest.fixture
 def diagnosed(monkeypatch: pytest.MonkeyPatch) -> Trace:
     """A trace with a delta of −8, two findings, and a measured ladder of one rung."""
-    monkeypatch.setattr(report, "diagnose", lambda trace, example=None: (replace(BLAMED, delta_after=0.5), VICTIM))
+    monkeypatch.setattr(contents, "diagnose", lambda trace, example=None: (replace(BLAMED, delta_after=0.5), VICTIM))
     nodes = (node(end=2, self_leak=np.array([-7.6]), leak=np.array([-8.0])), node(1, self_leak=np.array([-0.4])))
     trace = memory_trace(replace(with_delta(-8.0), command=COMMAND), *nodes)
     alone = Counterfactual(
@@ -225,7 +227,7 @@ def test_findings_and_counterfactuals_are_in_the_json(diagnosed: Trace) -> None:
         "evidence": {"leak": -8.0, "nothing": None}, "caused_by": "", "delta_after": 0.5,
     }  # fmt: skip
     assert (second["caused_by"], second["delta_after"], second["call"]) == ("unseen-op", -12.0, 2)
-    assert report._finding_data(replace(BLAMED, delta_after=-math.inf))["delta_after"] == "-inf"
+    assert finding_data(replace(BLAMED, delta_after=-math.inf))["delta_after"] == "-inf"
     assert [(each["step"], each["delta"], each["relative_delta"]) for each in data["counterfactuals"]] == [
         (0, 0.5, 0.25), (1, 0.5, 0.25), (2, 1e-4, 5e-5),
     ]  # fmt: skip

@@ -18,7 +18,7 @@ SIGNS = {"holds": "OK", "off": "OFF", "broken": "BROKEN", "unfinished": "UNFINIS
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class FolderEntry:
     """A file of a folder. `problem` says why it cannot be read; nothing else is known then.
 
     `delta` and `relative` are those of the example that is worst; NaN where the run is not complete.
@@ -48,7 +48,7 @@ class Entry:
         return self.problem.removeprefix(f"{clean(str(self.path))} ")
 
 
-def list_traces(folder: Path) -> list[Entry]:
+def list_traces(folder: Path) -> list[FolderEntry]:
     """An entry for each trace, by name: files NAME.dltrace and others that say they are traces; not those in folders.
 
     TraceFileError where the folder cannot be read.
@@ -61,13 +61,13 @@ def list_traces(folder: Path) -> list[Entry]:
     return [entry_of(path) for path in files]
 
 
-def entry_of(path: Path) -> Entry:
+def entry_of(path: Path) -> FolderEntry:
     """The entry of one file."""
     try:
         with open_trace(path) as trace:
             run = trace.run
     except TraceFileError as error:
-        return Entry(path, "unreadable", clean(" ".join(str(error).split())))
+        return FolderEntry(path, "unreadable", clean(" ".join(str(error).split())))
     delta = relative = math.nan
     level: Level = "unfinished"
     if run.status == "complete" and run.examples:
@@ -75,13 +75,13 @@ def entry_of(path: Path) -> Entry:
         worst = worst_example(relatives)
         delta, relative = float(run.delta[worst]), float(relatives[worst])
         level = level_of(relative)
-    return Entry(
+    return FolderEntry(
         path=path, level=level, status=run.status, model=run.model, method=run.method, variant=run.variant,
         target=run.target, message=run.message, examples=run.examples, delta=delta, relative=relative,
     )  # fmt: skip
 
 
-def folder_text(folder: Path, entries: list[Entry], width: int = 100) -> str:
+def folder_text(folder: Path, entries: list[FolderEntry], width: int = 100) -> str:
     """The entries as a plain table; what cannot be read is said in lines of its own below."""
     if not entries:
         return f"{clean(str(folder))} holds no traces: 'deeplift-tracer trace' writes them.\n"
@@ -100,13 +100,13 @@ def folder_text(folder: Path, entries: list[Entry], width: int = 100) -> str:
     return "\n".join(lines) + "\n"
 
 
-def method_words(entry: Entry) -> str:
+def method_words(entry: FolderEntry) -> str:
     """The method and how the model was changed for it: "captum, softmax explicit"."""
     words = [clean(part, 60) for part in (entry.method, entry.variant) if part]
     return ", ".join(words)
 
 
-def _cells(entry: Entry) -> tuple[str, ...]:
+def _cells(entry: FolderEntry) -> tuple[str, ...]:
     if entry.problem:
         return entry.name, "", "", "", ""
     known = not math.isnan(entry.relative)

@@ -18,7 +18,7 @@ from tracer.commands.trace import trace_subject
 from tracer.demo.model import TARGET, TEXT, demo_model
 from tracer.errors import TraceFileError
 from tracer.records import Panel
-from tracer.report.data import ranked
+from tracer.report.contents import ranked
 from tracer.subject.text import Subject, make_subject
 from tracer.text import clean, figure, multiple, shorten
 from tracer.tracefile.opening import says_trace

@@ -16,7 +16,8 @@ from tracer.analysis.ladder import headline, rule_options
 from tracer.analysis.verdict import call_name, changes, ranking_warning, relative_deltas, worst_example
 from tracer.errors import InputError
 from tracer.records import Finding
-from tracer.report.data import SIGNS, Report, command_line, ranked, token_attributions
+from tracer.report.command_line import command_line
+from tracer.report.contents import SIGNS, TraceReport, ranked, token_attributions
 from tracer.report.flow_svg import NEGATIVE, POSITIVE, flow_svg
 from tracer.report.html_tree import worst_tree
 from tracer.report.text import counts, finding_facts, finding_title
@@ -40,7 +41,7 @@ h1 { font: 600 1.35rem/1.3 system-ui, sans-serif; margin: 0 0 1rem; overflow-wra
 
 def report_html(trace: Trace, top: int = 25, example: int | None = None) -> str:
     """One page: verdict, findings, measured repairs, flow map, tokens, the `top` worst calls as a tree, the panel."""
-    report = Report(trace, example)
+    report = TraceReport(trace, example)
     name = text(trace.run.model or "a model")
     sections = [
         *_verdict(report),
@@ -69,7 +70,7 @@ def fragment(trace: Trace) -> str:
 
     Its style holds inside it only; colours are those of the notebook.
     """
-    report = Report(trace)
+    report = TraceReport(trace)
     parts = [
         *_verdict(report),
         *_numbers(report),
@@ -90,14 +91,14 @@ def _style() -> str:
     return Path(__file__).with_name("page.css").read_text(encoding="utf-8")
 
 
-def _verdict(report: Report) -> Iterator[str]:
+def _verdict(report: TraceReport) -> Iterator[str]:
     judged = report.verdict
     yield (
         f'<div class="verdict {judged.level}"><b>{SIGNS[judged.level]}</b><p>{text(report.headline)}</p></div>'
     )  # fmt: skip
 
 
-def _numbers(report: Report) -> Iterator[str]:
+def _numbers(report: TraceReport) -> Iterator[str]:
     run = report.trace.run
     shown = ("model", "method", "target", "text", "reference", "examples", "not exact", "error", "got to")
     rows = _list([(name, escape(value)) for name, value in report.numbers() if name in shown])
@@ -129,13 +130,13 @@ def _list(rows: Sequence[tuple[str, str]]) -> str:
     return "<dl>" + "".join(f'<dt>{escape(name)}</dt><dd class="{name}">{value}</dd>' for name, value in rows) + "</dl>"
 
 
-def _findings(report: Report) -> Iterator[str]:
+def _findings(report: TraceReport) -> Iterator[str]:
     if report.findings:
         yield "<h2>What is wrong, causes first</h2>"
         yield f'<ol class="findings">{"".join(_finding(report, finding) for finding in report.findings)}</ol>'
 
 
-def _causes(report: Report) -> Iterator[str]:
+def _causes(report: TraceReport) -> Iterator[str]:
     """The first findings that are causes of their own."""
     causes = [finding for finding in report.findings if not finding.caused_by]
     if causes:
@@ -146,7 +147,7 @@ def _causes(report: Report) -> Iterator[str]:
         yield f'<p class="muted">{left} more in tracer.diagnose(trace)</p>' if left else ""
 
 
-def _finding(report: Report, finding: Finding) -> str:
+def _finding(report: TraceReport, finding: Finding) -> str:
     rows = []
     for name, value in finding_facts(finding, report):
         if name == "see":
@@ -158,7 +159,7 @@ def _finding(report: Report, finding: Finding) -> str:
     return f"<li{kind}><h3>{escape(finding_title(finding))}</h3>{_list(rows)}</li>"
 
 
-def _ladder(report: Report) -> Iterator[str]:
+def _ladder(report: TraceReport) -> Iterator[str]:
     repair = report.repair
     if not repair.counterfactuals:
         return
@@ -190,7 +191,7 @@ def _log_bar(share: float, shares: Sequence[float]) -> str:
     return f'<span class="bar" style="width:{10 * (math.log10(share) - least) / (most - least):.2f}em"></span>'
 
 
-def _flow(report: Report) -> Iterator[str]:
+def _flow(report: TraceReport) -> Iterator[str]:
     if not report.complete:
         return
     example = report.example or 0
@@ -215,7 +216,7 @@ def _key(colour: str, sign: str) -> str:
     return f'<span style="background:{colour};padding:0 .35em;border-radius:2px">{sign}</span>'
 
 
-def _tokens(report: Report) -> Iterator[str]:
+def _tokens(report: TraceReport) -> Iterator[str]:
     rows: dict[int, list[tuple[str, float]]] = {}
     for index, token, value in token_attributions(report.trace, report.example):
         rows.setdefault(index, []).append((token, value))
@@ -244,7 +245,7 @@ def _token(token: str, value: float, largest: float) -> str:
     return f"<span{style}>{text(token) or '&nbsp;'}<small>{told}</small></span>"
 
 
-def _calls(report: Report, top: int) -> Iterator[str]:
+def _calls(report: TraceReport, top: int) -> Iterator[str]:
     nodes = report.worst(top)
     if not nodes:
         yield '<h2>Worst calls</h2><p class="muted">No call was recorded.</p>'

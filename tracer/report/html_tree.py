@@ -9,12 +9,12 @@ from html import escape
 import numpy as np
 
 from tracer.records import Node
-from tracer.report.data import Report
+from tracer.report.contents import TraceReport
 from tracer.text import clean, figure, percentage
 
 
 @np.errstate(over="ignore", invalid="ignore")  # the figures of a trace may be anything
-def worst_tree(report: Report, nodes: Sequence[Node]) -> str:
+def worst_tree(report: TraceReport, nodes: Sequence[Node]) -> str:
     """The tree of these calls and of what holds them; a chain of holders with nothing else to show is one line."""
     columns = report.trace.columns
     leak = report.trace.leaks(report.example)[0]

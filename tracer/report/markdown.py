@@ -11,7 +11,8 @@ from collections.abc import Iterator, Sequence
 from tracer.analysis.ladder import headline, rule_options
 from tracer.analysis.verdict import call_name
 from tracer.records import Finding
-from tracer.report.data import SIGNS, Report, command_line
+from tracer.report.command_line import command_line
+from tracer.report.contents import SIGNS, TraceReport
 from tracer.report.text import finding_facts, finding_title
 from tracer.text import clean, figure, multiple, of_example
 from tracer.tracefile.trace import Trace
@@ -27,7 +28,7 @@ _BREAK = "\u200b"
 
 def report_markdown(trace: Trace, top: int = 10, example: int | None = None) -> str:
     """The report in GitHub's Markdown: verdict, numbers, how it was made, findings, ladder, the `top` worst calls."""
-    report = Report(trace, example)
+    report = TraceReport(trace, example)
     lines = [f"**{SIGNS[report.verdict.level]}.** {prose(report.headline)}", ""]
     lines += _table(("", ""), [(name, (code if name in _NAMES else prose)(value)) for name, value in report.numbers()])
     lines += _made(trace)
@@ -73,7 +74,7 @@ def _made(trace: Trace) -> Iterator[str]:
         yield from (f"Versions: {', '.join(versions)}", "")
 
 
-def _findings(report: Report) -> Iterator[str]:
+def _findings(report: TraceReport) -> Iterator[str]:
     if not report.findings:
         return
     yield from ("#### What is wrong, causes first", "")
@@ -97,7 +98,7 @@ def _issues(finding: Finding) -> str:
     return ", ".join(f"{CAPTUM}#{issue}" for issue in finding.issues)
 
 
-def _ladder(report: Report) -> Iterator[str]:
+def _ladder(report: TraceReport) -> Iterator[str]:
     repair = report.repair
     if not repair.counterfactuals:
         return
@@ -119,7 +120,7 @@ def _ladder(report: Report) -> Iterator[str]:
         yield from (f"To confirm: {code(rule_options(repair.rules))}", "")
 
 
-def _calls(report: Report, top: int) -> Iterator[str]:
+def _calls(report: TraceReport, top: int) -> Iterator[str]:
     nodes = report.worst(top)
     if not nodes:
         yield "No call was recorded."

@@ -11,7 +11,7 @@ from tracer.analysis.ladder import headline, ladder_lines
 from tracer.analysis.verdict import call_name, ranking_warning, relative_deltas, worst_example
 from tracer.diagnosis.ranking import DELTA_AFTER, WORST_AFTER
 from tracer.records import Finding
-from tracer.report.data import SIGNS, Report, ranked
+from tracer.report.contents import SIGNS, TraceReport, ranked
 from tracer.text import clean, ending, figure, of_example, percentage, shorten
 from tracer.tracefile.trace import Trace
 
@@ -25,7 +25,7 @@ def report_text(trace: Trace, top: int = 10, example: int | None = None, width: 
     Verdict and numbers, what is wrong and what to change, what was measured with other rules, the sanity panel, the
     `top` worst calls.
     """
-    report = Report(trace, example)
+    report = TraceReport(trace, example)
     lines = [*textwrap.wrap(f"{SIGNS[report.verdict.level]}: {report.headline}", width), ""]
     for name, value in report.numbers():
         lines += _labelled(name, value, width)
@@ -36,7 +36,7 @@ def report_text(trace: Trace, top: int = 10, example: int | None = None, width: 
     return "\n".join(lines) + "\n"
 
 
-def _findings(report: Report, width: int) -> Iterator[str]:
+def _findings(report: TraceReport, width: int) -> Iterator[str]:
     """What is wrong, causes first: which calls, why, what to change, and what the delta would be then."""
     if not report.findings:
         return
@@ -54,7 +54,7 @@ def finding_title(finding: Finding) -> str:
     return clean(finding.kind) + share + (f", caused by {clean(finding.caused_by)}" if finding.caused_by else "")
 
 
-def finding_facts(finding: Finding, report: Report) -> Iterator[tuple[str, str]]:
+def finding_facts(finding: Finding, report: TraceReport) -> Iterator[tuple[str, str]]:
     """A finding as (label, one clean line): where, why, what to change, what was measured, where it was reported.
 
     A symptom has no change of its own: it goes when its cause is repaired.
@@ -74,7 +74,7 @@ def finding_facts(finding: Finding, report: Report) -> Iterator[tuple[str, str]]
         yield "see", "captum " + ", ".join(f"#{issue}" for issue in finding.issues)
 
 
-def _before_and_after(finding: Finding, report: Report) -> str:
+def _before_and_after(finding: Finding, report: TraceReport) -> str:
     """Two deltas: "-0.1 in example 0 instead of -0.3 in example 2", the worst then and now, where there are several."""
     delta, numbers = report.trace.run.delta, dict(finding.evidence)
     worst = numbers.get(WORST_AFTER)
@@ -100,7 +100,7 @@ def _labelled(name: str, value: str, width: int, indent: int = 0) -> list[str]:
     return textwrap.wrap(f"{head}{value}", width, subsequent_indent=" " * room, break_on_hyphens=False) or [head]
 
 
-def _ladder(report: Report, width: int) -> Iterator[str]:
+def _ladder(report: TraceReport, width: int) -> Iterator[str]:
     """What was measured with other rules, or how to have it measured."""
     repair = report.repair
     if repair.counterfactuals:
@@ -150,7 +150,7 @@ def counts(types: dict[str, int]) -> str:
     return ", ".join(f"{clean(name, 60)} × {count}" for name, count in ordered) or "none"
 
 
-def _calls(report: Report, top: int, width: int) -> Iterator[str]:
+def _calls(report: TraceReport, top: int, width: int) -> Iterator[str]:
     nodes = report.worst(top)
     yield ""
     if not nodes:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
-from tracer.analysis.folder import Entry, method_words
+from tracer.analysis.folder import FolderEntry, method_words
 from tracer.text import clean, figure, multiple
 from tui.lines.format import fit, plural, shorten, wrap
 from tui.lines.menus import Item
@@ -53,13 +53,13 @@ _COLUMNS = (
 _DROPPED_FIRST: tuple[Sort, ...] = ("model", "status", "method", "delta", "relative")
 
 
-def sorted_entries(entries: Sequence[Entry], sort: Sort) -> list[Entry]:
+def sorted_entries(entries: Sequence[FolderEntry], sort: Sort) -> list[FolderEntry]:
     """The entries in order: by figures the worst first, by words alphabetically, equal ones by name.
 
     Unreadable files come last, unless the order is by status or by name.
     """
 
-    def rank(entry: Entry) -> tuple[object, ...]:
+    def rank(entry: FolderEntry) -> tuple[object, ...]:
         if sort == "status":
             return (_RANKS.index(entry.level), entry.name)
         if sort in ("relative", "delta"):
@@ -113,7 +113,7 @@ def sort_at(x: int, width: int) -> Sort:
     return "name"
 
 
-def row(entry: Entry, width: int, marks: Collection[Path] = ()) -> Line:
+def row(entry: FolderEntry, width: int, marks: Collection[Path] = ()) -> Line:
     """The line of a file, exactly `width` cells wide; of one that cannot be read it says why."""
     room, columns = layout(width)
     sign, role = _SIGNS[entry.level]
@@ -131,7 +131,7 @@ def row(entry: Entry, width: int, marks: Collection[Path] = ()) -> Line:
     return cells
 
 
-def entry_lines(entry: Entry, width: int) -> list[Line]:
+def entry_lines(entry: FolderEntry, width: int) -> list[Line]:
     """The file in words: its name in full, the verdict and the run, or why it cannot be read."""
     sign, role = _SIGNS[entry.level]
     lines: list[Line] = [[(f"{sign} ", role), (fit(entry.name, width - 2), Role.STRONG)]]
@@ -151,7 +151,7 @@ def entry_lines(entry: Entry, width: int) -> list[Line]:
     return [*lines, *([(part, Role.TEXT)] for part in wrap("; ".join(fact for fact in facts if fact), width))]
 
 
-def summary(entries: Sequence[Entry], folder: str, marks: int) -> str:
+def summary(entries: Sequence[FolderEntry], folder: str, marks: int) -> str:
     """The title of the list: where, how many, how many are broken."""
     parts = [clean(folder), plural(len(entries), "trace")]
     for level, words in (("broken", "broken"), ("unreadable", "unreadable")):
@@ -162,7 +162,7 @@ def summary(entries: Sequence[Entry], folder: str, marks: int) -> str:
     return "   ".join(parts)
 
 
-def _cell(entry: Entry, name: Sort, sign: Role) -> tuple[str, Role]:
+def _cell(entry: FolderEntry, name: Sort, sign: Role) -> tuple[str, Role]:
     if name == "relative":
         return ("" if math.isnan(entry.relative) else multiple(entry.relative)), sign
     if name == "delta":

@@ -13,7 +13,7 @@ from textual.events import Click, Resize, ScreenResume
 from textual.message import Message
 from textual.screen import Screen
 
-from tracer.analysis.folder import Entry, list_traces
+from tracer.analysis.folder import FolderEntry, list_traces
 from tracer.errors import TracerError
 from tracer.tracefile.trace import Trace, open_trace
 from tui import actions
@@ -76,7 +76,7 @@ class FolderScreen(Screen[None]):
     def __init__(self, folder: Path) -> None:
         super().__init__()
         self.folder = folder
-        self.entries: list[Entry] = []
+        self.entries: list[FolderEntry] = []
         self.sort: Sort = "name"
         self.marks: list[Path] = []
         self._problem = ""
@@ -88,7 +88,7 @@ class FolderScreen(Screen[None]):
         return self.query_one("#folder", FolderList)
 
     @property
-    def selected(self) -> Entry | None:
+    def selected(self) -> FolderEntry | None:
         """The file under the cursor."""
         return self.entries[self.files.cursor] if self.entries else None
 
@@ -200,7 +200,7 @@ class FolderScreen(Screen[None]):
             entries, problem = [], str(error)
         self.app.call_from_thread(self._take, entries, problem)
 
-    def _take(self, entries: list[Entry], problem: str) -> None:
+    def _take(self, entries: list[FolderEntry], problem: str) -> None:
         self._loaded, self._problem = True, problem
         there = {entry.path for entry in entries}
         self.marks = [mark for mark in self.marks if mark in there]
@@ -210,7 +210,7 @@ class FolderScreen(Screen[None]):
         self.sort = sort
         self._reorder(self.entries)
 
-    def _reorder(self, entries: list[Entry]) -> None:
+    def _reorder(self, entries: list[FolderEntry]) -> None:
         """Show the entries in order, the cursor on the file it was on."""
         before = self.selected
         self.entries = folder_lines.sorted_entries(entries, self.sort)
