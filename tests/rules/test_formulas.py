@@ -61,8 +61,10 @@ def test_normalisation_against_the_explicit_jacobian(centred: bool) -> None:
     centre = torch.eye(n).double() - (1 / n if centred else 0)
     c, c_ref = centre @ x, centre @ x_ref
     s, s_ref = (c.square().mean() + eps).sqrt(), (c_ref.square().mean() + eps).sqrt()
+    share, share_ref = s**2 / (s**2 + s_ref**2), s_ref**2 / (s**2 + s_ref**2)
     k = -1 / (s * s_ref * (s + s_ref))
-    jacobian = (1 / s + 1 / s_ref) / 2 * torch.eye(n).double() + k * torch.outer((c + c_ref) / 2, (c + c_ref) / n)
+    mixed = share_ref * c + share * c_ref
+    jacobian = (share / s + share_ref / s_ref) * torch.eye(n).double() + k * torch.outer(mixed, (c + c_ref) / n)
     assert torch.allclose(norm.normalise(g, x, x_ref, (-1,), eps, centred), g @ jacobian @ centre, atol=1e-12)
 
 

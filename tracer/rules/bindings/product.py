@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from tracer.op_call import KEYWORD_ONLY, OpCall
 from tracer.rules.call import Binder, BoundCall, Gs, arrived, bound
-from tracer.rules.formulas import attention, bilinear, norm, softmax
+from tracer.rules.formulas import attention, bilinear, norm, scale, softmax
 
 Found = Sequence[Tensor | None]
 Pairwise = Callable[..., tuple[Tensor | None, Tensor | None]]
@@ -93,7 +93,7 @@ def _quotient(call: OpCall) -> BoundCall | None:
         raise NotImplementedError
 
     def multipliers(gs: Gs, xs: Any, x_refs: Any, needs: Any) -> Found:
-        return bilinear.quotient(arrived(gs), xs[0], x_refs[0], xs[1], x_refs[1], needs)
+        return scale.quotient(arrived(gs), xs[0], x_refs[0], xs[1], x_refs[1], needs)
 
     places = [call.place(0, "input", "self"), call.place(1, "other")]
     if denominator.requires_grad:

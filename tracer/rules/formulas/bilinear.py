@@ -28,18 +28,6 @@ def product(
     return of_a, of_b
 
 
-def quotient(
-    g: Tensor, a: Tensor, a_ref: Tensor, b: Tensor, b_ref: Tensor, needs: Sequence[bool]
-) -> tuple[Tensor | None, Tensor | None]:
-    """Multipliers of `a` and `b` in a / b, taken as a·(1/b)."""
-    of_a = of_b = None
-    if needs[0]:
-        of_a = elementwise.reached(g * (1 / b + 1 / b_ref) * 0.5, g).sum_to_size(a.shape)
-    if needs[1]:
-        of_b = elementwise.reached(g * mean(a, a_ref) * elementwise.reciprocal(b, b_ref), g).sum_to_size(b.shape)
-    return of_a, of_b
-
-
 def matmul(
     g: Tensor, a: Tensor, a_ref: Tensor, b: Tensor, b_ref: Tensor, needs: Sequence[bool]
 ) -> tuple[Tensor | None, Tensor | None]:

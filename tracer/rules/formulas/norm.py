@@ -1,7 +1,7 @@
 """Multipliers of normalisations and of the reductions inside them (variance, deviation, 2-norm), in closed form.
 
-With c the centred input and s = √(mean(c²) + eps): Δ(c/s) = mean(1/s)·Δc + mean(c)·Δ(1/s), and
-Δ(1/s) = k·mean over the group of (c + c')·Δc with k = −1 / (s·s'·(s + s')).
+With c the centred input and s = √(mean(c²) + eps): Δ(c/s) = (λ/s + λ'/s')·Δc + (λ'·c + λ·c')·Δ(1/s), λ and λ' as in
+`tracer.rules.formulas.scale`, and Δ(1/s) = k·mean over the group of (c + c')·Δc with k = −1 / (s·s'·(s + s')).
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from tracer.rules.formulas import scale
+
 
 def normalise(g: Tensor, x: Tensor, x_ref: Tensor, dims: Sequence[int], eps: float, centred: bool = True) -> Tensor:
     """Multiplier of `x` in (x − mean) / √(var + eps) over `dims`, with the biased variance.
@@ -19,28 +21,28 @@ def normalise(g: Tensor, x: Tensor, x_ref: Tensor, dims: Sequence[int], eps: flo
     one rule; their weight belongs into `g`.
     """
     dims = tuple(dims)
-    total, inverse, inverse_ref = _moments(x, x_ref, dims, eps, centred)
+    mean, inverse = _moments(x, dims, eps, centred)
+    mean_ref, inverse_ref = _moments(x_ref, dims, eps, centred)
+    share, share_ref = scale.shares(inverse, inverse_ref)
+    total, mixed = x + x_ref, torch.addcmul(share_ref * x, share, x_ref)  # c + c', λ'·c + λ·c'
+    if mean is not None and mean_ref is not None:
+        total.sub_(mean + mean_ref)
+        mixed.sub_(share_ref * mean + share * mean_ref)
     # k = −1/(s·s'·(s + s')) written with r = 1/s: −r²·r'² / (r + r').
     k = (inverse * inverse_ref).square_().div_(inverse + inverse_ref).neg_()
-    along = (g * total).mean(dims, keepdim=True).mul_(0.5).mul_(k)
-    m = torch.addcmul(g * (inverse + inverse_ref).mul_(0.5), along, total)
+    along = mixed.mul_(g).mean(dims, keepdim=True).mul_(k)
+    m = torch.addcmul(g * (share * inverse + share_ref * inverse_ref), along, total)
     return m.sub_(m.mean(dims, keepdim=True)) if centred else m
 
 
-def _moments(
-    x: Tensor, x_ref: Tensor, dims: tuple[int, ...], eps: float, centred: bool
-) -> tuple[Tensor, Tensor, Tensor]:
-    """(c + c', 1/s, 1/s')."""
-    if centred and dims == tuple(range(-len(dims), 0)):
-        shape = x.shape[-len(dims) :]  # one fused kernel for each run
-        _, mean, inverse = torch.native_layer_norm(x, shape, None, None, eps)
-        _, mean_ref, inverse_ref = torch.native_layer_norm(x_ref, shape, None, None, eps)
-        return (x + x_ref).sub_(mean + mean_ref), inverse, inverse_ref
-    c = x - x.mean(dims, keepdim=True) if centred else x
-    c_ref = x_ref - x_ref.mean(dims, keepdim=True) if centred else x_ref
-    inverse = c.square().mean(dims, keepdim=True).add_(eps).rsqrt_()
-    inverse_ref = c_ref.square().mean(dims, keepdim=True).add_(eps).rsqrt_()
-    return c + c_ref, inverse, inverse_ref
+def _moments(x: Tensor, dims: tuple[int, ...], eps: float, centred: bool) -> tuple[Tensor | None, Tensor]:
+    """(mean, None where it is not taken off; 1/s)."""
+    if centred and dims == tuple(range(-len(dims), 0)):  # one fused kernel
+        _, middle, inverse = torch.native_layer_norm(x, x.shape[-len(dims) :], None, None, eps)
+        return middle, inverse
+    mean = x.mean(dims, keepdim=True) if centred else None
+    c = x if mean is None else x - mean
+    return mean, c.square().mean(dims, keepdim=True).add_(eps).rsqrt_()
 
 
 def variance(g: Tensor, x: Tensor, x_ref: Tensor, dims: Sequence[int], correction: float) -> Tensor:
