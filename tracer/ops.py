@@ -79,8 +79,8 @@ _OPS = (
         upsample_bilinear2d upsample_bicubic2d upsampling_nearest upsampling_bilinear affine_grid
         fold unfold unfold_copy im2col col2im channel_shuffle native_channel_shuffle
         diag diag_embed diagflat diagonal_scatter select_scatter slice_scatter tril triu rot90
-        to float double half bfloat16 cfloat type_as imag view_as_real view_as_complex lift_fresh copy detach_copy
-        fill fill_diagonal zero resize
+        to float double half bfloat16 cfloat type_as imag complex view_as_real view_as_complex lift_fresh copy
+        detach_copy fill fill_diagonal zero resize
         fft_fft fft_fft2 fft_fftn fft_ifft fft_ifft2 fft_ifftn fft_rfft fft_rfft2 fft_rfftn fft_irfft fft_irfft2
         fft_irfftn fft_hfft fft_fftshift fft_ifftshift stft istft
         """),
@@ -127,7 +127,7 @@ _OPS = (
         special_log1p special_exp2 cumprod logcumsumexp cosine_similarity pairwise_distance cdist
         """),
     *_ops("step", "", """
-        floor ceil round trunc fix sgn heaviside floor_divide frac remainder fmod one_hot
+        floor ceil round trunc fix sign sgn heaviside floor_divide frac remainder fmod one_hot
         """),
 
     # Maxima, and what an index, a mask or an order chooses.
@@ -172,7 +172,7 @@ _OPS = (
         item tolist numpy array len bool int index contains iter hash repr format get set delete deepcopy reduce_ex
         setstate
         zeros_like ones_like empty_like full_like rand_like randn_like new_zeros new_ones new_empty new_full new_tensor
-        argmax argmin argsort nonzero count_nonzero searchsorted bucketize isin sign
+        argmax argmin argsort nonzero count_nonzero searchsorted bucketize isin
         eq ne lt le gt ge isnan isinf isfinite any all equal allclose logical_and logical_or logical_not logical_xor
         bitwise_and bitwise_or bitwise_not bitwise_xor conj
         """),

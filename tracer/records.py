@@ -18,7 +18,7 @@ Direction = Literal["in", "out"]
 Status = Literal["recording", "complete", "failed"]
 NoteKind = Literal[
     # Where a method is not exact.
-    "approximated", "cut", "differing constant", "discrete choice", "unseen",
+    "approximated", "cut", "decided", "differing constant", "discrete choice", "unseen",
     # How the model ran, and what captum did with it.
     "batch coupled", "hook skipped", "in-place input", "integer input", "keyword call", "no-grad call",
     "non-tensor output", "overwritten output", "pool settings", "reused module", "shared extras", "subclass ignored",

@@ -172,10 +172,17 @@ CASES: dict[str, Case] = {
     "adaptive_max_pool1d_with_indices": Case(lambda x: F.adaptive_max_pool1d(x, 4, return_indices=True)[0]),
     "adaptive_max_pool2d_with_indices": Case(lambda x: F.adaptive_max_pool2d(_image(x), 2, return_indices=True)[0]),
     "adaptive_max_pool3d_with_indices": Case(lambda x: F.adaptive_max_pool3d(_volume(x), 2, return_indices=True)[0]),
+    **{
+        name: Case(_elementwise(name), smooth=False)
+        for name in ("floor", "ceil", "round", "trunc", "fix", "sign", "sgn", "frac")
+    },
+    "remainder": Case(lambda x: x % 0.7, smooth=False),
+    "fmod": Case(lambda x: torch.fmod(x, 0.7), smooth=False),
 }
 
 # Ops that choose conserve only as far as the choice is one, and have tests of their own.
 CHOICES = {
+    "floor_divide",
     "topk",
     "sort",
     "where",
@@ -195,12 +202,4 @@ CHOICES = {
     "masked_select",
     "put",
     "take",
-    "floor",
-    "ceil",
-    "round",
-    "trunc",
-    "frac",
-    "remainder",
-    "fmod",
-    "floor_divide",
 }

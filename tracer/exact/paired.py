@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace as replace_fields
 from functools import partial
 from typing import Any
 
@@ -18,7 +19,10 @@ from torch import Tensor, nn
 
 from tracer.errors import ObservationError
 from tracer.exact.call_site import call_site
+from tracer.exact.choices import dispatch, experts
+from tracer.exact.choices.context import Choices
 from tracer.exact.in_place import out_of_place, written_argument
+from tracer.exact.inverse_scales import InverseScales
 from tracer.exact.notes import RuleNote
 from tracer.exact.replacement import Replacement, replace
 from tracer.exact.tape import KeptOperands, Tape
@@ -37,13 +41,14 @@ from tracer.model import torch_functions as ops
 from tracer.model.held import HeldTensors
 from tracer.model.hooks import module_paths
 from tracer.model.process import custom_functions, no_fast_path, uncompiled
+from tracer.model.process import experts as experts_run_by
 from tracer.model.source import source_line
 from tracer.model.undo import Mode, saved_tensors, undoing
 from tracer.op_call import OpCall
 from tracer.records import NoteKind
 from tracer.rules.call import BoundCall
 from tracer.rules.rulebook import EXACT, Rulebook
-from tracer.rules.table import approximate, bind_exact, rescale
+from tracer.rules.table import approximate, bind_exact, rescale, times_inverse_scale
 
 
 class PairedEvaluation(Mode):
@@ -57,6 +62,7 @@ class PairedEvaluation(Mode):
         torch.autograd.grad(output_selected, args)
 
     `notes` lists what is not exact; leaks in it are known after the backward pass. `names` maps modules to paths.
+    `decided` are the choices that numbers make, with the flow that went into each.
     `unused` are the rulebook's overrides that no call has matched, `ruled` the modules whose gradient a rule replaces.
     """
 
@@ -68,10 +74,13 @@ class PairedEvaluation(Mode):
         self.rulebook = rulebook
         self.names = module_paths(model) if names is None else names
         self.notes: list[RuleNote] = []
+        self.decided: list[RuleNote] = []
         self.ruled: dict[nn.Module, str] = {}
         self.unused = set(rulebook.overrides)
         self._tape = Tape()
         self._held = HeldTensors()
+        self._choices = Choices(self)
+        self._inverse_scales = InverseScales()
         self._running = False
 
     @contextmanager
@@ -123,8 +132,14 @@ class PairedEvaluation(Mode):
             self._running = True
             _require_grad(trained, False)
             torch.set_grad_enabled(True)
-            with uncompiled(), custom_functions(self._custom), self:
+            self._forget_provenance()
+            with uncompiled(), custom_functions(self._custom), experts_run_by(experts.run), self:
                 yield
+            self._forget_provenance()
+
+    def _forget_provenance(self) -> None:
+        self._choices.twins.clear()
+        self._inverse_scales.clear()
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -136,16 +151,27 @@ class PairedEvaluation(Mode):
             refuse_transformed(OpCall(func, args, kwargs or {}))
         how = treatment(func)
         kwargs = kwargs or {}
-        if how.kind == "plain" or (how.kind == "shape" and torch.is_grad_enabled()):
-            return func(*args, **kwargs)
         call = OpCall(func, args, kwargs)
+        if dispatch.concern(self._choices, how.name):
+            found = dispatch.run(self._choices, how, call)
+            if found is not NotImplemented:
+                return found
+        plain = how.kind == "plain" or (how.kind == "shape" and torch.is_grad_enabled())
+        value = func(*args, **kwargs) if plain else self.treated(how, call)
+        if not self._tape.writing:
+            self._inverse_scales.look_at(how.name, call, value)
+        return value
+
+    def treated(self, how: Treatment, call: OpCall) -> Any:
+        """Run a call that may compute something."""
+        func, args, kwargs = call
         if how.kind == "enter":
             with self:
                 if ops.describe(func).role == "composite":
                     return ops.run_composite(how.name, call)
                 return ops.body(func)(*args, **kwargs)
         if not torch.is_grad_enabled() or how.kind == "cut":
-            self._note_cut(how, call)
+            self.note_cut(how, call)
             return func(*args, **kwargs)
         written = written_argument(how, call)
         stepped = False
@@ -170,7 +196,7 @@ class PairedEvaluation(Mode):
         call = OpCall(apply, args, {})
         with torch._C.DisableTorchFunction():
             if not torch.is_grad_enabled():
-                self._note_cut(how, call)
+                self.note_cut(how, call)
                 return apply(*args)
             stepped, replacement = self._replacement(how, call, False)
             if replacement is not None:
@@ -193,6 +219,10 @@ class PairedEvaluation(Mode):
         bound = bind_exact(how.name, call)
         if bound is not None and any(all(t is not o for o in bound.operands) for t in varying):
             bound = approximate(call)
+        if bound is not None and how.name == "mul" and len(bound.operands) == 2:
+            inverse = [t in self._inverse_scales for t in bound.operands]
+            if inverse[0] != inverse[1]:
+                bound = times_inverse_scale(bound, int(inverse[1]))
         if bound is not None and rule == "rescale":
             bound = self._rescaled(bound)
         if bound is None:
@@ -201,7 +231,7 @@ class PairedEvaluation(Mode):
             value = bound.forward(*bound.operands)
             if not has_gradient(value):  # an index, a mask, or an op that PyTorch cannot differentiate
                 if is_differentiable(value):
-                    self._note_cut(how, call)
+                    self.note_cut(how, call)
                 return False, None
         return True, self._pair(how.name, rule, bound)
 
@@ -222,6 +252,8 @@ class PairedEvaluation(Mode):
             self._note(
                 name, rule, "discrete choice" if call.linear == "same choice" else "differing constant", differing
             )
+        else:
+            self._note_differing_constants(name, rule, operands, references)
         xs: list[Tensor] = [t.detach() for t in operands]
         x_refs = [x if r is None else r for x, r in zip(xs, references, strict=True)]
         chosen = call.choices if call.linear == "same choice" else 0
@@ -240,6 +272,78 @@ class PairedEvaluation(Mode):
                 note.amount = leak
 
         return Replacement(call, xs, x_refs, call.inexact or rule, report)
+
+    def _note_differing_constants(
+        self, name: str, rule: str, operands: Sequence[Tensor], references: KeptOperands
+    ) -> None:
+        """Note the operands that differ between the runs though no gradient leads back from them."""
+        constants = [None if is_varying(t) or isinstance(t, nn.Parameter) else t for t in operands]
+        if any(t is not None for t in constants) and (differing := differing_elements(constants, references)):
+            self._note(name, rule, "differing constant", differing)
+
+    # --- what the choices ask for -------------------------------------------------------------------------------------
+
+    def node(self, name: str, bound: BoundCall, decides: bool = False) -> Tensor:
+        """The value of a call between the model's own, with its multipliers; in the reference's run one that varies.
+
+        `decides`: it is a choice that numbers make; Σ |flow| into it is the amount of a note in `decided`.
+        """
+        with torch._C.DisableTorchFunction():
+            replacement = self._pair(name, "exact", bound)
+            if self._tape.writing:
+                value: Tensor = bound.forward(*(t.detach() for t in bound.operands))
+                return value.requires_grad_().clone()
+            assert replacement is not None
+            if decides:
+                replacement.call = self._counted(name, bound)
+            value = replace(replacement, bound.operands)
+            return value
+
+    def _counted(self, name: str, bound: BoundCall) -> BoundCall:
+        note = self._note(name, "exact", "decided", 0.0)
+        self.decided.append(self.notes.pop())
+
+        def multipliers(gs: Any, xs: Any, x_refs: Any, needs: Any) -> Any:
+            if gs[0] is not None:
+                note.amount += float((gs[0] * (bound.forward(*xs) - bound.forward(*x_refs))).abs().sum())
+            return bound.multipliers(gs, xs, x_refs, needs)
+
+        return replace_fields(bound, multipliers=multipliers)
+
+    def step(self, name: str, operands: KeptOperands) -> KeptOperands | None:
+        """Keep in the reference's run what an op holds, and give None; in the input's run, what it held there."""
+        if self._tape.writing:
+            self._hold(operands)
+        found = self._step(name, operands)
+        return None if self._tape.writing else found
+
+    def both(self, part: Callable[[Tensor], Tensor], x: Tensor, x_ref: Tensor) -> tuple[Tensor, Tensor]:
+        """What a part of the model makes of both runs' values, in the input's run; the first with multipliers."""
+        outer, self._tape = self._tape, Tape()
+        try:
+            self._tape.write()
+            with self:
+                y_ref = part(x_ref.detach().requires_grad_()).detach()
+            self._tape.read()
+            with self:
+                return part(x), y_ref
+        finally:
+            self._tape = outer
+
+    def replaced(self, bound: BoundCall, x_refs: list[Tensor]) -> Tensor:
+        """An op's value with its multipliers behind it, the reference's operands being at hand."""
+        value: Tensor = replace(Replacement(bound, [t.detach() for t in bound.operands], x_refs), bound.operands)
+        return value
+
+    def keep_value(self, written: Tensor) -> None:
+        """Copy what is held in the memory of a tensor that is about to be written to."""
+        self._held.copy_before_write(written)
+
+    def rule_of(self, name: str) -> str:
+        """The rule that the rulebook has for an op that is about to run."""
+        return self._rule(name)
+
+    # ------------------------------------------------------------------------------------------------------------------
 
     def _hold(self, tensors: Sequence[Tensor | None]) -> None:
         for i, tensor in enumerate(tensors):
@@ -275,7 +379,8 @@ class PairedEvaluation(Mode):
         self.notes.append(note)
         return note
 
-    def _note_cut(self, how: Treatment, call: OpCall) -> None:
+    def note_cut(self, how: Treatment, call: OpCall) -> None:
+        """Note that a value goes on without a gradient."""
         if not self._tape.writing and any(is_varying(t) for _name, t in ops.arguments(call)):
             self._note(how.name, "gradient", "cut", float("nan"))
 

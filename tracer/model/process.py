@@ -1,8 +1,8 @@
 """All the state of the process that this package changes while it needs to, and puts back.
 
 Settings of libraries: Python's warning filters, PyTorch's fused transformer layers, whether compiled code runs
-compiled, `torch.autograd.Function.apply`, captum's table of rules, and the log of transformers. Of our own: which
-thread has which models in use. State of one thread alone is in `tracer.model.undo`.
+compiled, `torch.autograd.Function.apply`, captum's table of rules, the log and the experts of transformers. Of our
+own: which thread has which models in use. State of one thread alone is in `tracer.model.undo`.
 """
 
 from __future__ import annotations
@@ -189,3 +189,59 @@ def quiet(progress_bars: bool = False) -> Iterator[None]:
         settings.set_verbosity(verbosity)
         if not progress_bars and bars:
             settings.enable_progress_bar()  # type: ignore[no-untyped-call]
+
+
+ExpertsRunner = Callable[[Callable[..., Any], Callable[..., Any], nn.Module, tuple[Any, ...], dict[str, Any]], Any]
+"""Runs a mixture of experts: takes the implementation that the model chose, the plain loop, the module and its
+arguments."""
+
+
+def _experts_interface() -> Any:
+    """The table of implementations that all mixtures of experts of transformers share; None where it is not loaded."""
+    return getattr(sys.modules.get("transformers.integrations.moe"), "ALL_EXPERTS_FUNCTIONS", None)
+
+
+class _ExpertsRunners(threading.local):
+    def __init__(self) -> None:
+        self.stack: list[ExpertsRunner] = []
+
+
+_experts_runners = _ExpertsRunners()
+
+
+def _implementation(name: str, loop: Callable[..., Any]) -> Callable[..., Any]:
+    chosen: Callable[..., Any] = type(_experts_interface()).get_interface(_experts_interface(), name, loop)
+
+    def run(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
+        stack = _experts_runners.stack
+        return stack[-1](chosen, loop, module, args, kwargs) if stack else chosen(module, *args, **kwargs)
+
+    return run
+
+
+def _route_experts(routed: bool) -> None:
+    interface = _experts_interface()
+    if interface is not None and routed:
+        interface.get_interface = _implementation
+    elif interface is not None:
+        interface.__dict__.pop("get_interface", None)
+
+
+_experts_routed: Switch[bool] = Switch(lambda: False, _route_experts, True)
+
+
+@contextmanager
+def experts(run: ExpertsRunner) -> Iterator[None]:
+    """Hand the mixtures of experts of transformers that this thread runs to `run` while the context lasts.
+
+    Their implementations (grouped, batched, a loop) differ in ops and agree in what goes in and comes out.
+    """
+    stack = _experts_runners.stack
+    depth = len(stack)
+
+    def undo() -> None:
+        del stack[depth:]
+
+    with undoing(undo), _experts_routed.on():
+        stack.append(run)
+        yield

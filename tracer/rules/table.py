@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -12,10 +13,14 @@ from tracer.rules.bindings.choice import CHOOSING
 from tracer.rules.bindings.elementwise import ELEMENTWISE
 from tracer.rules.bindings.product import PRODUCTS
 from tracer.rules.bindings.reduction import REDUCTIONS
-from tracer.rules.call import Binder, BoundCall, Gs
+from tracer.rules.call import Binder, BoundCall, Gs, arrived
+from tracer.rules.formulas import scale
 from tracer.rules.formulas.quadrature import average_jacobian
 
 RULES: dict[str, Binder] = {**ELEMENTWISE, **PRODUCTS, **REDUCTIONS, **CHOOSING}
+
+_OF_COMPLEX = frozenset({"abs"})
+"""Ops whose rule holds for complex numbers as it stands."""
 
 
 def approximate(call: OpCall) -> BoundCall:
@@ -60,7 +65,7 @@ def bind_exact(name: str, call: OpCall) -> BoundCall | None:
         return approximate(call)
     if bound_call is None or bound_call.linear == "same choice":
         return bound_call
-    if any(operand.is_complex() for operand in bound_call.operands):
+    if name not in _OF_COMPLEX and any(operand.is_complex() for operand in bound_call.operands):
         _integrate(bound_call)
     return bound_call
 
@@ -91,3 +96,14 @@ def rescale(call: BoundCall, eps: float = 1e-10) -> BoundCall:
         return [torch.where(change.abs() < eps, gradient, secant)]
 
     return BoundCall(call.operands, call.forward, multipliers)
+
+
+def times_inverse_scale(call: BoundCall, at: int) -> BoundCall:
+    """A product of two tensors of which the one `at` (0 or 1) is the inverse of a scale."""
+
+    def multipliers(gs: Gs, xs: Any, x_refs: Any, needs: Any) -> tuple[Tensor | None, ...]:
+        other = 1 - at
+        found = scale.product(arrived(gs), xs[other], x_refs[other], xs[at], x_refs[at], (needs[other], needs[at]))
+        return found if at == 1 else found[::-1]
+
+    return replace(call, multipliers=multipliers)

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from tracer.op_call import KEYWORD_ONLY, OpCall
 from tracer.rules.call import Binder, BoundCall, Gs, arrived, bound, substituted
-from tracer.rules.formulas import choice, norm, pooling
+from tracer.rules.formulas import choice, norm, pooling, steps
 
 Found = Sequence[Tensor | None]
 
@@ -150,23 +150,21 @@ def _sorted(call: OpCall) -> BoundCall | None:
     return bound_call
 
 
-def _step(call: OpCall) -> BoundCall | None:
-    """Remainders: the derivative as PyTorch has it; the jumps between the runs are discrete choices."""
-    bound_call = bound(call, [call.place(0, "input", "self")], lambda *_: (), inexact="discrete choice")
-    if bound_call is not None:
-        forward = bound_call.forward
-        bound_call.multipliers = lambda gs, xs, x_refs, needs: choice.both_choices([forward], arrived(gs), xs, needs)
-    return bound_call
+def _stepped(derivative: float) -> Binder:
+    """Binder of an op with steps, its derivative between them given: the secant of its first tensor."""
 
+    def bind(call: OpCall) -> BoundCall | None:
+        found = bound(call, [call.place(0, "input", "self")], lambda *_: ())
+        if found is not None:
+            forward = found.forward
 
-def _flat(call: OpCall) -> BoundCall | None:
-    """Rounding to whole numbers: nothing goes back; the jumps between the runs are discrete choices."""
-    return bound(
-        call,
-        [call.place(0, "input", "self")],
-        lambda gs, xs, x_refs, needs: [torch.zeros_like(xs[0])],
-        inexact="discrete choice",
-    )
+            def multipliers(gs: Gs, xs: Any, x_refs: Any, needs: Any) -> tuple[Tensor]:
+                return (arrived(gs) * steps.step(forward, xs[0], x_refs[0], derivative),)
+
+            found.multipliers = multipliers
+        return found
+
+    return bind
 
 
 REDUCTIONS: dict[str, Binder] = {
@@ -189,6 +187,6 @@ REDUCTIONS: dict[str, Binder] = {
     **{f"adaptive_max_pool{n}d_with_indices": _pool(f"adaptive_max_pool{n}d", n) for n in (1, 2, 3)},
     "topk": _sorted,
     "sort": _sorted,
-    **dict.fromkeys(["floor", "ceil", "round", "trunc", "floor_divide"], _flat),
-    **dict.fromkeys(["frac", "remainder", "fmod"], _step),
+    **dict.fromkeys(["floor", "ceil", "round", "trunc", "fix", "sign", "sgn", "floor_divide"], _stepped(0.0)),
+    **dict.fromkeys(["frac", "remainder", "fmod"], _stepped(1.0)),
 }

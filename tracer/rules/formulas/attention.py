@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from tracer.rules.formulas.infinity import one_sided
 from tracer.rules.formulas.softmax import logarithmic_mean, masked_rows, spread
 
 
@@ -25,10 +26,10 @@ class Attention:
     enable_gqa: bool = False
 
 
-def _log_probabilities(
+def _logits(
     q: Tensor, k: Tensor, mask: Tensor | None, settings: Attention, scale: float
 ) -> tuple[Tensor, Tensor | None]:
-    """Log-probabilities, and where a float mask is given which rows it masks throughout."""
+    """Logits, and where a float mask is given which rows it masks throughout."""
     logits = torch.matmul(q * scale, k.transpose(-1, -2))
     if settings.is_causal:
         keep = torch.ones(logits.shape[-2:], dtype=torch.bool, device=logits.device).tril_()
@@ -36,8 +37,12 @@ def _log_probabilities(
     if mask is not None:
         logits = logits.masked_fill(~mask, -math.inf) if mask.dtype == torch.bool else logits + mask
     dead = None if mask is None or mask.dtype == torch.bool else masked_rows(logits, -1)
+    return logits, dead
+
+
+def _log_probabilities(logits: Tensor) -> Tensor:
     # A row without any key comes out as NaN; its probabilities are 0, as in the op itself.
-    return torch.log_softmax(logits, -1).nan_to_num_(nan=-math.inf, neginf=-math.inf), dead
+    return torch.log_softmax(logits, -1).nan_to_num_(nan=-math.inf, neginf=-math.inf)
 
 
 def _grouped(t: Tensor, heads: int) -> Tensor:
@@ -72,8 +77,12 @@ def attention(
         v_all, v_all_ref = _grouped(v, q.shape[-3]), _grouped(v_ref, q.shape[-3])
     else:
         k_all, k_all_ref, v_all, v_all_ref = k, k_ref, v, v_ref
-    log_p, dead = _log_probabilities(q, k_all, masks[0], settings, scale)
-    log_p_ref, dead_ref = _log_probabilities(q_ref, k_all_ref, masks[1], settings, scale)
+    logits, dead = _logits(q, k_all, masks[0], settings, scale)
+    logits_ref, dead_ref = _logits(q_ref, k_all_ref, masks[1], settings, scale)
+    if needs[3]:  # a mask that depends on the input
+        logits, logits_ref = one_sided(logits, logits_ref)
+    log_p, log_p_ref = _log_probabilities(logits), _log_probabilities(logits_ref)
+    del logits, logits_ref
     of_v = None
     if needs[2]:
         p = torch.exp(log_p).add_(torch.exp(log_p_ref)).mul_(0.5)

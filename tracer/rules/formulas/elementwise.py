@@ -129,7 +129,13 @@ def leaky_relu(x: Tensor, x_ref: Tensor, negative_slope: float | Tensor = 0.01) 
 
 
 def absolute(x: Tensor, x_ref: Tensor) -> Tensor:
-    """Slope of |x|: share of the way above 0 minus share below."""
+    """Slope of |x|: share of the way above 0 minus share below; of complex numbers (z + z') / (|z| + |z'|).
+
+    For z, Re(conj(m)·Δz) = |z| − |z'|; 0 where both are 0.
+    """
+    if x.is_complex():
+        total = x.abs() + x_ref.abs()
+        return torch.where(total == 0, 0.0, (x + x_ref) / total)
     return 2 * relu(x, x_ref) - 1
 
 

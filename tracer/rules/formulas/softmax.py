@@ -1,13 +1,17 @@
 """Multipliers of softmax, log-softmax and log-sum-exp by the logarithmic mean of both probabilities.
 
 With L_j = (p_j − p'_j) / (log p_j − log p'_j) the change of a softmax is p_j − p'_j = L_j·(Δx_j − Σ L·Δx / Σ L): exact,
-with coefficients in [0, 1], blind to a shift of all logits. A masked entry (−inf or the dtype's minimum) has L = 0.
+with coefficients in [0, 1], blind to a shift of all logits. An entry masked in both runs (−inf or the dtype's minimum)
+has L = 0. For one of −inf in a single run a large finite number stands there (`tracer.rules.formulas.infinity`), so
+that L·Δx is the probability that it gains or loses.
 """
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
+
+from tracer.rules.formulas.infinity import one_sided
 
 
 def logarithmic_mean(log_p: Tensor, log_p_ref: Tensor) -> Tensor:
@@ -42,13 +46,20 @@ def _total(mean: Tensor, dim: int) -> Tensor:
 
 
 def spread(g: Tensor, mean: Tensor, dim: int) -> Tensor:
-    """L_j·(g_j − Σ L·g / Σ L): the multiplier at the logits of a softmax whose logarithmic mean is `mean`."""
-    centre = (mean * g).sum(dim, keepdim=True).div_(_total(mean, dim))
-    return (g - centre).mul_(mean)
+    """L_j·(g_j − Σ L·g / Σ L): the multiplier at the logits of a softmax whose logarithmic mean is `mean`.
+
+    They add up to 0. What rounding leaves of their sum, a common shift of the logits would multiply: it is taken off in
+    the shares of L, so that a masked entry keeps its 0.
+    """
+    total = _total(mean, dim)
+    centre = (mean * g).sum(dim, keepdim=True).div_(total)
+    m = (g - centre).mul_(mean)
+    return m.addcmul_(mean, m.sum(dim, keepdim=True).div_(total), value=-1)
 
 
 def softmax(g: Tensor, x: Tensor, x_ref: Tensor, dim: int) -> Tensor:
     """Multiplier of the logits `x` of a softmax over `dim`."""
+    x, x_ref = one_sided(x, x_ref)
     mean = logarithmic_mean(torch.log_softmax(x, dim), torch.log_softmax(x_ref, dim))
     mean.masked_fill_(masked_rows(x, dim) & masked_rows(x_ref, dim), 0.0)
     return spread(g, mean, dim)

@@ -1,0 +1,125 @@
+"""Which ops make or take a twin, and who handles them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tracer.exact.choices import experts, masks, orders, places
+from tracer.exact.choices.context import Choices, Handler
+from tracer.exact.choices.twins import is_real
+from tracer.exact.treatment import Treatment
+from tracer.exact.varying import is_varying
+from tracer.op_call import OpCall
+
+# What varies goes in, a mask or an index comes out.
+SOURCES: dict[str, tuple[Handler, ...]] = {
+    name: (handler,)
+    for name, handler in (masks.MAKES_MASKS | masks.CASTS | orders.MAKES_INDICES | experts.EXPERTS).items()
+}
+TAKERS: dict[str, tuple[Handler, ...]] = {name: (handler,) for name, handler in masks.TAKES_MASKS.items()}
+for _name, _handler in places.TAKES_INDICES.items():
+    TAKERS[_name] = (*TAKERS.get(_name, ()), _handler)
+
+# Computed of masks and counts as of other numbers: the same op on their twins, by the engine's rules.
+_SAME_OF_NUMBERS = frozenset({
+    "unsqueeze", "squeeze", "view", "reshape", "flatten", "unflatten", "transpose", "permute", "expand", "expand_as",
+    "broadcast_to", "view_as", "t", "T", "mT", "swapaxes", "movedim", "diagonal", "clone", "contiguous", "detach",
+    "tile", "repeat", "repeat_interleave", "flip", "roll", "select", "narrow", "unbind", "split", "chunk", "getitem",
+    "tril", "triu", "pad", "cat", "stack", "add", "sub", "rsub", "neg", "mul", "div", "abs", "pow", "sum", "mean",
+    "cumsum", "prod", "max", "min", "amax", "amin", "maximum", "minimum", "clamp", "lerp", "matmul", "rmatmul", "mm",
+    "bmm", "mv", "dot", "einsum", "linear", "addmm", "gather", "index_select", "cpu", "cuda",
+})  # fmt: skip
+
+
+def concern(choices: Choices, name: str) -> bool:
+    """Whether a call of op `name` may make or take a twin."""
+    return bool(choices.twins) or name in SOURCES
+
+
+def run(choices: Choices, how: Treatment, call: OpCall) -> Any:
+    """What the call returns, with what decides it behind it; NotImplemented where no twin is made or taken."""
+    taken = bool(choices.twins) and any(choices.twins.of(t) is not None for t in tensors_of(call))
+    if not taken and (how.name not in SOURCES or not any(is_real(t) and is_varying(t) for t in tensors_of(call))):
+        return NotImplemented
+    if choices.engine.rule_of(how.name) != "exact":
+        return NotImplemented
+    cut = not torch.is_grad_enabled()
+    with torch.enable_grad():
+        found = _first(choices, how, call, taken)
+    return _detached(choices, how, call, found) if cut and found is not NotImplemented else found
+
+
+def _first(choices: Choices, how: Treatment, call: OpCall, taken: bool) -> Any:
+    handlers = SOURCES.get(how.name, ())
+    if taken:
+        handlers = (*TAKERS.get(how.name, ()), *handlers, places.of_all_places, same_of_numbers)
+    for handler in handlers:
+        found = handler(choices, how, call)
+        if found is not NotImplemented:
+            return found
+    return NotImplemented
+
+
+def _detached(choices: Choices, how: Treatment, call: OpCall, found: Any) -> Any:
+    """What a call under `no_grad` gives: choices pass it, numbers do not.
+
+    Of values with indices, the indices may be all that is wanted; an op that takes the values notes that they differ.
+    """
+    if isinstance(found, tuple):
+        items = [item.detach() if is_real(item) else item for item in found]
+        return tuple(items) if type(found) is tuple else type(found)(items)
+    if is_real(found) and found.requires_grad:
+        choices.engine.note_cut(how, call)
+        return found.detach()
+    return found
+
+
+def tensors_of(call: OpCall) -> Iterator[Tensor]:
+    """The tensors among a call's arguments, those inside an index or a list included."""
+    for item in (*call.args, *call.kwargs.values()):
+        if isinstance(item, Tensor):
+            yield item
+        elif isinstance(item, (tuple, list)):
+            yield from (inner for inner in item if isinstance(inner, Tensor))
+
+
+def same_of_numbers(choices: Choices, how: Treatment, call: OpCall) -> Any:
+    """An op that treats masks and counts as numbers: the same on their twins, kept where it holds the same."""
+    if how.name not in _SAME_OF_NUMBERS:
+        return NotImplemented
+    outside = call._replace(function=how.outside) if how.in_place else call
+    twin = _on_twins(choices, outside)
+    target = call.args[0] if how.in_place else None
+    if isinstance(target, Tensor) and not is_real(target):
+        real = choices.real(call)
+        choices.twins.keep_equal(target, twin)
+        return real
+    real = choices.real(outside)
+    if is_real(real):
+        if not isinstance(twin, Tensor) or not twin.requires_grad or twin.shape != real.shape:
+            return NotImplemented
+        return choices.written(how, call, twin.to(real.dtype))
+    if isinstance(real, Tensor):
+        choices.twins.keep_equal(real, twin)
+    elif isinstance(real, (tuple, list)) and isinstance(twin, (tuple, list)):
+        for one, other in zip(real, twin, strict=True):
+            if not is_real(one):
+                choices.twins.keep_equal(one, other)
+    return real
+
+
+def _on_twins(choices: Choices, call: OpCall) -> Any:
+    def exchanged(item: Any) -> Any:
+        if isinstance(item, (tuple, list)):
+            return type(item)(exchanged(inner) for inner in item)
+        return choices.numeric(item)
+
+    with choices.engine:
+        try:
+            return call.function(*map(exchanged, call.args), **{k: exchanged(v) for k, v in call.kwargs.items()})
+        except (RuntimeError, IndexError, TypeError):  # an op that wants whole numbers: its result has no twin
+            return None
