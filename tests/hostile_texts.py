@@ -67,7 +67,8 @@ def write_hostile(source: Path, target: Path, text: str, keep_types: bool = Fals
                 (step, text, text, f"[{quoted}]"),
             )
         connection.execute(
-            "INSERT INTO finding SELECT NULL, ?, path, 0, ?, 1, ?, ?, ?, 0 FROM node WHERE id = 1", (text,) * 5
+            "INSERT INTO finding SELECT NULL, ?, path, 0, ?, 1, ?, ?, ?, 0, 1, '[1]', '[]', ? FROM node WHERE id = 1",
+            (*(text,) * 5, f"[[{quoted}, 1]]"),
         )
         connection.commit()
     return target

@@ -16,9 +16,10 @@ import pytest
 
 from tests.synthetic import synthetic_run, write_synthetic
 from tracer import cli, errors
-from tracer.commands import subject_options
+from tracer.commands.demo import check_folder
 from tracer.commands.output_file import description
-from tracer.demo.run import RUNS, check_folder
+from tracer.demo.run import RUNS
+from tracer.subject.run import DEMO
 from tracer.tracefile.amend import amend
 from tracer.tracefile.reservation import being_recorded, claim
 from tracer.tracefile.trace import open_trace
@@ -287,7 +288,7 @@ def test_the_demo_replaces_nothing_but_a_demo(tmp_path: Path, capsys: pytest.Cap
         assert path.read_bytes() == content
     write_synthetic(path, layers=1, force=True)
     with closing(sqlite3.connect(path)) as connection:
-        connection.execute("UPDATE run SET command = ?", (json.dumps({"model": subject_options.DEMO}),))
+        connection.execute("UPDATE run SET command = ?", (json.dumps({"model": DEMO}),))
         connection.commit()
     assert check_folder(tmp_path) == [path]
     content = path.read_bytes()

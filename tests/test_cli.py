@@ -16,7 +16,7 @@ import pytest
 
 import tracer
 from tests.synthetic import write_synthetic
-from tracer import cli
+from tracer import cli, commands
 from tracer.commands import report, subject_options, view
 from tracer.commands import trace as trace_command
 from tracer.errors import TracerError
@@ -147,6 +147,16 @@ def test_version_and_help(capsys: pytest.CaptureFixture[str]) -> None:
     assert call("--help") == 0
     out = capsys.readouterr().out
     assert all(name in out for name in ("demo", "trace", "view", "report"))
+
+
+def test_a_module_in_the_folder_is_a_command(capsys: pytest.CaptureFixture[str]) -> None:
+    files = {path.stem for path in Path(commands.__file__).parent.glob("[a-z]*.py")}
+    names = commands.names()
+    assert {*names} == files - commands.SHARED and files > commands.SHARED
+    assert names[:4] == ["demo", "trace", "view", "report"]
+    for name in names:
+        assert call(name, "--help") == 0
+        assert f"usage: deeplift-tracer {name}" in capsys.readouterr().out
 
 
 def test_the_help_of_trace_shows_each_kind_of_model(capsys: pytest.CaptureFixture[str]) -> None:

@@ -26,11 +26,11 @@ from tests.synthetic import synthetic_run, write_synthetic
 from tests.test_trace import changed
 from tracer.analysis.compare import compare
 from tracer.analysis.flow_map import flow_map
-from tracer.commands.subject_options import from_json
 from tracer.diagnosis.faults import diagnose
 from tracer.errors import InputError, TraceFileError
 from tracer.report.data import report_data
 from tracer.report.text import report_text
+from tracer.subject.run import RunOptions
 from tracer.tracefile import rows
 from tracer.tracefile.bounds import BoundedQueries
 from tracer.tracefile.trace import Trace, open_trace
@@ -351,7 +351,7 @@ def test_a_command_that_is_none_is_left_out(file: Path, tmp_path: Path, command:
     with open_trace(path) as trace:
         assert report_data(trace)["command"] == ""
         with pytest.raises(TraceFileError, match="does not say in a known way how its run was made: record it again"):
-            from_json(trace.run.command)
+            RunOptions.from_json(trace.run.command)
 
 
 def test_a_node_says_of_itself_what_the_tree_says(file: Path, tmp_path: Path) -> None:

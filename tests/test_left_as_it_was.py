@@ -30,7 +30,6 @@ from tests.faults import Fault, Points, approaching, calls_of, spread, steps_in
 from tests.model_state import State, state_of
 from tests.models import Cube
 from tests.tiny import TINY_TEXT, make_tiny
-from tracer.commands.trace import trace_subject
 from tracer.errors import ObservationError, TracerError
 from tracer.model import process
 from tracer.model.exclusive import in_use
@@ -39,6 +38,8 @@ from tracer.model.hooks import listening
 from tracer.model.process import Switch, no_warnings
 from tracer.model.undo import Level, undoing, undoing_all
 from tracer.recording.reference_log import ReferenceLog
+from tracer.recording.subject import record_subject
+from tracer.subject.run import RunOptions
 from tracer.subject.text import make_subject
 from tracer.tracefile.trace import Trace
 
@@ -382,7 +383,7 @@ def test_a_transformer_through_the_command_lines_own_path(
     ends: list[str] = []
 
     def run() -> None:
-        trace_subject(subject, kinds, None, lambda *_said: None, method).close()
+        record_subject(subject, RunOptions("", method=method, explicit=kinds), None, lambda *_said: None).close()
 
     run()
     subject.model.inner.set_attn_implementation(attention)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,10 @@ from tests.synthetic import write_synthetic
 from tests.test_cli import call
 from tests.tiny import TINY_TEXT
 from tracer.analysis.ladder import headline, stored_repair
-from tracer.commands import subject_options, what_if
+from tracer.commands import subject_options
+from tracer.counterfactuals import measured
 from tracer.errors import TracerError
+from tracer.subject.run import RunOptions
 from tracer.tracefile.amend import amend
 
 FACTORY = """
@@ -113,7 +116,7 @@ def test_the_recording_is_complete_whatever_becomes_of_the_measuring(
     def fail(*_: Any, **__: Any) -> None:
         raise error
 
-    monkeypatch.setattr(what_if, "measure", fail)
+    monkeypatch.setattr(measured, "measure", fail)
     assert call(*MADE) == 0
     out, err = capsys.readouterr()
     assert out == "run.dltrace\n" and err.splitlines()[-1] == line
@@ -195,7 +198,7 @@ def test_ctrl_c_in_repair_prints_and_keeps_what_was_measured(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert call(*MADE, "--no-repair") == 0
-    measure = what_if.measure
+    measure = measured.measure
 
     def stopped(subject: Any, options: Any, trace: Any, report: Any, **settings: Any) -> Any:
         def progress(text: str, done: int, total: int) -> None:
@@ -204,7 +207,7 @@ def test_ctrl_c_in_repair_prints_and_keeps_what_was_measured(
 
         return measure(subject, options, trace, progress, **settings)
 
-    monkeypatch.setattr(what_if, "measure", stopped)
+    monkeypatch.setattr(measured, "measure", stopped)
     capsys.readouterr()
     assert call("repair", "run.dltrace") == 130
     out, _err = capsys.readouterr()
@@ -265,7 +268,7 @@ def test_a_mistake_is_one_line_and_exit_2(
 )  # fmt: skip
 def test_a_command_that_a_file_made_up_is_refused(command: str) -> None:
     with pytest.raises(TracerError, match="does not say in a known way how its run was made"):
-        subject_options.from_json(command)
+        RunOptions.from_json(command)
 
 
 def test_the_options_that_a_trace_keeps_come_back_as_they_were(tmp_path: Path) -> None:
@@ -274,7 +277,9 @@ def test_the_options_that_a_trace_keeps_come_back_as_they_were(tmp_path: Path) -
     words = ["trace", str(tmp_path), "--text", "a b", "--task", "causal", "--position", "-1", "--target", " x"]
     words += ["--rule", "a=exact", "--rule", "b=gradient", "--explicit", "softmax,gelu", "--reference", "mask"]
     options = parser(words).parse_args([*words, "--reference-positions", "zero"])
-    again = subject_options.from_json(subject_options.to_json(options))
-    assert again.model == str(tmp_path)
-    for name, value in vars(again).items():
-        assert value == getattr(options, name), name
+    made = subject_options.run_options(options)
+    assert RunOptions.from_json(made.to_json()) == made
+    assert made.model == str(tmp_path)
+    for field in dataclasses.fields(made):
+        value, given = getattr(made, field.name), getattr(options, field.name)
+        assert value == (tuple(given) if isinstance(value, tuple) else given), field.name

@@ -17,13 +17,13 @@ from contextlib import suppress
 from typing import NoReturn
 
 import tracer
+from tracer import commands
 from tracer.commands.out_of_memory import is_out_of_memory
 from tracer.errors import TracerError
 from tracer.text import clean
 
 PROGRAM = "deeplift-tracer"
 _LESS = "give fewer examples or a shorter text, bound the trace with --max-bytes, or close other programs"
-COMMANDS = ("demo", "trace", "view", "report", "diff", "repair", "check", "export")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -40,10 +40,10 @@ def parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
     """
     top = _Parser(PROGRAM, description="Shows which calls of a model make DeepLIFT's convergence delta.")
     top.add_argument("--version", action="version", version=f"{PROGRAM} {tracer.__version__}")
-    commands = top.add_subparsers(title="commands", dest="command", required=True, metavar="COMMAND")
-    named = arguments[0] if arguments and arguments[0] in COMMANDS else None
-    for name in COMMANDS if named is None else (named,):
-        importlib.import_module(f"tracer.commands.{name}").add(commands)
+    parsers = top.add_subparsers(title="commands", dest="command", required=True, metavar="COMMAND")
+    names = commands.names()
+    for name in arguments[:1] if arguments and arguments[0] in names else names:
+        importlib.import_module(f"tracer.commands.{name}").add(parsers)
     return top
 
 

@@ -6,6 +6,7 @@ Sizes: `E` is the number of examples. Flows, leaks and deltas are float64 of sha
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -13,6 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
+Progress = Callable[[str, int, int], None]
+"""Is told of long work: what is being done, steps done, steps in all (0: not known)."""
 NodeKind = Literal["module", "op", "unobserved", "lost"]
 Direction = Literal["in", "out"]
 Status = Literal["recording", "complete", "failed"]

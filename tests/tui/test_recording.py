@@ -12,7 +12,7 @@ import pytest
 from tests.synthetic import write_synthetic
 from tests.test_borders import loaded
 from tracer import cli
-from tracer.commands import view
+from tracer.commands import terminal
 from tui import app
 from tui.live import process as recording
 from tui.live.process import RecordingProcess
@@ -93,7 +93,7 @@ def test_trace_view_runs_itself_without_view(
         ended.wait()
         return ended
 
-    monkeypatch.setattr(view, "has_terminal", lambda: True)
+    monkeypatch.setattr(terminal, "has_terminal", lambda: True)
     monkeypatch.setattr(app, "run_recording", run_recording)
     file = tmp_path / "t.dltrace"
     assert cli.main(["trace", wish, "m", "--text=--view", "-o", str(file)]) == 0
@@ -106,7 +106,7 @@ def test_trace_view_runs_itself_without_view(
 def test_a_file_that_exists_is_said_before_anything_starts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(view, "has_terminal", lambda: True)
+    monkeypatch.setattr(terminal, "has_terminal", lambda: True)
     monkeypatch.setattr(app, "run_recording", lambda *_: pytest.fail("it started"))
     write_synthetic(tmp_path / "t", layers=1)
     assert cli.main(["trace", "--view", "m", "--text", "x", "-o", str(tmp_path / "t")]) == 2
@@ -117,9 +117,9 @@ def test_the_view_of_a_recording_loads_no_model_library() -> None:
     code = """
 import types
 from tracer import cli
-from tracer.commands import view
+from tracer.commands import terminal
 import tui.app
-view.has_terminal = lambda: True
+terminal.has_terminal = lambda: True
 tui.app.run_recording = lambda command, path: types.SimpleNamespace(lines=[])
 assert cli.main(['trace', '--view', 'm', '--text', 'x', '-o', 'no-such-file']) == 0
 """

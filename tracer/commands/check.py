@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import math
 from pathlib import Path
 from typing import Any
 
 from tracer.analysis.verdict import relative_deltas, worst_example
-from tracer.commands.report import count_from_zero
+from tracer.commands.arguments import bound, count_from_zero
 from tracer.diagnosis.faults import ended_by
 from tracer.errors import TraceFileError
 from tracer.text import clean, figure, require_example
@@ -71,14 +70,3 @@ def checked(trace: Trace, most: float, example: int | None = None) -> tuple[bool
         f"output's change {figure(change, signed=True)})"
     )
     return holds, line
-
-
-def bound(text: str) -> float:
-    """A number from 0 on."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not 0 <= value < math.inf:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0, such as 1e-3")
-    return value

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
 
-from tracer.commands import view
-from tracer.commands.progress import progress
+from tracer.commands import terminal, view
+from tracer.commands.output_file import check_new
+from tracer.errors import TraceFileError
+from tracer.subject.run import DEMO
 from tracer.text import clean
+from tracer.tracefile.opening import says_trace
+from tracer.tracefile.trace import open_trace
 
 
 def add(commands: argparse._SubParsersAction[Any]) -> None:
@@ -26,14 +32,37 @@ def add(commands: argparse._SubParsersAction[Any]) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Record captum's run in three variants and one with exact rules, print the table, open the worst trace."""
-    from tracer.demo.run import check_folder, run_demo
+    from tracer.demo.run import run_demo
 
     replaced = check_folder(options.out)
     if replaced:
         print(f"replacing an earlier demo: {clean(', '.join(map(str, replaced)))}", file=sys.stderr)
-    with progress() as report:
-        result = run_demo(options.out, report)
+    with terminal.progress() as progress:
+        result = run_demo(options.out, progress)
     sys.stdout.write(result.table)
     sys.stdout.flush()
-    if not options.no_view and view.has_terminal():
+    if not options.no_view and terminal.has_terminal():
         view.show(result.worst)
+
+
+def check_folder(folder: Path) -> list[Path]:
+    """The files of `folder` that a demo replaces; TraceFileError where one is not an earlier demo's."""
+    from tracer.demo.run import RUNS
+
+    found = [path for name, _method, _kinds in RUNS if os.path.lexists(path := folder / f"{name}.dltrace")]
+    for path in found:
+        check_new(path, force=True)
+        if not _is_of_demo(path):
+            raise TraceFileError(f"{path} is no trace of the demo: move it away, or give another folder with --out")
+    return found
+
+
+def _is_of_demo(path: Path) -> bool:
+    try:
+        with open_trace(path) as trace:
+            kept = json.loads(trace.run.command)
+            return isinstance(kept, dict) and kept.get("model") == DEMO
+    except TraceFileError:
+        return says_trace(path)  # of a demo that was killed before it began, or damaged
+    except (ValueError, RecursionError):
+        return False

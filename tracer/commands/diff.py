@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from tracer.analysis.compare import compare
-from tracer.commands.report import count, count_from_zero
-from tracer.commands.view import terminal_width
+from tracer.commands.arguments import count, count_from_zero
+from tracer.commands.terminal import terminal_width
 from tracer.report.comparison import diff_data, diff_text
 from tracer.report.data import report_json
 from tracer.tracefile.trace import open_trace

@@ -8,10 +8,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from tracer.commands.existing import check_out
-from tracer.commands.output_file import new_file
-from tracer.commands.progress import Report, progress
+from tracer.commands.output_file import check_out, new_file
+from tracer.commands.terminal import progress
 from tracer.errors import InputError
+from tracer.records import Progress
 from tracer.report.csv_json import csv_lines, json_lines
 from tracer.report.html import report_html
 from tracer.report.safetensors import write_safetensors
@@ -47,7 +47,7 @@ def run(options: argparse.Namespace) -> None:
     print(out)
 
 
-def _write(trace: Trace, form: str, file: BinaryIO, report: Report) -> str:
+def _write(trace: Trace, form: str, file: BinaryIO, report: Progress) -> str:
     """Write the trace; gives back what to say of it."""
     if form == "safetensors":
         count, elided = write_safetensors(trace, file, report)
@@ -63,7 +63,7 @@ def _write(trace: Trace, form: str, file: BinaryIO, report: Report) -> str:
     return ""
 
 
-def _write_lines(lines: Iterable[str], count: int, file: BinaryIO, report: Report) -> None:
+def _write_lines(lines: Iterable[str], count: int, file: BinaryIO, report: Progress) -> None:
     for done, line in enumerate(lines):
         if done % 1_000 == 0:
             report("Exporting calls", min(done, count), count)

@@ -3,16 +3,29 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from tracer.errors import TraceFileError
+from tracer.errors import InputError, TraceFileError
 from tracer.text import clean
 from tracer.tracefile.opening import says_trace
 from tracer.tracefile.reservation import refuse_running, refuse_special
 from tracer.tracefile.trace import open_trace
+
+
+def check_out(out: Path, force: bool, source: Path | None = None) -> None:
+    """Refuse an output that must not be overwritten; of one that `force` overwrites, say what is lost.
+
+    `source` is the file that is read, which no output may be. Said in one line on standard error.
+    """
+    if source is not None and out.exists() and out.samefile(source):
+        raise InputError(f"{out} is the trace itself: give another file with -o")
+    check_new(out, force)
+    if out.exists():
+        print(f"replacing {clean(str(out))}: {description(out)}", file=sys.stderr)
 
 
 def check_new(path: Path, force: bool) -> None:

@@ -12,13 +12,12 @@ from typing import TYPE_CHECKING, Any, get_args
 from tracer.analysis.candidates import By
 from tracer.analysis.ladder import Repair, headline, ladder_lines, stored_repair
 from tracer.analysis.verdict import HOLDS
-from tracer.commands import subject_options, trace, what_if
-from tracer.commands.check import bound as bound_from_zero
-from tracer.commands.existing import check_out
-from tracer.commands.progress import Report, progress
-from tracer.commands.view import terminal_width
+from tracer.commands import arguments, subject_options, terminal
+from tracer.commands.output_file import check_out
+from tracer.counterfactuals import measured
 from tracer.errors import InputError, TraceFileError
-from tracer.records import Counterfactual
+from tracer.records import Counterfactual, Progress
+from tracer.subject.run import DEMO, RunOptions
 from tracer.text import json_figure
 from tracer.tracefile.trace import Trace, open_trace
 
@@ -72,20 +71,20 @@ def add(commands: argparse._SubParsersAction[Any]) -> None:
 def run(options: argparse.Namespace) -> int:
     """Measure, print the ladder, and give the exit code back: 130 where Ctrl-C ended the measuring."""
     file = Path(options.model)
-    with redirect_stdout(sys.stderr), progress() as report:
+    with redirect_stdout(sys.stderr), terminal.progress() as progress:
         if file.is_file():
-            found, saved = _of_file(file, options, report)
+            found, saved = _of_file(file, options, progress)
         elif file.suffix == ".dltrace":
             raise TraceFileError(f"{file} does not exist: give a trace file, or a model")
         else:
-            found, saved = _of_model(options, report)
+            found, saved = _of_model(options, progress)
     if saved is not None:
         print(f"written into {saved}", file=sys.stderr)
     if options.json:
         print(json.dumps(repair_data(found), indent=1, allow_nan=False))
     else:
         print(headline(found))
-        lines = list(ladder_lines(found, terminal_width()))
+        lines = list(ladder_lines(found, terminal.terminal_width()))
         print("\n".join(["", *lines] if lines else []))
     return _INTERRUPTED if found.interrupted else 0
 
@@ -110,13 +109,13 @@ def repair_data(found: Repair) -> dict[str, Any]:
 
 def bound(text: str) -> float:
     """A number above 0."""
-    value = bound_from_zero(text)
+    value = arguments.bound(text)
     if not value:
         raise argparse.ArgumentTypeError("0 is no bound that rounding lets anything reach: give 1e-6 or more")
     return value
 
 
-def _of_file(file: Path, options: argparse.Namespace, report: Report) -> tuple[Repair, Path | None]:
+def _of_file(file: Path, options: argparse.Namespace, progress: Progress) -> tuple[Repair, Path | None]:
     """The repair of a saved trace, and the file if something was written into it."""
     _refuse_subject_options(options)
     with open_trace(file) as recorded:
@@ -130,44 +129,46 @@ def _of_file(file: Path, options: argparse.Namespace, report: Report) -> tuple[R
                 f"{file} was recorded from Python and does not say how its model is loaded: call tracer.repair(model, "
                 "inputs, baselines, target=..., trace=tracer.open_trace(FILE)) with the model at hand"
             )
-        kept = subject_options.from_json(recorded.run.command)
-        report(f"Loading {recorded.run.model}", 0, 0)
-        return _measured(_load(kept), kept, recorded, options, report)
+        made = RunOptions.from_json(recorded.run.command)
+        progress(f"Loading {recorded.run.model}", 0, 0)
+        return _measured(_load(made), made, recorded, options, progress)
 
 
-def _of_model(options: argparse.Namespace, report: Report) -> tuple[Repair, Path | None]:
+def _of_model(options: argparse.Namespace, progress: Progress) -> tuple[Repair, Path | None]:
     """The repair of a model's attribution, recorded first; without -o in memory."""
     if options.out is not None:
         check_out(options.out, options.force)
-    subject_options.check(options)
-    report(f"Loading {options.model}", 0, 0)
-    subject = subject_options.load(options)
-    with trace.trace_subject(
-        subject, options.explicit, options.out, report, options.method, force=options.force, rules=options.rules,
-        capture="summary" if options.out is None else "tensors", panel=options.out is not None,
-        command=subject_options.to_json(options),
+    made = subject_options.run_options(options)
+    made.check()
+    progress(f"Loading {made.model}", 0, 0)
+    subject = made.load()
+    from tracer.recording.subject import record_subject
+
+    with record_subject(
+        subject, made, options.out, progress, force=options.force, panel=options.out is not None,
+        capture="summary" if options.out is None else "tensors",
     ) as recorded:  # fmt: skip
-        return _measured(subject, options, recorded, options, report)
+        return _measured(subject, made, recorded, options, progress)
 
 
 def _measured(
     subject: Subject | TensorSubject,
-    kept: argparse.Namespace,
+    made: RunOptions,
     recorded: Trace,
     options: argparse.Namespace,
-    report: Report,
+    progress: Progress,
 ) -> tuple[Repair, Path | None]:
     save = not options.no_save
-    found = what_if.measure(subject, kept, recorded, report, bound=options.bound, by=options.by, save=save)
+    found = measured.measure(subject, made, recorded, progress, bound=options.bound, by=options.by, save=save)
     return found, recorded.path if save and found.counterfactuals else None
 
 
-def _load(kept: argparse.Namespace) -> Subject | TensorSubject:
-    if kept.model == subject_options.DEMO:
+def _load(made: RunOptions) -> Subject | TensorSubject:
+    if made.model == DEMO:
         from tracer.demo.run import demo_subject
 
         return demo_subject()
-    return subject_options.load(kept)
+    return made.load()
 
 
 def _refuse_subject_options(options: argparse.Namespace) -> None:
@@ -180,13 +181,13 @@ def _refuse_subject_options(options: argparse.Namespace) -> None:
         raise InputError(f"--{wrong} goes with a MODEL: {options.model} is a trace, which says what was attributed")
 
 
-def _measured_data(measured: Counterfactual, found: Repair) -> dict[str, Any]:
+def _measured_data(run: Counterfactual, found: Repair) -> dict[str, Any]:
     return {
-        "step": measured.step,
-        "change": measured.change,
-        "rules": list(measured.rules),
-        "delta": json_figure(float(measured.delta.sum())),
-        "relative_delta": json_figure(found.relative(measured.delta)),
-        "worst_example": found.worst(measured.delta),
-        "seconds": json_figure(measured.seconds),
+        "step": run.step,
+        "change": run.change,
+        "rules": list(run.rules),
+        "delta": json_figure(float(run.delta.sum())),
+        "relative_delta": json_figure(found.relative(run.delta)),
+        "worst_example": found.worst(run.delta),
+        "seconds": json_figure(run.seconds),
     }

@@ -7,9 +7,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from tracer.commands.existing import check_out
-from tracer.commands.output_file import new_file
-from tracer.commands.view import terminal_width
+from tracer.commands.arguments import count, count_from_zero
+from tracer.commands.output_file import check_out, new_file
+from tracer.commands.terminal import terminal_width
 from tracer.report.data import report_data, report_json
 from tracer.report.html import report_html
 from tracer.report.markdown import report_markdown
@@ -58,17 +58,3 @@ def run(options: argparse.Namespace) -> None:
         with new_file(options.out, options.force) as file:
             file.write(text.encode("utf-8", "replace"))
         print(options.out)
-
-
-def count(text: str) -> int:
-    """A whole number from 1."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1")
-    return int(text)
-
-
-def count_from_zero(text: str) -> int:
-    """A whole number from 0."""
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0")
-    return int(text)

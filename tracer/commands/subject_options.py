@@ -1,36 +1,19 @@
-"""The options that say what to attribute: a model, a text or tensors, a target, a reference, a method.
-
-Kept in a trace as JSON, they load the same subject again.
-"""
+"""The options that say what to attribute and how: a model, a text or tensors, a target, a reference, a method."""
 
 from __future__ import annotations
 
 import argparse
-import json
+from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-from tracer.errors import InputError, TraceFileError
+from tracer.errors import InputError
 from tracer.rules.rulebook import Rulebook
-
-if TYPE_CHECKING:
-    from tracer.subject.tensors import TensorSubject
-    from tracer.subject.text import Subject
-
-METHODS = {"captum": "DeepLIFT (captum)", "exact": "DeepLIFT (exact)", "gradient": "gradient × Δ"}
-"""Each method with its name in the sanity panel."""
-TASKS = ("classify", "causal", "masked")
-POSITIONS = ("zero", "same")
-DEMO = "(demo)"
-"""Stands as the model in the options that the demo keeps; no model of anybody's is called so."""
-_KEPT = (
-    "model", "text", "inputs", "task", "position", "target", "method", "rules", "explicit", "reference",
-    "reference_positions",
-)  # fmt: skip
+from tracer.subject.run import METHODS, POSITIONS, RunOptions
+from tracer.subject.task import TASKS
 
 
 def add_subject_options(command: argparse.ArgumentParser) -> None:
-    """Add the options, `model` itself excepted."""
+    """Add the options that say what to attribute and how, but for the model."""
     command.add_argument("--text", metavar="T", help="the text to explain")
     command.add_argument(
         "--inputs", metavar="FILE", type=Path, help="with package.module:factory: a safetensors file, see below"
@@ -75,90 +58,10 @@ def add_subject_options(command: argparse.ArgumentParser) -> None:
     )
 
 
-def check(options: argparse.Namespace) -> None:
-    """InputError for options that do not go together, without anything of the model."""
-    from tracer.subject.factory import is_factory
-
-    if is_factory(options.model):
-        for option in ("text", "task", "position", "reference", "reference_positions"):
-            if getattr(options, option) is not None:
-                raise InputError(
-                    f"--{option.replace('_', '-')} is for Hugging Face models and texts: "
-                    f"{options.model} takes its tensors from --inputs FILE"
-                )
-        if options.inputs is None:
-            raise InputError(f"--inputs is missing: give {options.model} a safetensors file with a tensor named input")
-        return
-    if options.inputs is not None:
-        raise InputError(f"--inputs goes with package.module:factory: explain {options.model} for a text, with --text")
-    if options.text is None:
-        raise InputError(f"--text is missing: give the text to explain {options.model} for")
-    if not options.text.strip():
-        raise InputError("the text is empty: give at least one word")
-    if options.reference is not None and not options.reference.strip():
-        raise InputError("the reference text is empty: give one, or pad, mask, unk or zero")
-
-
-def load(options: argparse.Namespace) -> Subject | TensorSubject:
-    """What the options name, loaded; `InputError` for options that do not go together, before anything is loaded."""
-    check(options)
-    from tracer.subject.factory import is_factory, load_factory
-    from tracer.subject.inputs_file import read_inputs
-    from tracer.subject.loading import load_subject
-    from tracer.subject.tensors import make_tensor_subject
-    from tracer.subject.text import make_subject
-
-    if is_factory(options.model):
-        given = read_inputs(options.inputs)
-        return make_tensor_subject(load_factory(options.model), given, options.model, options.target)
-    model, tokenizer = load_subject(options.model, options.task)
-    return make_subject(
-        model,
-        tokenizer,
-        options.text,
-        task=options.task,
-        position=options.position,
-        target=options.target,
-        reference="pad" if options.reference is None else options.reference,
-        reference_positions=options.reference_positions or "same",
-    )
-
-
-def to_json(options: argparse.Namespace) -> str:
-    """The options as a trace keeps them; files and directories by their absolute paths."""
-    kept = {name: getattr(options, name) for name in _KEPT}
-    if kept["inputs"] is not None:
-        kept["inputs"] = str(Path(kept["inputs"]).absolute())
-    local = Path(kept["model"]).expanduser()
-    if local.is_dir():
-        kept["model"] = str(local.absolute())
-    return json.dumps({name: value for name, value in kept.items() if value not in (None, [], ())})
-
-
-def from_json(text: str) -> argparse.Namespace:
-    """The options that `to_json` wrote; TraceFileError where the text, which a trace brought, is not of that kind."""
-    refused = TraceFileError("the trace does not say in a known way how its run was made: record it again")
-    try:
-        kept: Any = json.loads(text)
-    except (ValueError, RecursionError):
-        raise refused from None
-    if not isinstance(kept, dict) or not isinstance(kept.get("model"), str) or not kept.keys() <= set(_KEPT):
-        raise refused
-    lists = {"rules": kept.pop("rules", []), "explicit": kept.pop("explicit", [])}
-    if not all(isinstance(value, list) and all(isinstance(item, str) for item in value) for value in lists.values()):
-        raise refused
-    position = kept.pop("position", None)
-    if not all(isinstance(value, str) for value in kept.values()) or not isinstance(position, int | None):
-        raise refused
-    options = argparse.Namespace(**dict.fromkeys(_KEPT) | {"method": "captum"} | kept)
-    if options.method not in METHODS or options.task not in (None, *TASKS):
-        raise refused
-    if options.reference_positions not in (None, *POSITIONS):
-        raise refused
-    options.position, options.rules = position, lists["rules"]
-    options.explicit = tuple(lists["explicit"])
-    options.inputs = None if options.inputs is None else Path(options.inputs)
-    return options
+def run_options(options: argparse.Namespace) -> RunOptions:
+    """What the options of `add_subject_options`, and `model`, say."""
+    given = {field.name: getattr(options, field.name) for field in fields(RunOptions)}
+    return RunOptions(**given | {"rules": tuple(options.rules)})
 
 
 def rule(text: str) -> str:

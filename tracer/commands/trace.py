@@ -13,19 +13,18 @@ import numpy as np
 
 from tracer.analysis.ladder import headline
 from tracer.analysis.verdict import verdict
-from tracer.commands import subject_options, view, what_if
-from tracer.commands.existing import check_out
-from tracer.commands.output_file import check_new
-from tracer.commands.progress import Report, progress
-from tracer.commands.subject_options import METHODS
+from tracer.commands import subject_options, terminal, view
+from tracer.commands.output_file import check_new, check_out
 from tracer.commands.subprocess_line import command_line
+from tracer.counterfactuals import measured
 from tracer.diagnosis.faults import diagnose
 from tracer.errors import TracerError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from tracer.records import HookReport, Panel
+    from tracer.records import Progress
+    from tracer.subject.run import RunOptions
     from tracer.subject.tensors import TensorSubject
     from tracer.subject.text import Subject
     from tracer.tracefile.trace import Trace
@@ -96,33 +95,27 @@ def add(commands: argparse._SubParsersAction[Any]) -> None:
 def run(options: argparse.Namespace) -> None:
     """Record, and say where the trace is and what it shows."""
     path = options.out or default_path(options.model)
-    if options.view and view.has_terminal():
+    if options.view and terminal.has_terminal():
         check_new(path, options.force)
         _run_in_view(options.arguments, path)
         return
     check_out(path, options.force)  # said before a model is loaded for minutes
-    subject_options.check(options)
+    made = subject_options.run_options(options)
+    made.check()
     # Standard output is for the trace's path alone, whatever a model of somebody else's prints.
-    with redirect_stdout(sys.stderr), progress() as report:
-        report(f"Loading {options.model}", 0, 0)
-        subject = subject_options.load(options)
-        with trace_subject(
-            subject,
-            options.explicit,
-            path,
-            report,
-            options.method,
-            options.capture,
-            force=options.force,
-            rules=options.rules,
-            command=subject_options.to_json(options),
-            max_bytes=options.max_bytes,
+    with redirect_stdout(sys.stderr), terminal.progress() as progress:
+        progress(f"Loading {made.model}", 0, 0)
+        subject = made.load()
+        from tracer.recording.subject import record_subject
+
+        with record_subject(
+            subject, made, path, progress, capture=options.capture, force=options.force, max_bytes=options.max_bytes
         ) as trace:
             judged = verdict(trace)
             told = ""
-            if options.method == "captum" and not options.no_repair and judged.level != "holds":
+            if made.method == "captum" and not options.no_repair and judged.level != "holds":
                 finite = bool(np.isfinite(trace.delta).all())
-                told = _what_if(subject, options, trace, report) if finite else _not_finite(trace)
+                told = _what_if(subject, made, trace, progress) if finite else _not_finite(trace)
             left_out = trace.left_out
     print(judged.headline, file=sys.stderr)
     if left_out:
@@ -146,10 +139,10 @@ def _run_in_view(arguments: Sequence[str], path: Path) -> None:
     print(path)
 
 
-def _what_if(subject: Subject | TensorSubject, options: argparse.Namespace, trace: Trace, report: Report) -> str:
+def _what_if(subject: Subject | TensorSubject, made: RunOptions, trace: Trace, progress: Progress) -> str:
     """What the counterfactual runs came to, in one line. Whatever happens in them, the recording stays complete."""
     try:
-        found = what_if.measure(subject, options, trace, report, limit_s=_LIMIT_S)
+        found = measured.measure(subject, made, trace, progress, limit_s=_LIMIT_S)
     except KeyboardInterrupt:
         return "Interrupted: the trace is complete; what would make its delta vanish was not measured."
     except TracerError as error:
@@ -162,69 +155,6 @@ def _not_finite(trace: Trace) -> str:
     """Where NaN or infinity comes from: no rule makes such a delta vanish."""
     found = [finding for finding in diagnose(trace) if finding.kind == "non-finite"]
     return f"{found[0].message}; {found[0].advice}." if found else ""
-
-
-def trace_subject(
-    subject: Subject | TensorSubject,
-    explicit_kinds: tuple[str, ...],
-    path: Path | None,
-    report: Report,
-    method: str = "captum",
-    capture: str = "tensors",
-    force: bool = False,
-    like: Panel | None = None,
-    rules: Sequence[str] = (),
-    command: str = "",
-    panel: bool = True,
-    max_bytes: int | None = None,
-) -> Trace:
-    """The recorded trace of one subject, sanity panel included, with the ops of `explicit_kinds` made modules.
-
-    `like` is the sanity panel of another run on this subject: the rankings that do not depend on the run come from it;
-    `panel` false leaves it out. `command` is the JSON of the options that name the subject and its run.
-    """
-    from tracer.model.explicit import explicit
-    from tracer.recording.options import Details
-    from tracer.recording.record import record
-    from tracer.subject.sanity_panel import sanity_panel, tensor_panel
-    from tracer.subject.text import Subject
-
-    name = METHODS[method] if not rules else f"{METHODS[method]}, {len(rules)} own rule{'s' if len(rules) > 1 else ''}"
-
-    def make_panel(attributions: tuple[Any, ...], delta: Any, hooks: HookReport | None) -> Panel:
-        if isinstance(subject, Subject):
-            return sanity_panel(subject, attributions, float(delta.sum()), name, hooks, progress=report, like=like)
-        return tensor_panel(subject, attributions, float(delta[0]), name, hooks, progress=report)
-
-    inputs = subject.inputs if isinstance(subject.inputs, tuple) else (subject.inputs,)
-    with explicit(subject.model, explicit_kinds, (*inputs, *subject.additional_forward_args)) as variant:
-        report(f"{name}, {variant}", 0, 0)
-        return record(
-            subject.model,
-            subject.inputs,
-            subject.baselines,
-            target=subject.target,
-            method=method,  # type: ignore[arg-type]
-            rules=rules,
-            path=path,
-            capture=capture,  # type: ignore[arg-type]
-            additional_forward_args=subject.additional_forward_args or None,
-            force=force,
-            details=Details(
-                model=subject.model_name,
-                type=type(getattr(subject.model, "inner", subject.model)).__name__,
-                variant=variant,
-                target=subject.target_name,
-                text=subject.text,
-                reference=subject.reference,
-                tokens=subject.token_rows,
-                reference_tokens=subject.reference_token_rows,
-                names=subject.names,
-                command=command,
-            ),
-            panel=make_panel if panel else None,
-            max_bytes=max_bytes,
-        )
 
 
 def default_path(model: str) -> Path:

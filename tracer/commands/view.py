@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import os
-import shutil
 import sys
 from pathlib import Path
 from typing import Any
 
 from tracer.analysis.folder import folder_text, list_traces
+from tracer.commands import terminal
 from tracer.commands.subprocess_line import command_line
 from tracer.errors import InputError
 from tracer.tracefile.trace import open_trace
@@ -58,7 +57,7 @@ def show(path: Path, other: Path | None = None, served: bool = False) -> None:
     Where there is no terminal to draw on, the plain report, the comparison or the list as text; `served` is in a
     browser.
     """
-    if served or has_terminal():
+    if served or terminal.has_terminal():
         from tui import app
 
         if path.is_dir():
@@ -72,26 +71,15 @@ def show(path: Path, other: Path | None = None, served: bool = False) -> None:
     from tracer.report.text import report_text
 
     if path.is_dir():
-        sys.stdout.write(folder_text(path, list_traces(path), terminal_width()))
+        sys.stdout.write(folder_text(path, list_traces(path), terminal.terminal_width()))
         return
     with open_trace(path) as trace:
         if other is None:
-            text = report_text(trace, width=terminal_width())
+            text = report_text(trace, width=terminal.terminal_width())
         else:
             with open_trace(other) as second:
-                text = diff_text(trace, second, compare(trace, second), width=terminal_width())
+                text = diff_text(trace, second, compare(trace, second), width=terminal.terminal_width())
     sys.stdout.write(text)
-
-
-def has_terminal() -> bool:
-    """Whether a person sits at a terminal that can be drawn on; the UI draws on standard error."""
-    streams = (sys.stdin, sys.stdout, sys.stderr)
-    return os.environ.get("TERM") != "dumb" and all(stream is not None and stream.isatty() for stream in streams)
-
-
-def terminal_width() -> int:
-    """Columns for plain text, between 60 and 160; 100 where the output is no terminal."""
-    return min(max(shutil.get_terminal_size((100, 24)).columns, 60), 160)
 
 
 def _port(text: str) -> int:

@@ -7,9 +7,9 @@ Counterfactuals, not estimates: each figure is a run of the same attribution in 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -18,21 +18,19 @@ from torch import Tensor, nn
 from tracer.analysis.candidates import EVERYTHING, By, Candidate, candidates, covered
 from tracer.analysis.ladder import Repair, worst_relative
 from tracer.analysis.verdict import HOLDS
+from tracer.counterfactuals.attribution import Attribution, with_added
 from tracer.errors import InputError, TracerError
-from tracer.exact.deeplift import DeepLift
-from tracer.exact.paired import PairedEvaluation
 from tracer.model.exclusive import in_use
 from tracer.model.explicit import explicit as made_explicit
 from tracer.model.hooks import module_paths
 from tracer.model.process import no_warnings
 from tracer.model.undo import undoing_all
 from tracer.recording.options import Details
-from tracer.recording.record import Method, record
-from tracer.records import Counterfactual, Floats
+from tracer.recording.record import Method
+from tracer.records import Counterfactual, Floats, Progress
 from tracer.rules.rulebook import Rulebook
 from tracer.tracefile.trace import Trace
 
-Progress = Callable[[str, int, int], None]
 _AGREES = 1e-2
 """Up to this share of itself the delta of a repeated run may differ: exploding multipliers magnify rounding."""
 
@@ -78,8 +76,8 @@ def repair(
     further = () if extras is None else extras if isinstance(extras, tuple) else (extras,)
     before = set(model.modules())
     with in_use(model), made_explicit(model, explicit, (*values, *further)):
-        names = module_paths(model) if details.names is None else _with_added(details.names, model, before)
-        attribution = _Attribution(
+        names = module_paths(model) if details.names is None else with_added(details.names, model, before)
+        attribution = Attribution(
             model=model,
             call=(inputs, baselines, target, extras),
             baseline_forward_args=baseline_forward_args,
@@ -93,68 +91,6 @@ def repair(
         if found.relative(run.delta) <= bound:
             return found
         return _Search(attribution, found, candidates(own, by, bound), trace is not None, limit_s, progress).run(by)
-
-
-@dataclass(slots=True)
-class _Attribution:
-    """One attribution that can be run with any rules."""
-
-    model: nn.Module
-    call: tuple[Any, Any, Any, Any]
-    baseline_forward_args: Any
-    method: Method
-    base: tuple[str, ...]
-    details: Details
-
-    def recorded(self, rules: Sequence[str]) -> Trace:
-        """The trace with these overrides, in memory and without tensors."""
-        inputs, baselines, target, extras = self.call
-        return record(
-            self.model, inputs, baselines, target=target, additional_forward_args=extras,
-            baseline_forward_args=self.baseline_forward_args, method=self.method, rules=rules, capture="summary",
-            details=self.details,
-        )  # fmt: skip
-
-    def delta(self, rules: Sequence[str]) -> Floats:
-        """The delta alone (E,), which costs half as much as a recording."""
-        lift = DeepLift(self.model, rulebook=Rulebook.parse(self.method, rules))
-        _attributions, delta = lift.attribute(
-            *self.call,
-            return_convergence_delta=True,
-            baseline_forward_args=self.baseline_forward_args,
-            observer=_Named(self.details.names),
-        )
-        return np.atleast_1d(np.asarray(delta.double().cpu().numpy(), dtype=np.float64))
-
-    def emulated(self) -> Trace:
-        """The run itself by the rulebook: captum's own one emulated."""
-        return self.recorded(self.base or (["*=captum"] if self.method == "captum" else []))
-
-
-@dataclass(slots=True)
-class _Named:
-    """Looks at nothing, but knows the modules' paths that patterns are held against."""
-
-    names: Mapping[nn.Module, str] | None
-
-    def reference_run(self, references: tuple[Tensor, ...]) -> AbstractContextManager[None]:
-        return nullcontext()
-
-    def input_run(self, engine: PairedEvaluation, inputs: int) -> AbstractContextManager[None]:
-        return nullcontext()
-
-
-def _with_added(
-    names: Mapping[nn.Module, str], model: nn.Module, before: Collection[nn.Module]
-) -> Mapping[nn.Module, str]:
-    """The modules' paths as given, and those of the modules in `model` that were not there `before`."""
-    known = dict(names)
-    # From the inside out: what a wrapper holds is called as it is, not as the wrapper calls it.
-    for module, path in reversed(list(names.items())):
-        for tail, added in module.named_modules():
-            if added not in before:
-                known.setdefault(added, f"{path}.{tail}" if path else tail)
-    return known
 
 
 _Rung = tuple[Candidate, Counterfactual]
@@ -173,7 +109,7 @@ class _Search:
 
     def __init__(
         self,
-        attribution: _Attribution,
+        attribution: Attribution,
         start: Repair,
         pool: Sequence[Candidate],
         check: bool,

@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-import json
-import os
-from argparse import Namespace
 from dataclasses import dataclass
 from pathlib import Path
 
 from tracer.analysis.agreement import cosine, spearman
 from tracer.analysis.ladder import Repair, ladder_lines
 from tracer.analysis.verdict import call_name, ranking_warning, verdict
-from tracer.commands import subject_options, what_if
-from tracer.commands.output_file import check_new
-from tracer.commands.progress import Report
-from tracer.commands.trace import trace_subject
+from tracer.counterfactuals.measured import measure
 from tracer.demo.model import TARGET, TEXT, demo_model
 from tracer.errors import TraceFileError
-from tracer.records import Panel
+from tracer.recording.subject import record_subject
+from tracer.records import Panel, Progress
 from tracer.report.contents import ranked
+from tracer.subject.run import DEMO, RunOptions
 from tracer.subject.text import Subject, make_subject
 from tracer.text import clean, figure, multiple, shorten
-from tracer.tracefile.opening import says_trace
-from tracer.tracefile.trace import Trace, open_trace
+from tracer.tracefile.trace import Trace
 
 # File name, method, and which functional ops are made modules.
 RUNS = (
@@ -54,27 +49,25 @@ class _Row:
     path: Path
 
 
-def run_demo(folder: Path, report: Report) -> DemoResult:
+def run_demo(folder: Path, progress: Progress) -> DemoResult:
     """Record the sentence of captum issue #519 in each way into `folder`; traces of an earlier demo are replaced."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise TraceFileError(f"cannot make the folder {folder} ({error.strerror}): give another with --out") from error
-    report("Loading the demo's model", 0, 0)
+    progress("Loading the demo's model", 0, 0)
     subject = demo_subject()
     rows: list[_Row] = []
     repairs: dict[Path, Repair] = {}
     panel: Panel | None = None
     for name, method, kinds in RUNS:
         path = folder / f"{name}.dltrace"
-        options = _options(method, kinds)
-        with trace_subject(
-            subject, kinds, path, report, method, force=True, like=panel, command=subject_options.to_json(options)
-        ) as trace:
+        options = RunOptions(DEMO, method=method, explicit=kinds)
+        with record_subject(subject, options, path, progress, force=True, like=panel) as trace:
             panel = trace.run.panel
             rows.append(_row(trace, path))
             if method == "captum":
-                repairs[path] = what_if.measure(subject, options, trace, report)
+                repairs[path] = measure(subject, options, trace, progress)
                 if repairs[path].interrupted:
                     raise KeyboardInterrupt
     assert panel is not None
@@ -83,37 +76,10 @@ def run_demo(folder: Path, report: Report) -> DemoResult:
     return DemoResult("\n".join(lines) + "\n", worst.path)
 
 
-def check_folder(folder: Path) -> list[Path]:
-    """The files of `folder` that a demo replaces; TraceFileError where one is not an earlier demo's."""
-    found = [path for name, _method, _kinds in RUNS if os.path.lexists(path := folder / f"{name}.dltrace")]
-    for path in found:
-        check_new(path, force=True)
-        if not _is_of_demo(path):
-            raise TraceFileError(f"{path} is no trace of the demo: move it away, or give another folder with --out")
-    return found
-
-
-def _is_of_demo(path: Path) -> bool:
-    try:
-        with open_trace(path) as trace:
-            kept = json.loads(trace.run.command)
-            return isinstance(kept, dict) and kept.get("model") == subject_options.DEMO
-    except TraceFileError:
-        return says_trace(path)  # of a demo that was killed before it began, or damaged
-    except (ValueError, RecursionError):
-        return False
-
-
 def demo_subject() -> Subject:
     """The demo's sentence on its model, against padding at the first position, as in the notebook of issue #519."""
     model, tokenizer = demo_model()
     return make_subject(model, tokenizer, TEXT, target=TARGET, reference="pad", reference_positions="zero")
-
-
-def _options(method: str, kinds: tuple[str, ...]) -> Namespace:
-    """What a trace of the demo says about how it was made; `deeplift-tracer repair` reads it."""
-    kept = dict.fromkeys(("text", "inputs", "task", "position", "target", "reference", "reference_positions"))
-    return Namespace(model=subject_options.DEMO, method=method, rules=[], explicit=kinds, **kept)
 
 
 def _row(trace: Trace, path: Path) -> _Row:

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
 
 import numpy as np
 
 from tracer.errors import TraceFileError
+from tracer.records import Progress
 from tracer.report.csv_json import node_data, run_data
 from tracer.tracefile.cells import ITEM_TYPES, MISSHAPEN, content_hash, parse_shape
 from tracer.tracefile.opening import damaged
 from tracer.tracefile.rows import refs_from_json
 from tracer.tracefile.trace import Trace
-
-Progress = Callable[[str, int, int], None]
 
 # https://huggingface.co/docs/safetensors: complex128 has no name there.
 _DTYPES = {

@@ -12,12 +12,11 @@ from captum.attr import IntegratedGradients
 from tracer.model.eager_attention import eager_attention
 from tracer.model.output import logits_of
 from tracer.model.process import quiet
-from tracer.records import HookReport, Panel, Ranking
+from tracer.records import HookReport, Panel, Progress, Ranking
 from tracer.subject.tensors import TensorSubject
 from tracer.subject.text import Subject
 from tracer.text import relative
 
-Progress = Callable[[str, int, int], None]
 ATTENTION_LAYERS = 4
 TOLERATED_DELTA = 0.05  # of |f(x) − f(x')|
 _ROWS_AT_ONCE = 10  # of Integrated Gradients' steps: bounds memory, and each batch reports progress

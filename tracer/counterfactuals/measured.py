@@ -1,8 +1,7 @@
-"""The counterfactual runs of a recorded subject, written into its trace."""
+"""What would repair a recorded subject, measured, and written into its trace."""
 
 from __future__ import annotations
 
-import argparse
 from typing import TYPE_CHECKING
 
 from tracer.analysis.candidates import By
@@ -10,7 +9,8 @@ from tracer.analysis.verdict import HOLDS
 
 if TYPE_CHECKING:
     from tracer.analysis.ladder import Repair
-    from tracer.commands.progress import Report
+    from tracer.records import Progress
+    from tracer.subject.run import RunOptions
     from tracer.subject.tensors import TensorSubject
     from tracer.subject.text import Subject
     from tracer.tracefile.trace import Trace
@@ -18,16 +18,16 @@ if TYPE_CHECKING:
 
 def measure(
     subject: Subject | TensorSubject,
-    options: argparse.Namespace,
+    options: RunOptions,
     trace: Trace,
-    report: Report,
+    progress: Progress,
     *,
     bound: float = HOLDS,
     by: By = "family",
     limit_s: float | None = None,
     save: bool = True,
 ) -> Repair:
-    """The repair of the run that `options` (method, rules, explicit) made of `subject`, and `trace` holds.
+    """The repair of the run that `options` made of `subject`, and `trace` holds; other arguments as in `repair`.
 
     With `save` what was measured is written into the trace; single changes measured earlier stay there.
     """
@@ -42,14 +42,14 @@ def measure(
         target=subject.target,
         additional_forward_args=subject.additional_forward_args or None,
         explicit=options.explicit,
-        method=options.method,
+        method=options.method,  # type: ignore[arg-type]
         rules=options.rules,
         bound=bound,
         by=by,
         trace=trace,
         details=Details(names=subject.names),
         limit_s=limit_s,
-        progress=report,
+        progress=progress,
     )
     if save and found.counterfactuals:
         again = {measured.pattern for measured in found.singles}
