@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +18,13 @@ import tracer
 from tests.models import Plain
 from tests.synthetic import write_synthetic
 from tests.test_cli import call
+from tests.test_rows import same
 from tests.tiny import TINY_TEXT
 from tracer.analysis.ladder import headline, stored_repair
 from tracer.commands import subject_options
 from tracer.counterfactuals import measured
 from tracer.errors import TracerError
+from tracer.records import Finding
 from tracer.subject.run import RunOptions
 from tracer.tracefile.amend import amend
 
@@ -60,6 +64,11 @@ def write_factory(folder: Path, monkeypatch: pytest.MonkeyPatch, seed: int = 0) 
     monkeypatch.delitem(__import__("sys").modules, "made_here", raising=False)
 
 
+def trace_findings(path: str) -> tuple[Finding, ...]:
+    with tracer.open_trace(path) as trace:
+        return trace.findings
+
+
 MADE = ("trace", "made_here:net", "--inputs", "in.safetensors", "--target", "1", "-o", "run.dltrace")
 
 
@@ -94,6 +103,37 @@ def test_what_trace_measured_is_confirmed_by_a_run_with_the_rules_it_names(
     assert capsys.readouterr().err.splitlines()[-1].startswith("The attributions add up: ")
     assert call("check", "again.dltrace", "--max-relative-delta", "1e-3") == 0
     assert call("check", "run.dltrace", "--max-relative-delta", "1e-3") == 1
+
+
+@pytest.mark.parametrize("options", [(), ("--no-repair",), ("--method", "exact")])
+def test_trace_writes_what_is_wrong_into_the_file(folder: Path, options: tuple[str, ...]) -> None:
+    assert call(*MADE, *options) == 0
+    with tracer.open_trace("run.dltrace") as trace:
+        assert same(trace.findings, tracer.diagnose(trace))
+        assert bool(trace.findings) == ("exact" not in options)
+    with closing(sqlite3.connect("run.dltrace")) as connection:
+        rows = connection.execute("SELECT kind, message FROM finding ORDER BY id").fetchall()
+    assert rows == [(finding.kind, finding.message) for finding in trace_findings("run.dltrace")]
+
+
+def test_repair_replaces_the_findings_by_those_that_know_what_was_measured(folder: Path) -> None:
+    assert call(*MADE, "--no-repair") == 0
+    before = trace_findings("run.dltrace")
+    assert before and all(finding.delta_after is None for finding in before)
+    for _ in range(2):
+        assert call("repair", "run.dltrace") == 0
+        with tracer.open_trace("run.dltrace") as trace:
+            found = trace.findings
+            assert same(found, tracer.diagnose(trace))
+        assert sorted(finding.kind for finding in found) == sorted(finding.kind for finding in before)
+        assert any(finding.delta_after is not None for finding in found)
+
+
+def test_repair_of_a_model_writes_findings_where_nothing_is_to_be_repaired(folder: Path) -> None:
+    assert call("repair", *MADE[1:], "--bound", "1e9") == 0
+    with tracer.open_trace("run.dltrace") as trace:
+        assert trace.counterfactuals == ()
+        assert trace.findings and same(trace.findings, tracer.diagnose(trace))
 
 
 @pytest.mark.parametrize("options", [("--no-repair",), ("--method", "exact"), ("--method", "gradient")])

@@ -17,7 +17,6 @@ from tracer.commands import subject_options, terminal, view
 from tracer.commands.output_file import check_new, check_out
 from tracer.commands.subprocess_line import command_line
 from tracer.counterfactuals import measured
-from tracer.diagnosis.faults import diagnose
 from tracer.errors import TracerError
 
 if TYPE_CHECKING:
@@ -153,7 +152,7 @@ def _what_if(subject: Subject | TensorSubject, made: RunOptions, trace: Trace, p
 
 def _not_finite(trace: Trace) -> str:
     """Where NaN or infinity comes from: no rule makes such a delta vanish."""
-    found = [finding for finding in diagnose(trace) if finding.kind == "non-finite"]
+    found = [finding for finding in trace.findings if finding.kind == "non-finite"]
     return f"{found[0].message}; {found[0].advice}." if found else ""
 
 

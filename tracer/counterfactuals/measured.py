@@ -29,9 +29,11 @@ def measure(
 ) -> Repair:
     """The repair of the run that `options` made of `subject`, and `trace` holds; other arguments as in `repair`.
 
-    With `save` what was measured is written into the trace; single changes measured earlier stay there.
+    With `save` what was measured is written into the trace, and what `diagnose` finds now that it is known. Single
+    changes that were measured earlier stay there.
     """
     from tracer.counterfactuals.search import repair
+    from tracer.diagnosis.faults import diagnose
     from tracer.recording.options import Details
     from tracer.tracefile.amend import amend
 
@@ -55,4 +57,5 @@ def measure(
         again = {measured.pattern for measured in found.singles}
         earlier = [old for old in trace.counterfactuals if old.step == 0 and old.pattern not in again]
         amend(trace, counterfactuals=[*found.singles, *earlier, *found.ladder])
+        amend(trace, findings=diagnose(trace))
     return found

@@ -1,10 +1,11 @@
-"""Records the attribution of a subject, a model with its text or tensors, with its sanity panel."""
+"""Records the attribution of a subject, a model with its text or tensors, with its sanity panel and its findings."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
+from tracer.diagnosis.faults import diagnose
 from tracer.model.explicit import explicit
 from tracer.recording.options import Details
 from tracer.recording.record import record
@@ -13,6 +14,7 @@ from tracer.subject.run import METHODS, RunOptions
 from tracer.subject.sanity_panel import sanity_panel, tensor_panel
 from tracer.subject.tensors import TensorSubject
 from tracer.subject.text import Subject
+from tracer.tracefile.amend import amend
 from tracer.tracefile.trace import Trace
 
 
@@ -31,7 +33,7 @@ def record_subject(
     """The trace of `subject` by the method and rules of `options`, in the file `path` or, None, in memory.
 
     `like` is the sanity panel of another run on this subject: the rankings that do not depend on the run come from it;
-    `panel` false leaves it out.
+    `panel` false leaves it out. A file gets what `diagnose` finds, too.
     """
     rules = options.rules
     name = METHODS[options.method]
@@ -71,4 +73,6 @@ def record_subject(
             panel=make_panel if panel else None,
             max_bytes=max_bytes,
         )
+    if path is not None:
+        amend(trace, findings=diagnose(trace))
     return trace
