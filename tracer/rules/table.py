@@ -11,13 +11,15 @@ from torch import Tensor
 from tracer.op_call import ArgumentPlace, OpCall
 from tracer.rules.bindings.choice import CHOOSING
 from tracer.rules.bindings.elementwise import ELEMENTWISE
+from tracer.rules.bindings.norm import NORMS
 from tracer.rules.bindings.product import PRODUCTS
 from tracer.rules.bindings.reduction import REDUCTIONS
+from tracer.rules.bindings.softmax import SOFTMAX
 from tracer.rules.call import Binder, BoundCall, Gs, arrived
 from tracer.rules.formulas import scale
 from tracer.rules.formulas.quadrature import average_jacobian
 
-RULES: dict[str, Binder] = {**ELEMENTWISE, **PRODUCTS, **REDUCTIONS, **CHOOSING}
+RULES: dict[str, Binder] = {**ELEMENTWISE, **PRODUCTS, **SOFTMAX, **NORMS, **REDUCTIONS, **CHOOSING}
 
 _OF_COMPLEX = frozenset({"abs"})
 """Ops whose rule holds for complex numbers as it stands."""

@@ -1,4 +1,4 @@
-"""How calls that choose are read: masks, indices, and writing to chosen places."""
+"""How calls that choose are read: masks, indices, writing to chosen places, sorting, and ops with steps."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from tracer.op_call import OpCall
 from tracer.rules.call import Binder, BoundCall, Gs, arrived, bound
-from tracer.rules.formulas import choice
+from tracer.rules.formulas import choice, steps
 
 Found = Sequence[Tensor | None]
 
@@ -104,6 +104,38 @@ def _index_put(call: OpCall) -> BoundCall | None:
     return _choice_call(OpCall(put, (*chosen, source, values), {}), range(len(chosen) + 2), len(chosen))
 
 
+def _sorted(call: OpCall) -> BoundCall | None:
+    """topk, sort: values by rank. With one order in both runs linear, else half along each order."""
+    is_sort = getattr(call.function, "__name__", "") in ("sort", "msort")
+    dim = call.value(1 if is_sort else 2, "dim", -1)
+    bound_call = bound(call, [call.place(0, "input", "self")], lambda *_: (), inexact="discrete choice")
+    if bound_call is not None:
+        forward = bound_call.forward
+
+        def multipliers(gs: Gs, xs: Any, x_refs: Any, needs: Any) -> Found:
+            return (choice.ranked(arrived(gs), xs[0], forward(xs[0])[1], forward(x_refs[0])[1], dim),)
+
+        bound_call.multipliers = multipliers
+    return bound_call
+
+
+def _stepped(derivative: float) -> Binder:
+    """Binder of an op with steps, its derivative between them given: the secant of its first tensor."""
+
+    def bind(call: OpCall) -> BoundCall | None:
+        found = bound(call, [call.place(0, "input", "self")], lambda *_: ())
+        if found is not None:
+            forward = found.forward
+
+            def multipliers(gs: Gs, xs: Any, x_refs: Any, needs: Any) -> tuple[Tensor]:
+                return (arrived(gs) * steps.step(forward, xs[0], x_refs[0], derivative),)
+
+            found.multipliers = multipliers
+        return found
+
+    return bind
+
+
 CHOOSING: dict[str, Binder] = {
     "where": _chooses((0, "condition"), (1, "input"), (2, "other")),
     "masked_fill": _chooses((1, "mask"), (0, "input"), (2, "value")),
@@ -122,4 +154,8 @@ CHOOSING: dict[str, Binder] = {
     "getitem": _getitem,
     "setitem": _setitem,
     "index_put": _index_put,
+    "topk": _sorted,
+    "sort": _sorted,
+    **dict.fromkeys(["floor", "ceil", "round", "trunc", "fix", "sign", "sgn", "floor_divide"], _stepped(0.0)),
+    **dict.fromkeys(["frac", "remainder", "fmod"], _stepped(1.0)),
 }

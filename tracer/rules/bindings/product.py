@@ -1,17 +1,15 @@
-"""How calls of products, quotients, normalisations, softmax and attention are read."""
+"""How calls of products and quotients are read."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-from tracer.op_call import KEYWORD_ONLY, OpCall
+from tracer.op_call import OpCall
 from tracer.rules.call import Binder, BoundCall, Gs, arrived, bound
-from tracer.rules.formulas import attention, bilinear, norm, scale, softmax
+from tracer.rules.formulas import bilinear, scale
 
 Found = Sequence[Tensor | None]
 Pairwise = Callable[..., tuple[Tensor | None, Tensor | None]]
@@ -101,116 +99,6 @@ def _quotient(call: OpCall) -> BoundCall | None:
     return bound(call, places, multipliers, linear="one varying")
 
 
-def _over_dim(rule: Callable[[Tensor, Tensor, Tensor, int], Tensor]) -> Binder:
-    """Binder of softmax and log-softmax."""
-
-    def bind(call: OpCall) -> BoundCall | None:
-        dim = call.value(1, "dim")
-
-        def multipliers(gs: Gs, xs: Any, x_refs: Any, needs: Any) -> Found:
-            axis = dim if dim is not None else (0 if xs[0].dim() in (0, 1, 3) else 1)  # F.softmax without dim
-            return (rule(arrived(gs), xs[0], x_refs[0], axis),)
-
-        return bound(call, [call.place(0, "input", "self")], multipliers)
-
-    return bind
-
-
-def _logsumexp(call: OpCall) -> BoundCall | None:
-    dim, keepdim = call.value(1, "dim"), call.value(2, "keepdim", False)
-    dims = (dim,) if isinstance(dim, int) else tuple(dim)
-
-    def multipliers(gs: Gs, xs: Any, x_refs: Any, needs: Any) -> Found:
-        return (softmax.logsumexp(arrived(gs), xs[0], x_refs[0], dims, keepdim),)
-
-    return bound(call, [call.place(0, "input", "self")], multipliers)
-
-
-def _normalised(centred: bool) -> Binder:
-    """Binder of LayerNorm (`centred`) and RMSNorm."""
-
-    def bind(call: OpCall) -> BoundCall | None:
-        shape, weight = call.value(1, "normalized_shape"), call.value(2, "weight")
-        eps = call.value(4 if centred else 3, "eps", 1e-5 if centred else None)
-        small = torch.finfo(call.value(0, "input").dtype).eps if eps is None else eps
-        dims = tuple(range(-len(shape), 0)) if not isinstance(shape, int) else (-1,)
-
-        def multipliers(gs: Gs, xs: Any, x_refs: Any, needs: Any) -> Found:
-            g = arrived(gs) if weight is None else arrived(gs) * weight.detach()
-            return (norm.normalise(g, xs[0], x_refs[0], dims, small, centred),)
-
-        return bound(call, [call.place(0, "input")], multipliers)
-
-    return bind
-
-
-def _scaled(g: Tensor, weight: Tensor | None) -> Tensor:
-    """`g` behind the weight of each channel, the channels on axis 1."""
-    return g if weight is None else g * weight.detach().reshape(1, -1, *[1] * (g.dim() - 2))
-
-
-def _group_norm(call: OpCall) -> BoundCall | None:
-    groups, weight = call.value(1, "num_groups"), call.value(2, "weight")
-    eps = call.value(4, "eps", 1e-5)
-
-    def multipliers(gs: Gs, xs: Any, x_refs: Any, needs: Any) -> Found:
-        x, x_ref = xs[0], x_refs[0]
-        g = _scaled(arrived(gs), weight)
-        grouped = (x.shape[0], groups, -1)
-        m = norm.normalise(g.reshape(grouped), x.reshape(grouped), x_ref.reshape(grouped), (-1,), eps)
-        return (m.reshape(x.shape),)
-
-    return bound(call, [call.place(0, "input")], multipliers)
-
-
-def _instance_norm(call: OpCall) -> BoundCall | None:
-    at = 3 if call.function is F.instance_norm else 1
-    weight, eps = call.value(at, "weight"), call.value(7, "eps", 1e-5)
-    if not call.value(5, "use_input_stats", True):
-        return None
-
-    def multipliers(gs: Gs, xs: Any, x_refs: Any, needs: Any) -> Found:
-        g = _scaled(arrived(gs), weight)
-        return (norm.normalise(g, xs[0], x_refs[0], range(2, xs[0].dim()), eps),)
-
-    return bound(call, [call.place(0, "input")], multipliers)
-
-
-def _batch_norm(call: OpCall) -> BoundCall | None:
-    """In evaluation an affine map; in training a normalisation over examples and places."""
-    if not call.value(5, "training", False):
-        return None
-    at = 3 if call.function is F.batch_norm else 1
-    weight, eps = call.value(at, "weight"), call.value(7, "eps", 1e-5)
-
-    def multipliers(gs: Gs, xs: Any, x_refs: Any, needs: Any) -> Found:
-        g = _scaled(arrived(gs), weight)
-        return (norm.normalise(g, xs[0], x_refs[0], [d for d in range(xs[0].dim()) if d != 1], eps),)
-
-    return bound(call, [call.place(0, "input")], multipliers)
-
-
-def _attention(call: OpCall) -> BoundCall | None:
-    if call.value(4, "dropout_p", 0.0):
-        raise NotImplementedError
-    mask_at = call.place(3, "attn_mask")
-    mask = None if mask_at is None else call.value(3, "attn_mask")
-    settings = attention.Attention(
-        bool(call.value(5, "is_causal", False)),
-        call.value(KEYWORD_ONLY, "scale"),
-        bool(call.value(KEYWORD_ONLY, "enable_gqa", False)),
-    )
-    places = [call.place(0, "query"), call.place(1, "key"), call.place(2, "value")]
-
-    def multipliers(gs: Gs, xs: Any, x_refs: Any, needs: Any) -> Found:
-        masks = (xs[3], x_refs[3]) if mask is not None else (None, None)
-        wants = (*needs, False)[:4]
-        found = attention.attention(arrived(gs), xs[:3], x_refs[:3], masks, settings, wants)
-        return found if mask is not None else found[:3]
-
-    return bound(call, places if mask is None else [*places, mask_at], multipliers)
-
-
 def _prod(call: OpCall) -> BoundCall | None:
     dim, keepdim = call.value(1, "dim"), call.value(2, "keepdim", False)
 
@@ -250,14 +138,5 @@ PRODUCTS: dict[str, Binder] = {
     "lerp": _lerp,
     **dict.fromkeys(["addmm", "baddbmm", "addbmm", "addmv", "addr", "addcmul"], _added_product),
     "div": _quotient,
-    "softmax": _over_dim(softmax.softmax),
-    "log_softmax": _over_dim(softmax.log_softmax),
-    "logsumexp": _logsumexp,
-    "layer_norm": _normalised(True),
-    "rms_norm": _normalised(False),
-    "group_norm": _group_norm,
-    "instance_norm": _instance_norm,
-    "batch_norm": _batch_norm,
-    "scaled_dot_product_attention": _attention,
     "prod": _prod,
 }  # fmt: skip

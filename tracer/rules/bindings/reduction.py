@@ -1,4 +1,4 @@
-"""How calls of reductions, pooling and choices are read."""
+"""How calls of reductions and pooling are read."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from tracer.op_call import KEYWORD_ONLY, OpCall
 from tracer.rules.call import Binder, BoundCall, Gs, arrived, bound, substituted
-from tracer.rules.formulas import choice, norm, pooling, steps
+from tracer.rules.formulas import norm, pooling
 
 Found = Sequence[Tensor | None]
 
@@ -135,38 +135,6 @@ def _pool(name: str, spatial: int) -> Binder:
     return bind
 
 
-def _sorted(call: OpCall) -> BoundCall | None:
-    """topk, sort: values by rank. With one order in both runs linear, else half along each order."""
-    is_sort = getattr(call.function, "__name__", "") in ("sort", "msort")
-    dim = call.value(1 if is_sort else 2, "dim", -1)
-    bound_call = bound(call, [call.place(0, "input", "self")], lambda *_: (), inexact="discrete choice")
-    if bound_call is not None:
-        forward = bound_call.forward
-
-        def multipliers(gs: Gs, xs: Any, x_refs: Any, needs: Any) -> Found:
-            return (choice.ranked(arrived(gs), xs[0], forward(xs[0])[1], forward(x_refs[0])[1], dim),)
-
-        bound_call.multipliers = multipliers
-    return bound_call
-
-
-def _stepped(derivative: float) -> Binder:
-    """Binder of an op with steps, its derivative between them given: the secant of its first tensor."""
-
-    def bind(call: OpCall) -> BoundCall | None:
-        found = bound(call, [call.place(0, "input", "self")], lambda *_: ())
-        if found is not None:
-            forward = found.forward
-
-            def multipliers(gs: Gs, xs: Any, x_refs: Any, needs: Any) -> tuple[Tensor]:
-                return (arrived(gs) * steps.step(forward, xs[0], x_refs[0], derivative),)
-
-            found.multipliers = multipliers
-        return found
-
-    return bind
-
-
 REDUCTIONS: dict[str, Binder] = {
     "var": _spread(norm.variance),
     "std": _spread(norm.deviation),
@@ -185,8 +153,4 @@ REDUCTIONS: dict[str, Binder] = {
     **{f"max_pool{n}d_with_indices": _pool(f"max_pool{n}d", n) for n in (1, 2, 3)},
     **{f"adaptive_max_pool{n}d": _pool(f"adaptive_max_pool{n}d", n) for n in (1, 2, 3)},
     **{f"adaptive_max_pool{n}d_with_indices": _pool(f"adaptive_max_pool{n}d", n) for n in (1, 2, 3)},
-    "topk": _sorted,
-    "sort": _sorted,
-    **dict.fromkeys(["floor", "ceil", "round", "trunc", "fix", "sign", "sgn", "floor_divide"], _stepped(0.0)),
-    **dict.fromkeys(["frac", "remainder", "fmod"], _stepped(1.0)),
 }
