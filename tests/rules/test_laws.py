@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections import Counter
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from torch import Tensor
 from tests.rules.cases import CASES, CHOICES, SHAPE, Case
 from tests.rules.pairs import pair
 from tracer import ops
-from tracer.rules.table import RULES
+from tracer.rules.table import FAMILIES, RULES
 
 warnings.filterwarnings("ignore", message=".*adaptive_max_pool.*")
 
@@ -41,7 +42,18 @@ def weighted(case: Case, weights: Tensor):
 
 
 def test_every_rule_has_a_case() -> None:
-    assert set(CASES) | CHOICES == set(RULES)
+    missing = sorted(set(RULES) - set(CASES) - CHOICES)
+    assert not missing, f"add a case to tests/rules/cases.py for {', '.join(missing)}"
+    unknown = sorted((set(CASES) | CHOICES) - set(RULES))
+    assert not unknown, f"tests/rules/cases.py has cases for {', '.join(unknown)}, which rules/bindings lacks"
+
+
+def test_each_op_is_bound_in_one_file() -> None:
+    bound = Counter(name for family in FAMILIES for name in family)
+    assert not [name for name, count in bound.items() if count > 1]
+
+
+def test_no_op_with_a_rule_is_linear() -> None:
     assert not [name for name in RULES if ops.kind(name) in (None, "linear", "shape")]
 
 

@@ -48,17 +48,19 @@ class Evaluation:
 
 
 class Observer(Protocol):
-    """What may look on while the runs take place: `tracer.recording.record` records traces this way."""
+    """Observes the runs; `tracer.recording.record` records traces this way."""
 
     names: Mapping[nn.Module, str] | None
     """The modules' paths, for patterns of the rulebook; None: as in `named_modules()`."""
 
     def reference_run(self, references: Tensors) -> AbstractContextManager[None]:
-        """Around the reference's own run; not entered where both runs share a batch."""
+        """Around the reference's own run; not entered if both runs share a batch."""
 
     def input_run(self, engine: PairedEvaluation, inputs: int) -> AbstractContextManager[None]:
-        """Around the input's run, or that of the doubled batch; the model's first `inputs` arguments are attributed
-        to."""
+        """Around the input's run, or that of the doubled batch.
+
+        The model's first `inputs` arguments are attributed to.
+        """
 
 
 class _Unobserved:
@@ -88,7 +90,7 @@ class DeepLift:
         self.outputs: tuple[Tensor, Tensor] | None = None
 
     def has_convergence_delta(self) -> bool:
-        """True: the attributions can be held against f(x) − f(x')."""
+        """True: the attributions can be compared with f(x) − f(x')."""
         return True
 
     def attribute(
@@ -171,9 +173,9 @@ class DeepLift:
         layers: Mapping[nn.Module, str] | None = None,
         observer: Observer | None = None,
     ) -> Evaluation:
-        """Multipliers, both outputs and notes of one pair of runs. Model, inputs and random state stay as they were.
+        """Multipliers, both outputs and notes of one pair of runs. Model, inputs and random state do not change.
 
-        `layers` asks for the contributions of these modules, `observer` is let into both runs.
+        `layers` asks for the contributions of these modules, `observer` observes both runs.
         """
         args = _as_tuple(args)
         baseline_args = args if baseline_args is None else _as_tuple(baseline_args)
@@ -183,7 +185,7 @@ class DeepLift:
             torch.inference_mode(False),
             torch.enable_grad(),
             restoring_buffers(self.model),
-            restoring_random_numbers(self.model) as again,
+            restoring_random_numbers(self.model) as rewind,
         ):
             leaves = tuple(_ordinary(x).detach().requires_grad_() for x in xs)
             refs = tuple(_ordinary(ref) for ref in refs)
@@ -191,10 +193,10 @@ class DeepLift:
             if self.rulebook.doubled:
                 if layers is not None:
                     raise InputError("layer contributions need a rulebook without captum's rules")
-                found = self._doubled(leaves, refs, target, args, again, observer or _Unobserved())
+                found = self._doubled(leaves, refs, target, args, rewind, observer or _Unobserved())
             else:
                 found = self._paired(
-                    leaves, refs, target, args, baseline_args, again, layers or {}, observer or _Unobserved()
+                    leaves, refs, target, args, baseline_args, rewind, layers or {}, observer or _Unobserved()
                 )
         self.notes = found.notes
         self.outputs = (_rows(found.output), _rows(found.output_reference))
@@ -207,7 +209,7 @@ class DeepLift:
         target: Target,
         args: Any,
         baseline_args: Any,
-        again: Callable[[], None],
+        rewind: Callable[[], None],
         layers: Mapping[nn.Module, str],
         observer: Observer,
     ) -> Evaluation:
@@ -218,8 +220,7 @@ class DeepLift:
             reference = select(
                 logits_of(self.model(*(t.clone() for t in starts), *copied(baseline_args))), target
             ).detach()
-        # The same random numbers for both runs: with active dropout the runs then differ by their inputs alone.
-        again()
+        rewind()  # the same random numbers for both runs: under dropout they then differ only by their inputs
         seen.second_run()
         with engine.input_pass(), listening(layers, seen), observer.input_run(engine, len(leaves)):
             output = select(logits_of(self.model(*(t.clone() for t in leaves), *copied(args))), target)
@@ -230,7 +231,7 @@ class DeepLift:
         return Evaluation(multipliers, output.detach(), reference, tuple(engine.notes), contributions, seen.mixed)
 
     def _doubled(
-        self, leaves: Tensors, refs: Tensors, target: Target, args: Any, again: Callable[[], None], observer: Observer
+        self, leaves: Tensors, refs: Tensors, target: Target, args: Any, rewind: Callable[[], None], observer: Observer
     ) -> Evaluation:
         from tracer.exact.doubled import DoubledEvaluation  # loads captum, which no exact attribution needs
 
@@ -247,7 +248,7 @@ class DeepLift:
         if engine.needs_exchange:
             with engine.reference_pass():
                 run(tuple(torch.cat([ref.detach(), x.detach()]).requires_grad_() for x, ref in pairs))
-            again()
+            rewind()
         with engine.doubled_pass(), observer.input_run(engine, len(leaves)):
             output, reference = run(both)
         _refuse_unused(engine)
@@ -268,7 +269,7 @@ def _warn_of_training_mode(model: nn.Module) -> None:
 
 
 def _ordinary(value: Any) -> Any:
-    """`value`, copied if it is a tensor made in inference mode: autograd cannot keep those."""
+    """`value`, copied if it is a tensor made in inference mode, which autograd cannot save."""
     return value.clone() if isinstance(value, Tensor) and value.is_inference() else value
 
 
@@ -292,7 +293,7 @@ def formatted(inputs: Tensor | Tensors, baselines: Baselines) -> tuple[Tensors, 
 
 
 def _refuse_unused(engine: PairedEvaluation) -> None:
-    """A pattern that fits nothing is a slip of the pen: say so rather than run something else than was asked for."""
+    """`InputError` for a pattern that matches no call: probably a typo."""
     if engine.unused:
         patterns = ", ".join(sorted(repr(override.pattern) for override in engine.unused))
         raise InputError(

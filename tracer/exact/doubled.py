@@ -1,10 +1,9 @@
-"""Evaluation on a doubled batch, as captum runs it: what captum's own rules do, call by call, with other rules beside
-them.
+"""Evaluation on a doubled batch, as captum runs it: captum's own rules, call by call, mixed with other rules.
 
 captum puts input and reference into one batch, and two of its rules mix the halves (softmax subtracts the mean over
 both, max-pool adds both), so its multipliers are only defined there. Its formulas are taken from the installed captum.
-They act where captum's hooks act, on the gradient of a module's input tensor summed over all its consumers, so its
-faults come out as they are.
+They act where captum's hooks act, on the gradient of a module's input tensor summed over all its consumers, so they
+have captum's faults.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ class DoubledEvaluation(PairedEvaluation):
             output = model(*doubled_args)
 
     Differentiate the sum of both halves' outputs; the first half of the gradient holds the multipliers. Each half is
-    the other's reference: in the exchanged batch it lies where the other one lies, whatever axes a model moves it to.
+    the other's reference: the exchanged batch has it in the other's place, whatever axes a model moves it to.
     """
 
     @property

@@ -2,8 +2,8 @@
 
 The first pass keeps, in call order, the operands of every op that is not linear. In the second each such op is one
 autograd node with its true value, whose backward is the multiplier of its rule, made from both passes. Everything
-linear is plain autograd. No batch is doubled, so nothing depends on an axis, and the two runs may differ in masks and
-positions.
+linear is plain autograd. No batch is doubled, so nothing depends on an axis, and the two runs may have different masks
+and positions.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ class PairedEvaluation(Mode):
     def reference_pass(self) -> Iterator[None]:
         """Run the reference inside. Nothing is kept for a backward pass but the operands of non-linear ops.
 
-        Gradients stay enabled so that the model takes the same ways (fused paths, checks of `requires_grad`) as in the
+        Gradients stay enabled so that the model takes the same path (fused ops, checks of `requires_grad`) as in the
         input pass; the tensors that autograd would save are dropped.
         """
         self._tape.write()
@@ -110,9 +110,9 @@ class PairedEvaluation(Mode):
         self._tape.check_read_to_the_end()
 
     def note_unseen(self, output: Tensor, inputs: Sequence[Tensor]) -> None:
-        """Note what the graph from `inputs` to `output` holds that neither a rule nor the user's choice accounts for.
+        """Note non-linear nodes of the graph from `inputs` to `output` that no rule replaced.
 
-        Under other rules than the exact ones plain gradients are what was asked for.
+        Not under a rulebook with other than exact rules, which asks for plain gradients.
         """
         if self.rulebook.default != "exact" or any(o.rule in ("gradient", "captum") for o in self.rulebook.overrides):
             return
@@ -145,7 +145,7 @@ class PairedEvaluation(Mode):
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         """Run one torch function by its treatment."""
-        if not self._running:  # torch itself enters a mode again, late, where Ctrl-C came as it left it for a moment
+        if not self._running:  # after Ctrl-C torch may put the mode back once the run is over
             return func(*args, **(kwargs or {}))
         if in_transform() and self.rulebook.default in ("exact", "rescale"):
             refuse_transformed(OpCall(func, args, kwargs or {}))

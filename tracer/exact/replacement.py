@@ -16,8 +16,11 @@ _NARROW = (torch.float16, torch.bfloat16)
 
 @dataclass(slots=True)
 class Replacement:
-    """A bound call with the operands of both runs, under `rule`: a rulebook's rule, or why it is not exact
-    (`BoundCall.inexact`). `report` is told the leak of a rule that need not conserve."""
+    """A bound call with the operands of both runs.
+
+    `rule` is the rulebook's rule, or why the call is not exact (`BoundCall.inexact`). `report` is told the leak of a
+    rule that need not conserve.
+    """
 
     call: BoundCall
     xs: list[Tensor]
@@ -79,7 +82,7 @@ class _Replaced(torch.autograd.Function):
         ctx.set_materialize_grads(False)
         value = replacement.call.forward(*operands)
         if isinstance(value, Tensor):
-            # A view (einsum ends in one) could not be written to in place once it left a custom function.
+            # A view (einsum returns one) that leaves a custom function cannot be written to in place.
             return value.clone() if value._is_view() else value
         replacement.result_type = type(value)
         flat = tuple(value)

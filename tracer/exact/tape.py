@@ -1,6 +1,6 @@
 """The ops of the reference run in execution order, with the operands that their rules need.
 
-The reference run writes the tape, the input run reads it; both must go the same way through the model.
+The reference run writes the tape, the input run reads it; both must take the same path through the model.
 """
 
 from __future__ import annotations
@@ -52,12 +52,12 @@ class Tape:
         if self._position >= len(self._steps):
             raise ObservationError(
                 f"the input run goes on with {name} at {source_line()}, the reference run ended before it; "
-                "exact rules need both runs to take one way through the model"
+                "exact rules need both runs to take the same path through the model"
             )
         step = self._steps[self._position]
         if step.name != name or (operands is not None and len(step.operands) != len(operands)):
             raise ObservationError(
-                f"input and reference take different ways through the model: the reference ran {step.name} at "
+                f"input and reference take different paths through the model: the reference ran {step.name} at "
                 f"{step.source}, the input {name} at {source_line()}"
             )
         self._position += 1
@@ -70,6 +70,6 @@ class Tape:
             step = self._steps[self._position]
             raise ObservationError(
                 f"the reference run went on with {step.name} at {step.source}, the input run ended before it; "
-                "exact rules need both runs to take one way through the model"
+                "exact rules need both runs to take the same path through the model"
             )
         self._steps.clear()

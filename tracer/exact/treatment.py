@@ -23,9 +23,10 @@ TreatmentKind = Literal["plain", "shape", "linear", "enter", "rule", "unknown", 
 class Treatment:
     """What to do with every call of one function.
 
-    "plain": nothing to attribute (bookkeeping, comparisons). "shape": moves elements. "linear": run as it is, note the
-    order. "enter": Python code around other ops. "rule": bound by the table of exact rules. "unknown": no rule. "cut":
-    the value goes on without a gradient. `outside` is the function that does the same without writing to its argument.
+    "plain": nothing to attribute (bookkeeping, comparisons). "shape": moves elements. "linear": run as it is, but a
+    step of the tape. "enter": Python code around other ops. "rule": bound by the table of exact rules. "unknown": no
+    rule. "cut": the value goes on without a gradient. `outside` is the function that does the same without writing to
+    its argument.
     """
 
     name: str
@@ -50,7 +51,7 @@ def treatment(function: Callable[..., Any]) -> Treatment:
 def _kind(function: Callable[..., Any], name: str, op: torch_functions.Op) -> TreatmentKind:
     if name in ("detach", "data"):
         return "cut"
-    if op.role == "ignore" or getattr(function, "__module__", "") == "torch.nn.init":  # of a layer made on the way
+    if op.role == "ignore" or getattr(function, "__module__", "") == "torch.nn.init":  # of a layer made in forward
         return "plain"
     if name in RULES:
         return "rule"

@@ -1,7 +1,7 @@
 """What the paired evaluation could not see: non-linear nodes of the autograd graph that no rule replaced.
 
 TorchScript functions, other C++ code, and custom functions whose `apply` was bound beforehand run past every function
-mode. They leave their nodes in the graph; those on the way from the output to the inputs are named here.
+mode. They leave their nodes in the graph; those between the output and the inputs are named here.
 """
 
 from __future__ import annotations

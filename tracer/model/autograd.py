@@ -1,4 +1,4 @@
-"""Where a computation took its gradients from, read off the autograd graph without adding anything to it.
+"""Which tensors a computation takes its gradients from, read off the autograd graph without adding to it.
 
 A tensor's *gradient edge* is the pair (node, output number) that autograd itself uses for it; aliases of a tensor
 share it, an in-place operation replaces it. Hooks on nodes watch multipliers pass without an extra op in the user's

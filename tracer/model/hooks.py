@@ -25,8 +25,10 @@ class CallListener(Protocol):
 
 
 def modules_of(model: nn.Module) -> list[nn.Module]:
-    """Each module of `model` once, itself included: `model.modules()` in a tenth of its time, in another order, and
-    whatever a model's own `modules()` may say."""
+    """Each module of `model` once, itself included, in no particular order.
+
+    Ten times as fast as `model.modules()`, and right for a model that overrides it.
+    """
     found = {model: None}
     waiting = [model]
     while waiting:
@@ -52,21 +54,19 @@ def is_atomic(module: nn.Module) -> bool:
 def listening(paths: Mapping[nn.Module, str], listener: CallListener) -> Iterator[None]:
     """Tell `listener` of every call of the modules in `paths` that this thread makes while the context lasts.
 
-    The hooks come before those that others have registered or will register, so the listener sees a call's arguments
-    as the caller gave them and its output before anybody changed it.
-    No backward hook is used: captum passes over a module that carries one.
+    The hooks come before all others, so the listener sees a call's arguments as the caller gave them and its output
+    before anybody changed it. No backward hook is used: captum skips a module that has one.
 
-    The hooks are put in by hand: torch's `register_forward_hook` makes a handle of weak references for each, which
-    together take a millisecond, and gives it only when the hook is there already, when Ctrl-C may have come.
+    The hooks are written into torch's tables by hand. `register_forward_hook` takes a millisecond for all modules, and
+    returns its handle after the hook is in place: Ctrl-C in between would leave the hook for good.
     """
     thread = threading.get_ident()
     number = RemovableHandle(OrderedDict()).id
-    while any(number in table for module in paths for table in _tables(module)):  # of hooks that were unpickled
+    while any(number in table for module in paths for table in _tables(module)):  # taken by hooks that were unpickled
         number = RemovableHandle(OrderedDict()).id
 
     def before(module: nn.Module, args: Any, kwargs: dict[str, Any] | None = None) -> None:
-        # When the hook is taken away, torch may still call it and no longer know that it wants kwargs: another thread
-        # that calls the module just then gives none.
+        # While the hook is being removed, torch may call it for another thread without kwargs.
         if threading.get_ident() == thread:
             listener.enter(paths[module], module, args, kwargs or {})
 
@@ -88,13 +88,13 @@ def listening(paths: Mapping[nn.Module, str], listener: CallListener) -> Iterato
 
 
 def _put_first(hooks: Any, number: int, hook: Callable[..., Any]) -> None:
-    """Put a hook before all others; `hooks` is an OrderedDict, which torch's annotations do not say."""
+    """Put a hook before all others; `hooks` is an OrderedDict, whatever torch's annotations say."""
     hooks[number] = hook
     hooks.move_to_end(number, last=False)
 
 
 def _tables(module: nn.Module) -> tuple[dict[int, Any], ...]:
-    """Where a module keeps its forward hooks, then what it knows of them by the same numbers."""
+    """Where a module keeps its forward hooks, then its settings of them by the same numbers."""
     return (
         module._forward_pre_hooks, module._forward_hooks, module._forward_pre_hooks_with_kwargs,
         module._forward_hooks_with_kwargs, module._forward_hooks_always_called,
@@ -102,9 +102,9 @@ def _tables(module: nn.Module) -> tuple[dict[int, Any], ...]:
 
 
 def remove_hooks(modules: Iterable[nn.Module], ours: Callable[[Any], bool]) -> None:
-    """Take away the forward hooks that are `ours`; bears to be interrupted, and to be called again.
+    """Remove the forward hooks that are `ours`; may be interrupted and called again.
 
-    Found by what they are, not by a handle: Ctrl-C may arrive when a hook is there, but its handle is not yet given.
+    They are found by what they are, not by a handle: Ctrl-C may arrive between a hook and its handle.
     """
     for module in modules:
         before, after, *settings = _tables(module)

@@ -33,7 +33,7 @@ def logits_of(output: Any) -> Tensor:
 
 @contextmanager
 def unwrapping(model: nn.Module) -> Iterator[None]:
-    """While this lasts, `model` gives this thread its logits where it used to give a `ModelOutput`, dict or tuple."""
+    """While this lasts, `model` gives this thread its logits instead of a `ModelOutput`, dict or tuple."""
     thread = threading.get_ident()
 
     def unwrap(_module: nn.Module, _args: Any, output: Any) -> Any:

@@ -26,10 +26,10 @@ _T = TypeVar("_T")
 
 
 class Switch(Generic[_T]):
-    """A setting of the whole process that stays at `value` while any thread needs it, and that the last one puts back.
+    """A setting of the whole process that stays at `value` while any thread needs it; the last one restores it.
 
-    Were each thread to put back what it found, one that began while another had changed the setting would leave the
-    change for good.
+    If each thread restored what it found, one that began while another had changed the setting would keep the change
+    for good.
     """
 
     def __init__(self, get: Callable[[], _T], put: Callable[[_T], object], value: _T) -> None:
@@ -45,7 +45,7 @@ class Switch(Generic[_T]):
 
     @contextmanager
     def on(self) -> Iterator[None]:
-        """The setting is at its value at least as long as this context lasts."""
+        """The setting is at `value` at least as long as this context lasts."""
         holder = object()
         with undoing(partial(self._leave, holder)):
             with self._lock:
@@ -141,8 +141,8 @@ _apply_replaced: Switch[Any] = Switch(
 def custom_functions(run: CustomRunner) -> Iterator[None]:
     """Hand every `apply` of the user's autograd functions to `run(name, apply, args)` while the context lasts.
 
-    No function mode sees such a call, so its class method is replaced for the time, and put back after an error too.
-    Calls in other threads run as they are.
+    No function mode sees such a call, so `torch.autograd.Function.apply` is replaced meanwhile. Calls in other threads
+    run as they are.
     """
     stack = _runners.stack
     depth = len(stack)

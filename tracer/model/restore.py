@@ -1,4 +1,4 @@
-"""What a run of a model may move, put back: buffers, random numbers, and what captum writes on modules."""
+"""Restores what running a model may change: buffers, random numbers, and what captum writes on modules."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _WRITTEN_BY_CAPTUM = ("input", "output")
 
 @contextmanager
 def restoring_buffers(model: nn.Module) -> Iterator[None]:
-    """Put back the buffers of `model`, as the running statistics that batch norm in training moves."""
+    """Restores the buffers of `model`, such as the running statistics that batch norm changes in training."""
     places = [
         (module._buffers, name, buffer, buffer.clone())
         for module in model.modules()
@@ -29,7 +29,7 @@ def restoring_buffers(model: nn.Module) -> Iterator[None]:
     def undo() -> None:
         for buffers, name, buffer, before in places:
             buffers[name] = buffer
-            # Written to only where it moved: a graph of the user's, not yet differentiated, may have saved it.
+            # Written only if it changed: a graph that the user has not differentiated yet may have saved it.
             if not torch.equal(buffer, before):
                 with torch.no_grad():
                     buffer.copy_(before)
@@ -40,34 +40,34 @@ def restoring_buffers(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def restoring_random_numbers(model: nn.Module) -> Iterator[Callable[[], None]]:
-    """A function that winds torch's random numbers back to the start of the context, as leaving it does.
+    """A function that resets torch's random numbers to the start of the context, as leaving it does.
 
-    Those of the CPU and of the CUDA devices that `model` lies on.
+    Those of the CPU and of the CUDA devices that `model` is on.
     """
     devices = {tensor.device for tensor in (*model.parameters(), *model.buffers()) if tensor.device.type == "cuda"}
     before = torch.random.get_rng_state()
     on_devices = [(device, torch.cuda.get_rng_state(device)) for device in devices]
 
-    def again() -> None:
+    def rewind() -> None:
         torch.random.set_rng_state(before)
         for device, state in on_devices:
             torch.cuda.set_rng_state(state, device)
 
-    with undoing(again):
-        yield again
+    with undoing(rewind):
+        yield rewind
 
 
 def captum_leftovers(model: nn.Module) -> Callable[[], None]:
-    """What takes away the hooks and the attributes that captum will have left on `model` since now.
+    """A function that removes the hooks and attributes that captum leaves on `model` from now on.
 
-    captum 0.9 leaves `input` and `output` on the modules that it rules where anything fails before their backward
-    pass, and single hooks where Ctrl-C arrives while it sets them.
+    captum 0.9 leaves `input` and `output` on the modules that it rules if anything fails before their backward pass,
+    and single hooks if Ctrl-C arrives while it sets them.
     """
     before = [(module, _attributes(module), _captums_hooks(module)) for module in modules_of(model)]
-    return partial(_take_away, before)
+    return partial(_remove_leftovers, before)
 
 
-def _take_away(before: list[tuple[nn.Module, list[str], list[Any]]]) -> None:
+def _remove_leftovers(before: list[tuple[nn.Module, list[str], list[Any]]]) -> None:
     for module, names, hooks in before:
         for name in _attributes(module):
             if name not in names:

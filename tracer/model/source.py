@@ -14,7 +14,7 @@ _INSIDE = (str(Path(torch.__file__).parent), str(Path(__file__).parents[1]))
 
 @cache
 def _shown(filename: str) -> str | None:
-    """How a file is written in a trace; None for files of torch's and of ours."""
+    """A file's name as traces show it; None for files of torch and of this package."""
     if filename.startswith(_INSIDE) or filename.startswith("<frozen"):
         return None
     for marker in ("site-packages" + os.sep, "dist-packages" + os.sep):

@@ -39,14 +39,14 @@ def _collect(value: Any, name: str, found: list[tuple[str, Tensor]]) -> None:
 
 
 def copied(value: Any) -> Any:
-    """The value, tensors in its tuples copied: a model may write to what it is given. Parameters stay what they are."""
+    """`value` with the tensors in its tuples copied, since a model may write to its arguments; parameters are not."""
     if isinstance(value, tuple):
         return tuple(map(copied, value))
     return value.clone() if isinstance(value, Tensor) and not isinstance(value, nn.Parameter) else value
 
 
 def memory_of(tensor: Tensor) -> int:
-    """Where a tensor's elements lie; `ModelError` for one inside the model that lies in no single piece of memory."""
+    """The address of a tensor's elements; `ModelError` for one made in the model that has no memory of its own."""
     try:
         if not tensor.is_nested:  # which has one storage, but no shape
             return tensor.untyped_storage().data_ptr()
@@ -59,6 +59,6 @@ def memory_of(tensor: Tensor) -> int:
 
 
 def storage_uses(storage: torch.UntypedStorage) -> int:
-    """How many tensors, saved ones and `storage` itself hold this memory; a huge number where torch cannot tell."""
+    """How many tensors, saved ones and `storage` itself hold this memory; a huge number if torch cannot tell."""
     count = getattr(torch._C, "_storage_Use_Count", None)
     return sys.maxsize if count is None else int(count(storage._cdata))

@@ -1,8 +1,8 @@
-"""Changes for a while that are taken back for certain: after an error, and wherever Ctrl-C arrives.
+"""Temporary changes that are always undone: after an error, and wherever Ctrl-C arrives.
 
-Ctrl-C may arrive between any two steps of Python's own: inside a `finally`, or in the exit of a context manager before
-its first line. So each change has an `undo` that may be run twice, and lies on this thread's list while the change
-lasts; the outermost function, `undoing_all`, runs what is still on the list when it ends.
+Ctrl-C may arrive between any two steps of Python: inside a `finally`, or in the exit of a context manager before its
+first line. So each change has an idempotent `undo`, which is on this thread's list while the change lasts; the
+outermost function, decorated with `undoing_all`, runs what is still on the list when it ends.
 """
 
 from __future__ import annotations
@@ -31,17 +31,20 @@ _pending = _Pending()
 
 @contextmanager
 def undoing(undo: Undo) -> Iterator[None]:
-    """`undo` runs when the context ends: make the change inside. It must bear to run twice, and half done before."""
+    """`undo` runs when the context ends: make the change inside.
+
+    `undo` must be idempotent, also after a half-made change.
+    """
     undos = _pending.undos
     undos.append(undo)
     try:
         yield
     finally:
-        # Not on the list: `undoing_all` has run it, and this context is closed late, with the traceback that held it.
+        # Not on the list any more if `undoing_all` has run it: a traceback may keep this context open for longer.
         if undo in undos:
             try:
                 undo()
-            except KeyboardInterrupt:  # as it began, or half way
+            except KeyboardInterrupt:  # before it, or half way through
                 undo()
                 raise
             finally:
@@ -56,12 +59,12 @@ class Level:
         self._length = len(self._undos)
 
     def put_back(self) -> None:
-        """Undo the later changes, the last first; to be called again where Ctrl-C ended it."""
+        """Undo the later changes, the last first; call it again if Ctrl-C ended it."""
         failed: Exception | None = None
         while len(self._undos) > self._length:
             try:
                 self._undos[-1]()
-            except Exception as error:  # the others are undone all the same
+            except Exception as error:  # undo the others all the same
                 failed = failed or error
             self._undos.pop()
         if failed is not None:
@@ -69,7 +72,7 @@ class Level:
 
 
 def undoing_all(function: Callable[_P, _R]) -> Callable[_P, _R]:
-    """`function`, after which no change is left that was made inside it with `undoing`, or with torch's contexts."""
+    """`function`; when it ends, no change made inside it with `undoing` or torch's contexts is left."""
 
     @functools.wraps(function)
     def wrapped(*args: _P.args, **kwargs: _P.kwargs) -> _R:
@@ -79,7 +82,7 @@ def undoing_all(function: Callable[_P, _R]) -> Callable[_P, _R]:
             _pending.undos += [
                 functools.partial(_restore_saving, _saving()),
                 functools.partial(torch.set_grad_enabled, torch.is_grad_enabled()),
-                functools.partial(_restore_modes, _modes()),  # the first to be undone: the others would run under them
+                functools.partial(_restore_modes, _modes()),  # undone first: the others would run under them
             ]
             return function(*args, **kwargs)
         finally:
@@ -94,16 +97,16 @@ def undoing_all(function: Callable[_P, _R]) -> Callable[_P, _R]:
 
 @contextmanager
 def restoring_modes() -> Iterator[None]:
-    """The function modes under way are the same after the context, whatever was entered or left inside it."""
+    """The active function modes are the same after the context, whatever was entered or left inside it."""
     with undoing(functools.partial(_restore_modes, _modes())):
         yield
 
 
 def remove_stale_modes() -> None:
-    """Take the package's function modes away where nothing of it is under way in this thread.
+    """Remove this package's function modes if nothing of it runs in this thread.
 
-    Ctrl-C may arrive as `torch.overrides.handle_torch_function` has taken a mode away for a moment; torch then puts it
-    back when the KeyboardInterrupt is forgotten, long after its run.
+    Ctrl-C may arrive while torch has taken a mode off its stack to handle a call; torch then puts it back when the
+    KeyboardInterrupt is freed, long after the run.
     """
     if not _pending.undos:
         modes = _modes()
@@ -112,7 +115,7 @@ def remove_stale_modes() -> None:
 
 @contextmanager
 def saved_tensors(pack: Callable[[torch.Tensor], Any], unpack: Callable[[Any], torch.Tensor]) -> Iterator[None]:
-    """As `torch.autograd.graph.saved_tensors_hooks`, whose exit would take away another's hooks if it came late."""
+    """As `torch.autograd.graph.saved_tensors_hooks`, whose late exit would remove somebody else's hooks."""
     with undoing(functools.partial(_restore_saving, _saving())):
         torch._C._autograd._push_saved_tensors_default_hooks(pack, unpack)
         yield
@@ -143,9 +146,9 @@ def _restore_saving(before: Any) -> None:
 
 
 class Mode(TorchFunctionMode):
-    """A function mode whose exit takes away itself alone, also where Ctrl-C kept its `__enter__` from its end.
+    """A function mode whose exit removes only itself, also if Ctrl-C interrupted its `__enter__`.
 
-    torch's own takes away whatever lies on top, and raises where there is nothing, in place of the KeyboardInterrupt.
+    torch's own removes whatever is on top, and if there is nothing raises an error that hides the KeyboardInterrupt.
     """
 
     def __enter__(self) -> Self:

@@ -1,7 +1,7 @@
-"""What cannot be traced, and why: models, inputs, and tensors that a model makes on its way.
+"""What cannot be traced, and why: models, inputs, and tensors that a model makes.
 
-`..._fault` gives the reason in words, "" where there is none; `check_...` raise it. Each says what was seen and what to
-do instead, so that no error of PyTorch's own inner works has to be read.
+`..._fault` gives the reason in words, "" if there is none; `check_...` raise it. Each says what was seen and what to do
+instead, so that nobody has to read an error from inside PyTorch.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from tracer.model.hooks import modules_of
 _PARALLEL = (nn.DataParallel, nn.parallel.DistributedDataParallel)
 _SHARDED = {"FullyShardedDataParallel", "FSDPModule"}
 _QUANTISED = ("torch.ao.nn.quantized", "torch.ao.nn.intrinsic.quantized", "torch.ao.nn.sparse.quantized")
-# How PyTorch's own errors begin, or what stands in them, and what they mean here.
+# Words in PyTorch's errors, and what they mean here.
 _EXPLAINED = (
     (
         "torch.utils.checkpoint",
-        "gradient checkpointing runs parts of the model again, in which the rules do not stand: turn it off "
+        "gradient checkpointing runs parts of the model again, without the rules: turn it off "
         "(model.gradient_checkpointing_disable())",
     ),
     (
         "appears to not have been used in the graph",
-        "no gradient leads from the output back to an input: the model does not use it, or cuts the way (detach, "
-        "no_grad, rounding, integers, quantised or nested tensors); leave that input out, or take the cut away",
+        "no gradient leads from the output back to an input: the model does not use it, or cuts the gradient (detach, "
+        "no_grad, rounding, integers, quantised or nested tensors); leave that input out, or remove the cut",
     ),
     (
         "don't yet support saved tensor hooks",
@@ -40,7 +40,7 @@ _EXPLAINED = (
 
 
 def _type_fault(kind: type[nn.Module], seen_through: bool) -> str:
-    """Why the calls of modules of a type cannot be observed; "" where they can."""
+    """Why calls of a type of modules cannot be observed; "" if they can."""
     name, bases = kind.__name__, kind.__mro__
     if issubclass(kind, _PARALLEL):
         return f"it is {name}: pass the module inside it, model.module"
@@ -58,7 +58,7 @@ def _type_fault(kind: type[nn.Module], seen_through: bool) -> str:
 
 
 def _contents_fault(module: nn.Module) -> str:
-    """Why a module of these parameters and buffers cannot be observed; "" where it can."""
+    """Why a module with these parameters and buffers cannot be observed; "" if it can."""
     for own, value in (*module._parameters.items(), *module._buffers.items()):
         if value is not None and (fault := _parameter_fault(value)):
             return f"its {own} {fault}"
@@ -76,9 +76,9 @@ def _parameter_fault(tensor: Tensor) -> str:
 
 
 def check_model(model: object, *, seen_through: bool = False) -> None:
-    """Raise `ModelError` for what is no module, and for the first module inside that cannot be observed.
+    """Raise `ModelError` for anything but a module, and for the first module inside that cannot be observed.
 
-    `seen_through`: TorchScript and compiled modules may stay, as for an attribution that needs no ledger.
+    `seen_through`: TorchScript and compiled modules are allowed, as for an attribution that needs no ledger.
     """
     if not isinstance(model, nn.Module):
         raise ModelError(f"the model is {type(model).__name__}; expected a torch.nn.Module")
@@ -91,7 +91,7 @@ def check_model(model: object, *, seen_through: bool = False) -> None:
 
 
 def tensor_fault(tensor: Tensor) -> str:
-    """Why a tensor cannot be attributed to, or taken along; "" where it can."""
+    """Why a tensor can be no input, baseline or further argument; "" if it can."""
     if tensor.is_nested:
         return "is a nested tensor: pad its parts to one shape, as with torch.nested.to_padded_tensor(x, 0.0)"
     if tensor.is_quantized:
@@ -109,9 +109,9 @@ def tensor_fault(tensor: Tensor) -> str:
 
 
 def check_inputs(inputs: Any, baselines: Any = None) -> tuple[Tensor, ...]:
-    """The inputs as a tuple; `InputError` for any, or a baseline of theirs, that has no differences to share out.
+    """The inputs as a tuple; `InputError` for an input or baseline that has no differences to share out.
 
-    Integers pass here: what to attribute to in their stead depends on the model. So do numbers as baselines.
+    Integers pass here, since what to attribute to instead depends on the model; so do numbers as baselines.
     """
     tensors = inputs if isinstance(inputs, tuple) else (inputs,)
     if not tensors:
@@ -139,7 +139,7 @@ def check_tensors(kind: str, tensors: Sequence[Any]) -> None:
 
 
 def _numbered(kind: str, values: Sequence[Any]) -> Iterator[tuple[str, Any]]:
-    """Each value with its name, "input" where there is one and "input 0", ... where there are more."""
+    """Each value with its name, "input" if there is one, else "input 0", ..."""
     return ((f"{kind} {i}" if len(values) > 1 else kind, value) for i, value in enumerate(values))
 
 
@@ -164,7 +164,7 @@ def _check_baseline(name: str, baseline: Any, tensor: Tensor) -> None:
 
 
 def explained(error: BaseException) -> str:
-    """What an error of PyTorch's means for an attribution, in one line; "" for all others."""
+    """What an error of PyTorch means for an attribution, in one line; "" for all others."""
     return next((meaning for words, meaning in _EXPLAINED if words in str(error)), "")
 
 

@@ -44,10 +44,10 @@ def extras_note(model: nn.Module, call: tuple[Any, Any, Any, Any], own: Any) -> 
     """How far f(x') with the input's extra arguments is from f(x') with its `own`: Σ |difference| over the examples."""
     inputs, baselines, target, shared = call
     _inputs, references = formatted(inputs, baselines)
-    with torch.no_grad(), restoring_random_numbers(model) as again:
+    with torch.no_grad(), restoring_random_numbers(model) as rewind:
         outputs = []
         for extras in (shared, own):
-            again()
+            rewind()
             further = () if extras is None else extras if isinstance(extras, tuple) else (extras,)
             outputs.append(select(logits_of(model(*references, *further)), target))
     amount = float((outputs[0] - outputs[1]).double().abs().sum())

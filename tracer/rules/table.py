@@ -19,7 +19,8 @@ from tracer.rules.call import Binder, BoundCall, Gs, arrived
 from tracer.rules.formulas import scale
 from tracer.rules.formulas.quadrature import average_jacobian
 
-RULES: dict[str, Binder] = {**ELEMENTWISE, **PRODUCTS, **SOFTMAX, **NORMS, **REDUCTIONS, **CHOOSING}
+FAMILIES = (ELEMENTWISE, PRODUCTS, SOFTMAX, NORMS, REDUCTIONS, CHOOSING)
+RULES: dict[str, Binder] = {name: binder for family in FAMILIES for name, binder in family.items()}
 
 _OF_COMPLEX = frozenset({"abs"})
 """Ops whose rule holds for complex numbers as it stands."""

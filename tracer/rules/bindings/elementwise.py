@@ -44,7 +44,7 @@ def _generic(call: OpCall) -> BoundCall | None:
 
 
 def _bounded(slope: Tensor, x: Tensor, x_ref: Tensor, g: Tensor) -> Tensor:
-    """slope·g, 0 where an operand is infinite: masks send −inf through exp, and an infinite Δ has no shares."""
+    """slope·g, 0 where an operand is infinite: masks send −inf through exp, and an infinite Δ cannot be shared out."""
     product = slope * g
     if bool(torch.isfinite(product.sum())):
         return product

@@ -58,7 +58,7 @@ def _spread(rule: Callable[..., Tensor]) -> Binder:
 
 
 def _norm(call: OpCall) -> BoundCall | None:
-    """The 2-norm, whatever its door; other norms have no rule."""
+    """The 2-norm, under any of its names; other norms have no rule."""
     order = call.value(1, "ord", call.kwargs.get("p"))
     dim, keepdim = call.value(2, "dim"), call.value(3, "keepdim", False)
     spectral = getattr(call.function, "__name__", "") == "linalg_norm" and not (isinstance(dim, int) or order is None)

@@ -71,7 +71,7 @@ def softplus(x: Tensor, x_ref: Tensor, beta: float = 1.0, threshold: float = 20.
     drop = torch.log1p(torch.sigmoid(high) * torch.expm1(-change))
     curve = torch.where(change == 0, torch.sigmoid(high), -drop / change)
     above, above_ref = scaled > threshold, scaled_ref > threshold
-    # On long ways the quotient is exact, and it carries the jump of e^−threshold between curve and line.
+    # Over long distances the quotient is exact, and it has the jump of e^−threshold between curve and line.
     values = F.softplus(x, beta, threshold) - F.softplus(x_ref, beta, threshold)
     quotient = (change > 1) | ((above != above_ref) & (change > 1e-3))
     return torch.where(above & above_ref, 1.0, torch.where(quotient, values / (x - x_ref), curve))

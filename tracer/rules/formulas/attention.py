@@ -19,7 +19,7 @@ from tracer.rules.formulas.softmax import logarithmic_mean, masked_rows, spread
 
 @dataclass(frozen=True, slots=True)
 class Attention:
-    """The arguments of `scaled_dot_product_attention` that are no tensors."""
+    """The arguments of `scaled_dot_product_attention` other than tensors."""
 
     is_causal: bool = False
     scale: float | None = None

@@ -51,7 +51,7 @@ def at_the_mean(
 ) -> list[Tensor | None]:
     """Multipliers of all `xs` in a `function` of degree two at most: its derivative at the mean (convolution, addmm).
 
-    A polynomial of degree two has a derivative that is linear on the way, so its mean is its value halfway.
+    The derivative of a polynomial of degree two is linear along the path, so its mean is its value halfway.
     """
     with torch.enable_grad():
         probes = [

@@ -1,8 +1,8 @@
 """Multipliers where an op chooses (where, masked_fill, indexing, top-k) and the choice differs between the runs.
 
 With the same choice in both runs such an op is linear. Otherwise Δy = mean over both choices of what the op makes of
-Δx, plus what the values themselves differ by between the choices. The last part has no continuous way and belongs to no
-input: the caller measures it and records it as a discrete choice.
+Δx, plus the difference of the values between the choices. That last part is a jump and belongs to no input: the caller
+measures it and notes it as a discrete choice.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ def both_choices(
 ) -> list[Tensor | None]:
     """Multipliers of `xs`: the mean of the transposed Jacobians of `functions`, the op under each run's choice.
 
-    A choice of another number of elements than the input's own has no place for `g`, and is left out.
+    A choice of another number of elements than the input's own does not fit `g`, and is left out.
     """
     if len(functions) > 1:
         functions = [function for function in functions if function(*xs).shape == g.shape]

@@ -1,7 +1,7 @@
 """Slopes Δf/Δx of elementwise functions, written so that no difference of close numbers is ever divided.
 
 Each slope takes `x` and `x_ref` of one shape and gives a tensor of that shape; where x = x_ref it is the derivative.
-It keeps slope·(x − x_ref) = f(x) − f(x_ref) and lies between the smallest and the largest derivative on the way.
+slope·(x − x_ref) = f(x) − f(x_ref), and the slope lies between the smallest and the largest derivative between them.
 `secant` does the same for any other function, in float64.
 """
 
@@ -22,9 +22,9 @@ def decay(u: Tensor) -> Tensor:
 
 
 def reached(product: Tensor, g: Tensor) -> Tensor:
-    """`product` of a slope and what arrives, `g`: 0 where nothing arrives, even if the slope there is no number.
+    """`product` of a slope and what arrives, `g`: 0 where nothing arrives, even if the slope there is NaN.
 
-    Of `torch.where(x > 0, x.log(), x)` the logarithm of the other elements is NaN, and takes no part.
+    In `torch.where(x > 0, x.log(), x)` the logarithm of the other elements is NaN, and not used.
     """
     if bool(torch.isfinite(product.sum())):
         return product
@@ -103,7 +103,7 @@ def exponential(x: Tensor, x_ref: Tensor, base: float) -> Tensor:
 
 
 def ramp(x: Tensor, x_ref: Tensor, low: float | Tensor | None, high: float | Tensor | None) -> Tensor:
-    """Share of the way from `x_ref` to `x` that lies between `low` and `high`: the slope of clamp, in [0, 1].
+    """Share of the distance from `x_ref` to `x` that lies between `low` and `high`: the slope of clamp, in [0, 1].
 
     Every piecewise linear function is a sum of ramps, so none needs an eps.
     """
@@ -129,7 +129,7 @@ def leaky_relu(x: Tensor, x_ref: Tensor, negative_slope: float | Tensor = 0.01) 
 
 
 def absolute(x: Tensor, x_ref: Tensor) -> Tensor:
-    """Slope of |x|: share of the way above 0 minus share below; of complex numbers (z + z') / (|z| + |z'|).
+    """Slope of |x|: share of the distance above 0 minus share below; of complex numbers (z + z') / (|z| + |z'|).
 
     For z, Re(conj(m)·Δz) = |z| − |z'|; 0 where both are 0.
     """

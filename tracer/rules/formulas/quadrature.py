@@ -1,7 +1,7 @@
-"""Multipliers of any differentiable op: the average Jacobian on the straight way from the reference to the input.
+"""Multipliers of any differentiable op: the average Jacobian on the straight path from the reference to the input.
 
 ∫₀¹ J(x' + t·Δx) dt·Δx = Δy, so the exact integral conserves; Gauss–Legendre nodes make it nearly exact for smooth ops.
-What is left is measured by the caller, which marks the op as approximated.
+The caller measures what is left, and marks the op as approximated.
 """
 
 from __future__ import annotations
