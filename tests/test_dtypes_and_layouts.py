@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 import tracer
 from tests.wrong_numbers import METHODS, Inner, Method, attributed, made, quiet, tensors
-from tracer.diagnosis.evidence import gather
+from tracer.diagnosis.gathering import gather
 from tracer.tracefile.trace import Trace
 
 DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
+Bools = npt.NDArray[np.bool_]
 Progress = Callable[[str, int, int], None]
 """Is told of long work: what is being done, steps done, steps in all (0: not known)."""
 NodeKind = Literal["module", "op", "unobserved", "lost"]

@@ -23,7 +23,7 @@ from tests.diagnose.minimal import CASES, LEAKING, MORE
 from tests.diagnose.models import Between, Classifier, Pooled, normal
 from tests.models import MODELS
 from tests.synthetic import write_synthetic
-from tracer.diagnosis.evidence import gather
+from tracer.diagnosis.gathering import gather
 from tracer.diagnosis.leftover import leftovers
 from tracer.diagnosis.outcome import discrete_choice
 from tracer.diagnosis.taken_for_linear import norm_of

@@ -10,13 +10,11 @@ import numpy.typing as npt
 
 from tracer.analysis.alignment import Alignment, align
 from tracer.errors import InputError
-from tracer.records import Floats
+from tracer.records import Bools, Floats
 from tracer.text import clean
 from tracer.tracefile.columns import Ints
 from tracer.tracefile.opening import damaged
 from tracer.tracefile.trace import Trace
-
-Bools = npt.NDArray[np.bool_]
 
 OF_CHANGE = 1e-3
 """Self leaks that differ by less than this share of the output's change say the same."""

@@ -21,8 +21,9 @@ from tracer.diagnosis import (
     run_endings,
     softmax,
 )
-from tracer.diagnosis.evidence import Evidence, gather
+from tracer.diagnosis.evidence import Evidence
 from tracer.diagnosis.fault import Fault
+from tracer.diagnosis.gathering import gather
 from tracer.diagnosis.leftover import leftovers
 from tracer.diagnosis.ranking import ranked
 from tracer.records import FaultKind, Finding

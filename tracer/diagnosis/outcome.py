@@ -7,10 +7,10 @@ from collections.abc import Iterator
 import numpy as np
 
 from tracer import ops
-from tracer.diagnosis.evidence import Bools, Evidence
+from tracer.diagnosis.evidence import Evidence
 from tracer.diagnosis.fault import fault
 from tracer.diagnosis.wording import weight
-from tracer.records import Finding, Floats
+from tracer.records import Bools, Finding, Floats
 from tracer.text import clean, figure
 
 _PROBABILITIES = ("softmax", "sigmoid")
