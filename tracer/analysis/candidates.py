@@ -6,59 +6,25 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from typing import Literal, get_args
 
 import numpy as np
 
+from tracer import ops
 from tracer.errors import InputError
 from tracer.records import Node
+from tracer.rules.rulebook import fits, recorded_names, recorded_op
 from tracer.tracefile.trace import Trace
 
 By = Literal["family", "layer", "call"]
 
-_ATTENTION = {"scaled_dot_product_attention"}
-_SOFTMAX = {"softmax", "log_softmax", "logsumexp", "softmin"}
-_NORMS = {
-    "layer_norm", "group_norm", "instance_norm", "batch_norm", "rms_norm", "local_response_norm", "norm",
-    "linalg_norm", "linalg_vector_norm", "std", "var", "var_mean", "std_mean",
+# The names of the families in words; that of a family with one kind of op comes from this op.
+_FAMILIES: dict[ops.Family, str] = {
+    "softmax": "softmax", "attention": "fused attention", "gelu": "GELU", "norm": "normalisation",
+    "product": "products", "activation": "activations", "pooling": "pooling and maximum", "recurrent": "recurrence",
+    "choice": "choices",
 }  # fmt: skip
-_PRODUCTS = {
-    "matmul", "rmatmul", "mm", "bmm", "mv", "dot", "inner", "outer", "ger", "kron", "mul", "div", "rdiv", "prod",
-    "einsum", "addmm", "addmv", "addr", "addbmm", "baddbmm", "addcmul", "addcdiv", "vdot", "linalg_vecdot", "cross",
-    "linalg_cross", "bilinear", "linear", "convolution", "conv1d", "conv2d", "conv3d", "conv_transpose1d",
-    "conv_transpose2d", "conv_transpose3d", "lerp", "glu",
-}  # fmt: skip
-_ACTIVATIONS = {
-    "relu", "relu6", "leaky_relu", "prelu", "rrelu", "elu", "celu", "selu", "silu", "mish", "sigmoid", "logsigmoid",
-    "log_sigmoid", "tanh", "tanhshrink", "softplus", "softsign", "softshrink", "hardshrink", "hardsigmoid",
-    "hardswish", "hardtanh", "threshold",
-}  # fmt: skip
-_POOLING = {
-    f"{kind}max_pool{axes}d{tail}" for kind in ("", "adaptive_") for axes in "123" for tail in ("", "_with_indices")
-} | {"max", "min", "amax", "amin", "maximum", "minimum", "fmax", "fmin"}  # fmt: skip
-_RECURRENT = {"lstm", "gru", "rnn", "rnn_tanh", "rnn_relu", "lstm_cell", "gru_cell", "rnn_tanh_cell", "rnn_relu_cell"}
-_CHOICES = {"where", "clamp", "clamp_min", "clamp_max", "sort", "topk", "masked_fill", "gather", "abs", "take"}
-_LINEAR = {
-    "add", "sub", "rsub", "neg", "mean", "sum", "cat", "stack", "dropout", "embedding", "pad", "setitem", "cumsum",
-    "to", "float", "half", "double", "identity", "flatten", "avgpool1d", "avgpool2d", "avgpool3d",
-    "adaptiveavgpool1d", "adaptiveavgpool2d", "adaptiveavgpool3d", "upsample", "interpolate", "index_add",
-}  # fmt: skip
-
-# Family → (its name in words, its ops); the words of a family with one kind of op come from that op.
-_FAMILIES: dict[str, tuple[str, set[str]]] = {
-    "softmax": ("softmax", _SOFTMAX),
-    "attention": ("fused attention", _ATTENTION),
-    "gelu": ("GELU", {"gelu"}),
-    "norm": ("normalisation", _NORMS),
-    "product": ("products", _PRODUCTS),
-    "activation": ("activations", _ACTIVATIONS),
-    "pooling": ("pooling and maximum", _POOLING),
-    "recurrent": ("recurrence", _RECURRENT),
-    "choice": ("choices", _CHOICES),
-}
-_OWN_NAMES = {"norm", "activation", "recurrent"}
-_OPS = {op.replace("_", ""): (family, op) for family, (_words, ops) in _FAMILIES.items() for op in ops}
+_OWN_NAMES = ("", "norm", "activation", "recurrent")
 _NOISE = 1e-5
 """A leak of less than this share of what flows through its call is rounding."""
 _SMALL = 1e-2
@@ -109,28 +75,41 @@ def candidates(trace: Trace, by: By = "family", bound: float = 1e-3, most: int =
 
 
 def covered(trace: Trace, rules: Iterable[str]) -> tuple[int, ...]:
-    """The ids of the calls that overrides such as "softmax=exact" are about, in the order of the trace."""
+    """The ids of the calls that overrides such as "softmax=exact" are about, in execution order."""
     patterns = [rule.rpartition("=")[0] for rule in rules]
-    found = []
     nodes = list(trace.nodes)
-    for node in nodes:
-        if not node.children and node.kind != "lost":
-            names = _names(node, nodes)
-            if any(fnmatchcase(name, pattern) for pattern in patterns for name in names):
-                found.append(node.id)
-    return tuple(found)
+    return tuple(node.id for node in nodes if _can_be_ruled(node) and fits(patterns, _names(node, nodes)))
 
 
 @dataclass(frozen=True, slots=True)
 class _Call:
-    """A call that a rule can be about, with the names that a pattern is held against."""
+    """A call that a rule can be about; `names` are those that a pattern is held against, `op` is "" if not known."""
 
     node: Node
     names: tuple[str, ...]
+    module_path: str
     module_type: str
     op: str
     size: float
     leaks: bool
+
+    @property
+    def label(self) -> str:
+        """What the reader knows it by: the type of a module, the name of an op."""
+        return self.module_type if self.node.kind == "module" else self.op
+
+    @property
+    def family(self) -> ops.Family:
+        """Its op's family; what is written out in a module named after a normalisation or a GELU belongs to that."""
+        if re.search(r"Norm(\d?d)?$", self.module_type):
+            return "norm"
+        if "GELU" in self.module_type.upper():
+            return "gelu"
+        return ops.family(self.op or self.module_type)
+
+
+def _can_be_ruled(node: Node) -> bool:
+    return not node.children and node.kind != "lost"
 
 
 def _calls(trace: Trace, bound: float) -> Iterator[_Call]:
@@ -139,105 +118,76 @@ def _calls(trace: Trace, bound: float) -> Iterator[_Call]:
     allowed = bound * float(np.abs(run.output - run.output_reference).sum())
     nodes = list(trace.nodes)
     lost = any(node.kind == "lost" and _size(node) > _SMALL * allowed for node in nodes)
-    for node in nodes:
-        if node.children or node.kind == "lost":
-            continue
-        module, op = _module_and_op(node, nodes)
-        family = _family(op, module)
-        bare = op.replace("_", "").lower()
-        if (family is None and bare in _LINEAR) or (node.kind == "module" and bare.startswith(("linear", "conv"))):
-            continue
+    for node in filter(_can_be_ruled, nodes):
         size = _size(node)
         noise = size <= _SMALL * allowed or node.relative_leak <= _NOISE
         # A path that captum's hooks lost leaks beside the module whose rule lost it, not in it.
         guilty = lost and node.rule == "captum"
-        yield _Call(node, _names(node, nodes), module, op, size, guilty or not noise)
+        call = _Call(
+            node=node,
+            names=_names(node, nodes),
+            module_path=node.path if node.kind == "module" else node.path.rpartition("/")[0].partition("/")[0],
+            module_type=_module_type(node, nodes),
+            op=recorded_op(node.kind, node.type),
+            size=size,
+            leaks=guilty or not noise,
+        )
+        kind = ops.kind(call.op)
+        weighted = node.kind == "module" and kind == "layer"  # the weight is the same in both runs
+        if not weighted and (call.family or kind not in ("linear", "shape")):
+            yield call
 
 
 def _size(node: Node) -> float:
     return float(np.abs(node.self_leak).sum())
 
 
-def _module_and_op(node: Node, nodes: Sequence[Node]) -> tuple[str, str]:
-    """(type of the innermost module, name of the op); a module that is one op bears its op's name where it is known.
-
-    What ran unseen is known by its node in autograd's graph: a custom function's is called after its class.
-    """
-    if node.kind == "module":
-        key = node.type.lower()
-        known = _OPS.get(key) or _OPS.get(re.sub(r"(pool|norm)?\d*d$", lambda m: m[1] or "", key))
-        return node.type, known[1] if known else node.type
-    above = node.parent
-    while above is not None and nodes[above].kind != "module":
-        above = nodes[above].parent
-    op = re.sub(r"Backward\d*$", "", node.type) if node.kind == "unobserved" else node.type
-    return ("" if above is None else nodes[above].type), op
+def _module_type(node: Node, nodes: Sequence[Node]) -> str:
+    """The type of the innermost module: the call's own, or that of the one which an op stands in."""
+    while node.kind != "module":
+        if node.parent is None:
+            return ""
+        node = nodes[node.parent]
+    return node.type
 
 
 def _names(node: Node, nodes: Sequence[Node]) -> tuple[str, ...]:
-    """What the rulebook holds a pattern against: path/op, the module's path, the module's type, the op.
-
-    For an op inside a composite one also path/composite/op.
-    """
-    module, op = _module_and_op(node, nodes)
-    if node.kind == "module":
-        return (f"{node.path}/{op}", node.path, module, op)
-    path, _, inside = node.path.rpartition("/")[0].partition("/")
-    return (f"{path}/{inside}/{op}" if inside else f"{path}/{op}", path, module, op, f"{path}/{op}")
-
-
-def _family(op: str, module_type: str) -> str | None:
-    """The family of an op; written out in a module named after a normalisation or a GELU it belongs to that one."""
-    if re.search(r"Norm(\d?d)?$", module_type):
-        return "norm"
-    if "GELU" in module_type.upper():
-        return "gelu"
-    known = _OPS.get(op.replace("_", "").lower())
-    return known[0] if known else None
+    return recorded_names(node.kind, node.type, node.path, _module_type(node, nodes))
 
 
 def _families(calls: Sequence[_Call]) -> list[Candidate]:
-    members: dict[str, list[_Call]] = defaultdict(list)
+    members: dict[tuple[ops.Family, str], list[_Call]] = defaultdict(list)
     for call in calls:
         if call.leaks:
-            members[_family(call.op, call.module_type) or f"/{call.op}"].append(call)
+            members[call.family, "" if call.family else call.op or call.module_type].append(call)
     found = []
-    for family, leaking in members.items():
-        patterns = tuple(dict.fromkeys(_family_pattern(family, call) for call in leaking))
+    for (family, _alone), leaking in members.items():
+        patterns = tuple(dict.fromkeys(_family_pattern(call) for call in leaking))
         touched = _matching(calls, patterns)
         found.append(_candidate(f"{_words(family, leaking)} exact ({_count(len(touched))})", patterns, touched))
     return found
 
 
-def _family_pattern(family: str, call: _Call) -> str:
-    """The op's name; the module's type for ops of which a norm or a GELU is written out."""
-    known = _OPS.get(call.op.replace("_", "").lower())
-    return call.module_type if family in ("norm", "gelu") and (known is None or known[0] != family) else call.op
+def _family_pattern(call: _Call) -> str:
+    """The op's name; the module's type if its op is not known, or is one of which a norm or a GELU is written out."""
+    written_out = call.family in ("norm", "gelu") and ops.family(call.op) != call.family
+    return call.module_type if written_out or not call.op else call.op
 
 
-def _words(family: str, calls: Sequence[_Call]) -> str:
-    if family not in _FAMILIES:
-        return family.removeprefix("/")
-    kinds = list(dict.fromkeys(call.module_type if _is_named(family, call) else call.op for call in calls))
-    return " and ".join(kinds) if family in _OWN_NAMES and len(kinds) <= 2 else _FAMILIES[family][0]
-
-
-def _is_named(family: str, call: _Call) -> bool:
-    """Whether the module's type says more than the op's name: LayerNorm, LlamaRMSNorm."""
-    return call.node.kind == "module" or (family == "norm" and "Norm" in call.module_type)
+def _words(family: ops.Family, calls: Sequence[_Call]) -> str:
+    """The change in words; of a norm written out in a module, the module's type says more than the op's name."""
+    named = family == "norm"
+    labels = list(dict.fromkeys(c.module_type if named and "Norm" in c.module_type else c.label for c in calls))
+    return " and ".join(labels) if family in _OWN_NAMES and len(labels) <= 2 else _FAMILIES[family]
 
 
 def _layers(calls: Sequence[_Call], trace: Trace) -> list[Candidate]:
     """Blocks of a numbered list ("encoder.layer.3"), and what stands beside these lists in the model."""
     paths = {node.path for node in trace.nodes if node.kind == "module"}
-    members: dict[str, list[_Call]] = defaultdict(list)
-    for call in calls:
-        members[_layer(call.names[1])].append(call)
+    leaking = dict.fromkeys(_layer(call.module_path) for call in calls if call.leaks)
     found = []
-    for layer, within in members.items():
-        if not any(call.leaks for call in within):
-            continue
-        pattern = _layer_pattern(layer, paths)
+    for layer in leaking:
+        pattern = _layer_pattern(layer, calls, paths)
         touched = _matching(calls, (pattern,))
         name = layer or "the model's own ops"
         found.append(_candidate(f"{name} exact ({_count(len(touched))})", (pattern,), touched))
@@ -251,29 +201,37 @@ def _layer(path: str) -> str:
     return ".".join(names[: number + 1] if number is not None else names[:2])
 
 
-def _layer_pattern(layer: str, paths: set[str]) -> str:
+def _layer_pattern(layer: str, calls: Sequence[_Call], paths: set[str]) -> str:
+    """A pattern for the module at `layer` and all below it."""
     if not layer:
         return "/*"
+    pattern = f"{_literal(layer)}*"
     others = (path for path in paths if path.startswith(layer) and path != layer)
-    ambiguous = any(path[len(layer)] != "." for path in others)  # layer.1 and layer.11
-    return f"{_literal(layer)}{'[./]*' if ambiguous else '*'}"
+    alike = any(path[len(layer)] != "." for path in others)  # layer.1 and layer.11
+    inside = [call for call in calls if f"{call.module_path}.".startswith(f"{layer}.")]
+    return pattern if not alike and _matching(calls, (pattern,)) == inside else f"{_literal(layer)}[./]*"
 
 
 def _single_calls(calls: Sequence[_Call]) -> list[Candidate]:
     """One candidate a path, all its calls together: a pattern cannot tell the calls of one path apart."""
     members: dict[str, list[_Call]] = defaultdict(list)
     for call in calls:
-        members[call.names[0] if call.node.kind != "module" else call.node.path].append(call)
+        path = call.node.path if call.node.kind == "module" else f"{call.node.path.rpartition('/')[0]}/{call.op}"
+        members[path].append(call)
     found = []
     for path, same in members.items():
         if any(call.leaks for call in same):
-            pattern = _literal(path) if path else same[0].op
-            found.append(_candidate(f"{path or same[0].op} exact ({_count(len(same))})", (pattern,), same))
+            name = path or same[0].op or same[0].module_type
+            pattern = _literal(name)
+            if same[0].node.kind == "module" and path and _matching(calls, (pattern,)) != same:
+                pattern = f"{pattern}/*"  # a module that is called like an op or a type
+            touched = _matching(calls, (pattern,))
+            found.append(_candidate(f"{name} exact ({_count(len(touched))})", (pattern,), touched))
     return sorted(found, key=lambda candidate: -candidate.size)
 
 
 def _matching(calls: Sequence[_Call], patterns: Sequence[str]) -> list[_Call]:
-    return [call for call in calls if any(fnmatchcase(name, pattern) for pattern in patterns for name in call.names)]
+    return [call for call in calls if fits(patterns, call.names)]
 
 
 def _candidate(change: str, patterns: tuple[str, ...], calls: Sequence[_Call]) -> Candidate:

@@ -6,7 +6,6 @@ import math
 import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
-from fnmatch import fnmatchcase
 from typing import Final, Literal
 
 import numpy as np
@@ -16,6 +15,7 @@ from tracer.diagnosis.evidence import Evidence
 from tracer.diagnosis.explosion import sizes_without
 from tracer.diagnosis.outcome import all_saturated
 from tracer.records import Counterfactual, Finding, FindingKind, Floats
+from tracer.rules.rulebook import fits, recorded_names
 from tracer.text import clean, figure, times
 
 _GONE = 0.1
@@ -188,11 +188,7 @@ def _measured(evidence: Evidence, case: _Case, cases: Sequence[_Case]) -> Counte
 
 
 def _made_exact(evidence: Evidence, node: int, change: Counterfactual) -> bool:
-    """Whether one of a change's patterns fits a call, as `tracer.rules.rulebook.Rulebook.override` holds it."""
+    """Whether one of a change's patterns fits a call."""
     columns = evidence.columns
-    path, name, module = columns.paths[node], columns.types[node], evidence.module_paths[node]
-    names = {path, module, name, evidence.module_types[node]}
-    if columns.kinds[node] == "module":
-        snake = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower()
-        names |= {name.lower(), snake, f"{path}/{name.lower()}", f"{path}/{snake}"}
-    return any(fnmatchcase(name, pattern) for pattern in change.pattern.split() for name in names)
+    names = recorded_names(columns.kinds[node], columns.types[node], columns.paths[node], evidence.module_types[node])
+    return fits(change.pattern.split(), names)

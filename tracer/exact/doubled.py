@@ -20,10 +20,7 @@ from torch import Tensor, nn
 from tracer.exact.paired import PairedEvaluation
 from tracer.exact.tape import KeptOperands
 from tracer.model.hooks import listening
-
-_OPS = {
-    nn.LeakyReLU: "leaky_relu", nn.MaxPool1d: "max_pool1d", nn.MaxPool2d: "max_pool2d", nn.MaxPool3d: "max_pool3d",
-}  # fmt: skip
+from tracer.rules.rulebook import recorded_op
 
 
 class DoubledEvaluation(PairedEvaluation):
@@ -56,8 +53,8 @@ class DoubledEvaluation(PairedEvaluation):
     def _captum_rules(self, module: nn.Module, path: str) -> bool:
         if type(module) not in SUPPORTED_NON_LINEAR or module._backward_hooks:
             return False
-        op = _OPS.get(type(module), type(module).__name__.lower())
-        return self._chosen(op, path, type(module).__name__) == "captum"
+        kind = type(module).__name__
+        return self._chosen(recorded_op("module", kind), path, kind) == "captum"
 
     def _step(self, name: str, operands: KeptOperands | None = None) -> KeptOperands:
         return super()._step(name, operands) if self.needs_exchange else []

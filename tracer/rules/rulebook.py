@@ -1,16 +1,52 @@
-"""Which rule each call gets: a default, and overrides by pattern."""
+"""Which rule each call gets: a default, and overrides by pattern. Loads no torch."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Literal, cast, get_args
 
+from tracer import ops
 from tracer.errors import InputError
 
 Rule = Literal["exact", "gradient", "rescale", "captum"]
 RULES: tuple[str, ...] = get_args(Rule)
+
+
+def call_names(op: str, path: str, module_type: str, within: str = "") -> tuple[str, ...]:
+    """What a pattern is held against for a call of `op` in the module at `path` of type `module_type`.
+
+    "<path>/<op>", the module's path, its type and the op; inside a composite op, `within`, such as the division in
+    `F.normalize`, also "<path>/<within>/<op>". `op` is "" for a module that several ops compute.
+    """
+    names = (f"{path}/{op}", path, module_type, op)
+    return (*names, f"{path}/{within}/{op}") if within else names
+
+
+def recorded_op(kind: str, type_name: str) -> str:
+    """The op of a call in a trace, as the rulebook meets it when the model runs; "" for a module of several ops.
+
+    A call that ran unseen is called after its node in autograd's graph, as "CubeBackward" of the custom function Cube.
+    """
+    if kind == "module":
+        return ops.op_of_module(type_name)
+    return re.sub(r"Backward\d*$", "", type_name) if kind == "unobserved" else type_name
+
+
+def recorded_names(kind: str, type_name: str, path: str, module_type: str) -> tuple[str, ...]:
+    """The `call_names` of a call in a trace; `module_type` is that of the module which it is or stands in."""
+    op = recorded_op(kind, type_name)
+    if kind == "module":
+        return call_names(op, path, module_type)
+    module_path, _, within = path.rpartition("/")[0].partition("/")
+    return call_names(op, module_path, module_type, within)
+
+
+def fits(patterns: Iterable[str], names: Sequence[str]) -> bool:
+    """Whether one of the patterns (as in file names: *, ?, [abc]) fits one of a call's names."""
+    return any(fnmatchcase(name, pattern) for pattern in patterns for name in names)
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,10 +55,6 @@ class Override:
 
     pattern: str
     rule: Rule
-
-    def matches(self, names: Sequence[str]) -> bool:
-        """Whether the pattern (as in file names: *, ?, [abc]) fits one of a call's names."""
-        return any(fnmatchcase(name, self.pattern) for name in names)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,13 +86,9 @@ class Rulebook:
         return "captum" in (self.default, *(override.rule for override in self.overrides))
 
     def override(self, op: str, path: str, module_type: str, within: str = "") -> Override | None:
-        """The override that holds for `op` in the module at `path` of type `module_type`; None: the default does.
-
-        A pattern is held against "<path>/<op>", the module's path, its type's name and the op's name; for an op inside
-        a composite one, `within`, such as the division in `F.normalize`, also against "<path>/<within>/<op>".
-        """
-        names = (f"{path}/{op}", path, module_type, op, *((f"{path}/{within}/{op}",) if within else ()))
-        return next((override for override in reversed(self.overrides) if override.matches(names)), None)
+        """The override that holds for a call with these `call_names`; None: the default does."""
+        names = call_names(op, path, module_type, within)
+        return next((override for override in reversed(self.overrides) if fits((override.pattern,), names)), None)
 
     def __str__(self) -> str:
         return " ".join([self.default, *(f"{override.pattern}={override.rule}" for override in self.overrides)])
