@@ -168,6 +168,45 @@ def test_candidates_are_families_largest_leak_first() -> None:
             candidates(trace, "op")  # type: ignore[arg-type]
 
 
+class Ambiguous(nn.Module):
+    """Children that are called like ops and types, an op inside a composite, a module whose op is not known."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tanh, self.relu, self.clip, self.norm = nn.Sigmoid(), nn.Tanh(), nn.ReLU6(), nn.LayerNorm(4)
+        self.layers = nn.ModuleList(nn.Sequential(nn.Linear(4, 4), nn.GELU(), nn.ReLU6()) for _ in range(11))
+        self.recurrent = nn.RNN(4, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        h = self.norm(self.clip(3 * self.relu(self.tanh(x)).tanh()))
+        for layer in self.layers:
+            h = h + layer(h).relu()
+        h = nn.functional.normalize(h, dim=-1) + h / (1 + h * h)
+        return self.recurrent(h.unsqueeze(0))[0].squeeze(0).exp()
+
+
+@pytest.mark.parametrize("by", ["family", "layer", "call"])
+@pytest.mark.parametrize("name", ["ambiguous", "attention", "keywords", "residual", "time major"])
+def test_a_candidate_names_the_very_calls_that_its_rules_make_exact(name: str, by: Any) -> None:
+    if name == "ambiguous":
+        torch.manual_seed(0)
+        model, x = Ambiguous().double().eval(), torch.randn(2, 4, dtype=torch.float64)
+    else:
+        model, x = small(name)
+    with tracer.record(model, x, target=1, rules=["*=captum"], capture="summary") as own:
+        found = candidates(own, by, most=100)
+        places = {node.id: (node.path, node.call) for node in own.nodes}
+        leaking = {places[node.id] for node in own.nodes if not node.children and abs(node.self_leak).sum() > 1e-9}
+    assert found
+    for candidate in found:
+        meant = {places[node] for node in candidate.nodes}
+        rules = ["*=captum", *candidate.rules]
+        with tracer.record(model, x, target=1, rules=rules, capture="summary") as trace:
+            ruled = [node for node in trace.nodes if node.rule not in ("captum", "autograd", "gradient")]
+        exact = {(node.path, node.call) for node in ruled}
+        assert leaking & meant <= exact <= meant, candidate
+
+
 def test_a_run_that_holds_is_left_alone() -> None:
     model, x = small("plain")
     told: list[Any] = []

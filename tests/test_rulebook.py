@@ -8,6 +8,8 @@ import captum.attr
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -15,7 +17,7 @@ import tracer
 from tests.rules.pairs import pair
 from tracer.errors import InputError
 from tracer.exact.deeplift import DeepLift
-from tracer.rules.rulebook import Rulebook
+from tracer.rules.rulebook import Rulebook, fits, recorded_names, recorded_op
 
 warnings.filterwarnings("ignore", message="Setting forward, backward hooks")
 
@@ -33,6 +35,57 @@ def test_patterns_match_path_module_type_and_op_and_the_last_one_holds() -> None
     assert rule("gelu", "layer.0.act", "GELUActivation") == "exact"
     assert rule("matmul", "layer.1", "Block") == "captum"
     assert str(book) == "captum */softmax=exact layer.0*=gradient LayerNorm=rescale gelu=exact"
+
+
+_OP, _PATH = st.sampled_from(["add", "softmax"]), st.sampled_from(["", "a", "a.add", "b.softmax"])
+_TYPE, _WITHIN = st.sampled_from(["A", "Softmax"]), st.sampled_from(["", "normalize", "outer/inner"])
+_PARTS = ("add", "softmax", "Softmax", "normalize", "[!a]")
+_PATTERN = st.lists(st.sampled_from([*"*?/.aA", *_PARTS]), min_size=1, max_size=5)
+
+
+@given(op=_OP, path=_PATH, module_type=_TYPE, within=_WITHIN, parts=_PATTERN)
+def test_a_pattern_fits_a_call_in_a_trace_as_it_fits_the_call_itself(
+    op: str, path: str, module_type: str, within: str, parts: list[str]
+) -> None:
+    pattern = "".join(parts)
+    override = Rulebook.parse("captum", [f"{pattern}=exact"]).override(op, path, module_type, within)
+    recorded = recorded_names("op", op, f"{path}/{within}/{op}" if within else f"{path}/{op}", module_type)
+    assert fits([pattern], recorded) == (override is not None)
+
+
+ATOMIC = (
+    nn.ReLU(), nn.ReLU6(), nn.LeakyReLU(), nn.ELU(), nn.CELU(), nn.SELU(), nn.GELU(), nn.SiLU(), nn.Mish(), nn.GLU(),
+    nn.Sigmoid(), nn.LogSigmoid(), nn.Tanh(), nn.Tanhshrink(), nn.Softplus(), nn.Softsign(), nn.Softshrink(),
+    nn.Hardshrink(), nn.Hardsigmoid(), nn.Hardswish(), nn.Hardtanh(), nn.Threshold(0.1, 0.2), nn.PReLU(), nn.RReLU(),
+    nn.Softmax(-1), nn.LogSoftmax(-1), nn.Softmin(-1), nn.LayerNorm(4), nn.RMSNorm(4), nn.GroupNorm(1, 4),
+    nn.InstanceNorm1d(4), nn.BatchNorm1d(4), nn.LocalResponseNorm(2), nn.MaxPool1d(2), nn.AdaptiveMaxPool1d(2),
+    nn.LSTM(4, 2), nn.GRU(4, 2), nn.RNN(4, 2),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("module", ATOMIC, ids=lambda module: type(module).__name__)
+def test_a_module_in_a_trace_has_the_names_by_which_the_rulebook_meets_it(module: nn.Module) -> None:
+    """No pattern made of them is refused as fitting no call."""
+
+    class Model(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.part = module
+
+        def forward(self, x: Tensor) -> Tensor:
+            found = self.part(x)
+            return (found if isinstance(found, Tensor) else found[0]).sum((1, 2))
+
+    kind = type(module).__name__
+    model = Model().eval().requires_grad_(False)
+    if isinstance(module, nn.BatchNorm1d):
+        model.train()  # in evaluation it is linear and has no rule
+    patterns = ["part", "part/*", kind, *filter(None, [recorded_op("module", kind)])]
+    assert all(fits([pattern], recorded_names("module", kind, "part", kind)) for pattern in patterns)
+    for pattern in patterns:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            DeepLift(model, rulebook=Rulebook.parse("gradient", [f"{pattern}=exact"])).attribute(torch.rand(2, 4, 4))
 
 
 @pytest.mark.parametrize(

@@ -162,7 +162,7 @@ def _families(calls: Sequence[_Call]) -> list[Candidate]:
             members[call.family, "" if call.family else call.op or call.module_type].append(call)
     found = []
     for (family, _alone), leaking in members.items():
-        patterns = tuple(dict.fromkeys(_family_pattern(call) for call in leaking))
+        patterns = _needed([_family_pattern(call) for call in leaking], calls)
         touched = _matching(calls, patterns)
         found.append(_candidate(f"{_words(family, leaking)} exact ({_count(len(touched))})", patterns, touched))
     return found
@@ -172,6 +172,15 @@ def _family_pattern(call: _Call) -> str:
     """The op's name; the module's type if its op is not known, or is one of which a norm or a GELU is written out."""
     written_out = call.family in ("norm", "gelu") and ops.family(call.op) != call.family
     return call.module_type if written_out or not call.op else call.op
+
+
+def _needed(patterns: Sequence[str], calls: Sequence[_Call]) -> tuple[str, ...]:
+    """The patterns but for those whose calls the later ones fit too: a rulebook refuses what never holds."""
+    kept: list[str] = []
+    for pattern in reversed(dict.fromkeys(patterns)):
+        if any(fits((pattern,), call.names) and not fits(kept, call.names) for call in calls):
+            kept.insert(0, pattern)
+    return tuple(kept)
 
 
 def _words(family: ops.Family, calls: Sequence[_Call]) -> str:
