@@ -16,7 +16,8 @@ from tests.test_compare import leaf, made, with_outputs
 from tests.test_report import strict
 from tracer.analysis.compare import compare
 from tracer.records import Run
-from tracer.report.comparison import diff_data, diff_text, headline
+from tracer.report.comparison import diff_text, headline
+from tracer.report.comparison_data import diff_data
 from tracer.tracefile.trace import Trace
 from tracer.tracefile.writer import TraceWriter
 

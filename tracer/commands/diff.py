@@ -10,7 +10,8 @@ from typing import Any
 from tracer.analysis.compare import compare
 from tracer.commands.arguments import count, count_from_zero
 from tracer.commands.terminal import terminal_width
-from tracer.report.comparison import diff_data, diff_text
+from tracer.report.comparison import diff_text
+from tracer.report.comparison_data import diff_data
 from tracer.report.data import report_json
 from tracer.tracefile.trace import open_trace
 

@@ -1,16 +1,37 @@
-"""The worst calls of a trace as a tree in HTML, to be opened and closed without a script. Pure."""
+"""The worst calls of a trace as a part of the HTML page: a tree, to be opened and closed without a script. Pure."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from html import escape
 
 import numpy as np
 
+from tracer.analysis.verdict import call_name
 from tracer.records import Node
 from tracer.report.contents import TraceReport
+from tracer.report.html_parts import text
 from tracer.text import clean, figure, percentage
+
+
+def calls(report: TraceReport, top: int) -> Iterator[str]:
+    """The `top` worst calls; of a run that is not complete the last ones."""
+    nodes = report.worst(top)
+    if not nodes:
+        yield '<h2>Worst calls</h2><p class="muted">No call was recorded.</p>'
+        return
+    if not report.complete:
+        yield f"<h2>Last {len(nodes)} of {len(report.trace.nodes)} calls</h2>"
+        lines = (f'<li class="call"><code>{text(call_name(n))}</code> {text(n.type)}</li>' for n in nodes)
+        yield f'<ul class="tree">{"".join(lines)}</ul>'
+        return
+    yield f"<h2>Worst {len(nodes)} of {len(report.trace.nodes)} calls</h2>"
+    told = "What each adds to the delta, in the order of the data; calls that hold others show the sum of all in them."
+    if report.verdict.level == "holds":
+        told += " Nothing here is wrong: the attributions add up, and this is what is left to rounding."
+    yield f'<p class="muted">{told}</p>'
+    yield worst_tree(report, nodes)
 
 
 @np.errstate(over="ignore", invalid="ignore")  # the figures of a trace may be anything
