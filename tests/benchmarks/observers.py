@@ -73,7 +73,7 @@ def frozen_subject(config: BertConfig, tokens: int) -> Subject:
     config = copy.deepcopy(config)
     config._attn_implementation = "eager"  # a fused attention hides its ops from every tool
     model, (mask,), x, reference = subject(config, tokens)
-    model.requires_grad_(False)  # captum asks for no gradients of parameters: nobody shall pay for them
+    model.requires_grad_(False)  # captum takes no gradients of parameters: no tool is timed with them
     model.from_embedding_module = False  # it covers a module's `forward`, as nnsight does
     return Subject(model, mask, x, reference)
 
