@@ -33,7 +33,7 @@ FaultKind = Literal[
     "unseen-op", "unsupported-module", "softmax-normalised", "dropped-difference", "exploding-secant",
     "linearised-product", "linearised-norm", "stale-gradient", "lost-path", "hook-skipped", "subclass-ignored",
     "training-mode", "half-underflow", "non-finite", "pool-overlap", "batch-coupled", "shared-extras",
-    "saturated-output", "discrete-choice",
+    "saturated-output", "discrete-choice", "decided",
 ]  # fmt: skip
 """The faults that `tracer.diagnose` names; of two findings that weigh the same, the earlier here stands first."""
 LeftoverKind = Literal[
@@ -42,7 +42,7 @@ LeftoverKind = Literal[
 """What leaks and is none of these faults."""
 FindingKind = FaultKind | LeftoverKind
 EvidenceName = Literal[
-    "blown up", "calls", "change of f", "difference of f(x')", "dropped elements", "elements",
+    "blown up", "calls", "change of f", "decided", "difference of f(x')", "dropped elements", "elements",
     "elements with another gradient", "equal inputs", "example once exact", "flow", "its delta once exact",
     "largest gain", "largest secant", "modules", "non-finite multipliers", "non-finite numbers", "output",
     "output at the reference", "relative difference", "sent back",

@@ -9,11 +9,14 @@ import numpy as np
 from tracer import ops
 from tracer.diagnosis.evidence import Evidence
 from tracer.diagnosis.fault import fault
-from tracer.diagnosis.wording import weight
+from tracer.diagnosis.noted import noted_finding
+from tracer.diagnosis.wording import exact, weight
 from tracer.records import Bools, Finding, Floats
 from tracer.text import clean, figure
 
 _PROBABILITIES = ("softmax", "sigmoid")
+_WORTH_KNOWING = 0.1
+"""Of the output's change, what may go through choices without a word."""
 _FLAT = 1e-3
 """A probability this close to 0 or 1 hardly changes with its logit: the slope is at most this."""
 
@@ -79,16 +82,38 @@ def discrete_choice(evidence: Evidence) -> Iterator[Finding]:
     ]
     nodes = [node for node in chosen if node not in evidence.accounted and evidence.in_sum(node)]
     for name, group in evidence.by_type(nodes).items():
-        message = (
-            f"{clean(name, 60)} picks other elements for the input than for the reference, and no rule leads over such "
-            f"a jump; {weight(evidence, group)}"
-        )
-        yield evidence.finding(
-            "discrete-choice",
-            group,
-            message,
-            "choose a reference for which the model makes the same choice, or read this error as what the choice adds",
-        )
+        picks = f"{clean(name, 60)} picks other elements for the input than for the reference"
+        if evidence.rules[group[0]] == "discrete choice":
+            message = f"{picks}, and nothing that the input decides: {weight(evidence, group)}"
+            advice = "choose a reference for which the model makes the same choice, or read this error as its share"
+        else:
+            message = f"{picks}, and the gradient does not see the jump; {weight(evidence, group)}"
+            advice = exact(name)
+        yield evidence.finding("discrete-choice", group, message, advice)
+
+
+@fault("decided")
+def decided(evidence: Evidence) -> Iterator[Finding]:
+    """A good part of the change went through choices that the input makes: true, and worth knowing."""
+    notes = sorted(evidence.noted.get("decided", ()), key=lambda note: -note.amount)
+    run = evidence.trace.run
+    change = float(np.abs(run.output - run.output_reference).sum())
+    amount = sum(note.amount for note in notes)
+    if not amount > _WORTH_KNOWING * change:
+        return
+    ops_named = list(dict.fromkeys(clean(note.path, 60).rpartition("/")[2] for note in notes))
+    named = ", ".join(ops_named[:3]) + (f" and {len(ops_named) - 3} more" if len(ops_named) > 3 else "")
+    yield noted_finding(
+        evidence,
+        "decided",
+        notes,
+        f"{figure(amount)} of attribution, against a change of the output of {figure(change)}, goes through choices "
+        f"that the input makes ({named}): masks, orders, indices or experts that differ between input and reference",
+        "nothing is wrong: the attribution to what decides is part of the sum; for less of it, choose a reference for "
+        "which the model makes the same choices",
+        proof=(("decided", amount), ("change of f", change)),
+        source=notes[0].source,
+    )
 
 
 def _last_call(evidence: Evidence) -> int | None:

@@ -36,7 +36,7 @@ class Evaluation:
 
     `output` and `output_reference` are the selected numbers, (E,) or a single number without an axis. `layers` maps a
     module's path to Σ m·Δ of its output for each call, float64 (E,); `mixed` has the shapes of outputs in which several
-    examples cannot be told apart.
+    examples cannot be told apart. `decided` are the choices that numbers make, with Σ |flow| into each.
     """
 
     multipliers: Tensors
@@ -45,6 +45,7 @@ class Evaluation:
     notes: tuple[RuleNote, ...]
     layers: dict[str, list[Tensor]]
     mixed: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    decided: tuple[RuleNote, ...] = ()
 
 
 class Observer(Protocol):
@@ -78,7 +79,8 @@ class DeepLift:
 
     `attribute` takes what `captum.attr.DeepLift.attribute` takes and gives back what it gives. captum's `eps` is
     absent: no exact rule divides by a small number. `rulebook` chooses other rules; `notes` holds what the last call
-    could not do exactly, `outputs` its f(x) and f(x'), float64 (E,).
+    could not do exactly, `decided` the choices (masks, orders, experts) through which a part of the change went, with
+    Σ |flow| into each, `outputs` its f(x) and f(x'), float64 (E,).
     """
 
     def __init__(self, model: nn.Module, multiply_by_inputs: bool = True, rulebook: Rulebook = EXACT) -> None:
@@ -87,6 +89,7 @@ class DeepLift:
         self.multiplies_by_inputs = multiply_by_inputs
         self.rulebook = rulebook
         self.notes: tuple[RuleNote, ...] = ()
+        self.decided: tuple[RuleNote, ...] = ()
         self.outputs: tuple[Tensor, Tensor] | None = None
 
     def has_convergence_delta(self) -> bool:
@@ -199,6 +202,7 @@ class DeepLift:
                     leaves, refs, target, args, baseline_args, rewind, layers or {}, observer or _Unobserved()
                 )
         self.notes = found.notes
+        self.decided = found.decided
         self.outputs = (_rows(found.output), _rows(found.output_reference))
         return found
 
@@ -228,7 +232,15 @@ class DeepLift:
         engine.note_unseen(output, leaves)
         multipliers = _gradients(output, leaves, leaves[0].shape[0])
         contributions = {path: calls for path, calls in seen.contributions.items() if path not in seen.mixed}
-        return Evaluation(multipliers, output.detach(), reference, tuple(engine.notes), contributions, seen.mixed)
+        return Evaluation(
+            multipliers,
+            output.detach(),
+            reference,
+            tuple(engine.notes),
+            contributions,
+            seen.mixed,
+            tuple(engine.decided),
+        )
 
     def _doubled(
         self, leaves: Tensors, refs: Tensors, target: Target, args: Any, rewind: Callable[[], None], observer: Observer

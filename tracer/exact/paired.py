@@ -79,7 +79,7 @@ class PairedEvaluation(Mode):
         self.unused = set(rulebook.overrides)
         self._tape = Tape()
         self._held = HeldTensors()
-        self._choices = Choices(self)
+        self._choices = Choices(self, wanted="exact" in (rulebook.default, *(o.rule for o in rulebook.overrides)))
         self._inverse_scales = InverseScales()
         self._running = False
 

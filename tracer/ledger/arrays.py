@@ -16,10 +16,13 @@ import torch
 
 from tracer.ledger.example_axis import ExamplePlace, half, per_example
 from tracer.records import Floats, Statistics
+from tracer.rules.formulas.infinity import FLOOR
 
 _LARGE = 2**16  # elements from which torch, with several threads, is faster
 _BITS = {size: np.dtype(f"u{size}") for size in (1, 2, 4, 8)}
 _ONES = {np.dtype(kind): np.ones(_LARGE, kind) for kind in (np.float32, np.float64)}
+
+_SHARE_OF_FLOOR = FLOOR**-0.5  # a multiplier below it was made for Δ = FLOOR; one of an overflow is not so small
 
 Numbers: TypeAlias = npt.NDArray[Any]
 """float32 (half precisions are converted to it) or float64."""
@@ -137,7 +140,8 @@ def subtract(value: Numbers, reference: Numbers, finite: bool = False) -> Number
 def sums(multiplier: Numbers, difference: Numbers, place: ExamplePlace | None, examples: int) -> tuple[Floats, float]:
     """(Σ m·Δ per example, float64 (E,); Σ |m·Δ| over everything): products in the tensor's dtype, sums in float64.
 
-    Where m is 0, the flow is 0, even if Δ is NaN or infinite, as in the branch that `torch.where` did not choose.
+    Where m is 0, the flow is 0, even if Δ is NaN or infinite, as in the branch that `torch.where` did not choose. Where
+    one run alone masks by −inf, the rules put ±FLOOR for Δ and their multiplier is a share of 1 / FLOOR: so it is here.
     """
     product = _pairwise(np.multiply, torch.mul, multiplier, difference)
     flow = _flow(product, place, examples)
@@ -146,6 +150,8 @@ def sums(multiplier: Numbers, difference: Numbers, place: ExamplePlace | None, e
         if not math.isfinite(_total(difference.ravel("K"))):
             product = _pairwise(np.multiply, torch.mul, multiplier, difference)
             product[multiplier == 0] = 0
+            masked = np.isinf(difference) & (np.abs(multiplier) < _SHARE_OF_FLOOR) & (multiplier != 0)
+            product[masked] = (multiplier * np.copysign(multiplier.dtype.type(FLOOR), difference))[masked]
             flow = _flow(product, place, examples)
             magnitude = _size(product)
         if math.isinf(magnitude):

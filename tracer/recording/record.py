@@ -190,7 +190,7 @@ def _record_rulebook(model: nn.Module, request: _Request, rulebook: Rulebook, me
             output=_outputs(lift, observation.examples),
             attributions=attributions if isinstance(attributions, tuple) else (attributions,),
             panel_maker=request.panel,
-            notes=[_noted(note) for note in lift.notes],
+            notes=[_noted(note) for note in (*lift.notes, *lift.decided)],
             message=_in_words(lift.notes),
         )
         if rulebook.doubled and request.baseline_forward_args is not None:

@@ -46,10 +46,11 @@ class Engine(Protocol):
 
 
 class Choices:
-    """The masks and indices of one engine's runs."""
+    """The masks and indices of one engine's runs; `wanted`: any op of them may have an exact rule."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, wanted: bool) -> None:
         self.engine = engine
+        self.wanted = wanted
         self.twins = Twins()
 
     def real(self, call: OpCall) -> Any:

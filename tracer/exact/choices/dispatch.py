@@ -37,7 +37,7 @@ _SAME_OF_NUMBERS = frozenset({
 
 def concern(choices: Choices, name: str) -> bool:
     """Whether a call of op `name` may make or take a twin."""
-    return bool(choices.twins) or name in SOURCES
+    return choices.wanted and (bool(choices.twins) or name in SOURCES)
 
 
 def run(choices: Choices, how: Treatment, call: OpCall) -> Any:
@@ -45,7 +45,8 @@ def run(choices: Choices, how: Treatment, call: OpCall) -> Any:
     taken = bool(choices.twins) and any(choices.twins.of(t) is not None for t in tensors_of(call))
     if not taken and (how.name not in SOURCES or not any(is_real(t) and is_varying(t) for t in tensors_of(call))):
         return NotImplemented
-    if choices.engine.rule_of(how.name) != "exact":
+    # A comparison has no gradient that another rule could send: whether it counts is for what takes its mask to say.
+    if how.name not in masks.MAKES_MASKS and choices.engine.rule_of(how.name) != "exact":
         return NotImplemented
     cut = not torch.is_grad_enabled()
     with torch.enable_grad():
