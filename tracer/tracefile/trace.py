@@ -77,7 +77,8 @@ class Trace:
         self.version = version
         self._reader = Reader(connection, path, version, contents)
         self._tensors = Tensors(self._reader)
-        self._finalizer = weakref.finalize(self, _close, connection, contents)
+        # Of the reader, which the nodes hold too: they can be read on when the trace itself was let go.
+        self._finalizer = weakref.finalize(self._reader, _close, connection, contents)
         try:
             columns = [name if version > 1 or name != "command" else "''" for name in RUN_COLUMNS]
             found = self._reader.rows(f"SELECT {', '.join(columns)} FROM run")
