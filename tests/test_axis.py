@@ -89,6 +89,9 @@ def test_a_reduction_takes_the_axes_before_it_away() -> None:
     assert find_place(parent.mean(-1), B, taken(ExamplePlace(1, 1), "0", torch.mean, parent, dim=[-1])) == ExamplePlace(
         1, 1
     )
+    square = torch.rand(T, B, B)
+    norm = torch.norm(square, 2, 0)  # its second argument names no axis
+    assert find_place(norm, B, taken(ExamplePlace(1, 1), "0", torch.norm, square, 2, 0)) == ExamplePlace(0, 1)
     # without knowing what was reduced, sizes alone would have said axis 1
     assert parent.mean(0).shape == (B, D)
 

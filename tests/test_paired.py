@@ -199,13 +199,15 @@ def test_a_custom_function_is_approximated_and_noted() -> None:
 def test_a_value_that_goes_on_without_a_gradient_is_noted() -> None:
     x, x_ref = drawn(3, 3)
 
-    def guarded(t: Tensor) -> Tensor:
+    def guarded(op: Any, t: Tensor) -> Tensor:
         with torch.no_grad():
-            return t * 2
+            return op(t)
 
     for function in (
         lambda t: t + t.exp().detach(),
-        lambda t: t + guarded(t),
+        lambda t: t + guarded(lambda u: u * 2, t),
+        lambda t: t + guarded(torch.clone, t),
+        lambda t: t + guarded(lambda u: u.view(-1, 3), t),
         lambda t: t + torch.special.bessel_j0(t),
     ):
         assert "cut" in [note.what for note in pair(function, x, x_ref).notes]

@@ -8,7 +8,7 @@ import captum.attr
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -39,15 +39,16 @@ def test_patterns_match_path_module_type_and_op_and_the_last_one_holds() -> None
 
 _OP, _PATH = st.sampled_from(["add", "softmax"]), st.sampled_from(["", "a", "a.add", "b.softmax"])
 _TYPE, _WITHIN = st.sampled_from(["A", "Softmax"]), st.sampled_from(["", "normalize", "outer/inner"])
-_PARTS = ("add", "softmax", "Softmax", "normalize", "[!a]")
-_PATTERN = st.lists(st.sampled_from([*"*?/.aA", *_PARTS]), min_size=1, max_size=5)
+_WHOLE = st.sampled_from(["a", "a/add", "*/normalize/*", "b.*", "b.softmax/softmax", "a.add/*/inner/*", "/*", "add"])
+_PARTS = st.sampled_from([*"*?/.aA", "add", "softmax", "Softmax", "normalize", "[!a]"])
+_PATTERN = st.one_of(_WHOLE, st.lists(_PARTS, min_size=1, max_size=5).map("".join))
 
 
-@given(op=_OP, path=_PATH, module_type=_TYPE, within=_WITHIN, parts=_PATTERN)
+@settings(max_examples=500)
+@given(op=_OP, path=_PATH, module_type=_TYPE, within=_WITHIN, pattern=_PATTERN)
 def test_a_pattern_fits_a_call_in_a_trace_as_it_fits_the_call_itself(
-    op: str, path: str, module_type: str, within: str, parts: list[str]
+    op: str, path: str, module_type: str, within: str, pattern: str
 ) -> None:
-    pattern = "".join(parts)
     override = Rulebook.parse("captum", [f"{pattern}=exact"]).override(op, path, module_type, within)
     recorded = recorded_names("op", op, f"{path}/{within}/{op}" if within else f"{path}/{op}", module_type)
     assert fits([pattern], recorded) == (override is not None)

@@ -1,4 +1,4 @@
-"""What of a trace can be made exact: families of ops, layers, single calls, as patterns of the rulebook. No torch."""
+"""Which calls of a trace `repair` may make exact together, as patterns of the rulebook: by family, layer or call."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tracer.tracefile.trace import Trace
 
 By = Literal["family", "layer", "call"]
 
-# The names of the families in words; that of a family with one kind of op comes from this op.
+# Each family in words. Those below are called after their ops or modules instead, where these are one or two.
 _FAMILIES: dict[ops.Family, str] = {
     "softmax": "softmax", "attention": "fused attention", "gelu": "GELU", "norm": "normalisation",
     "product": "products", "activation": "activations", "pooling": "pooling and maximum", "recurrent": "recurrence",
@@ -26,14 +26,14 @@ _FAMILIES: dict[ops.Family, str] = {
 }  # fmt: skip
 _OWN_NAMES = ("", "norm", "activation", "recurrent")
 _NOISE = 1e-5
-"""A leak of less than this share of what flows through its call is rounding."""
+"""A leak under this share of the flow through its call is rounding."""
 _SMALL = 1e-2
-"""Calls that leak less than this share of what the bound allows are no candidates."""
+"""A leak under this share of what the bound allows is not worth a change."""
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """Calls that can be made exact together: `change` in words, `patterns` of the rulebook, the ids of the calls.
+    """Calls that can be made exact together: the `change` in words, its `patterns`, the ids of the calls (`nodes`).
 
     `size` = Σ |self leak| of these calls over all examples.
     """
@@ -58,9 +58,10 @@ EVERYTHING = Candidate("everything exact", ("*",), (), 0.0)
 
 
 def candidates(trace: Trace, by: By = "family", bound: float = 1e-3, most: int = 10) -> tuple[Candidate, ...]:
-    """What of a trace may be worth making exact, largest leak first; of single calls the `most` worst.
+    """The changes that are worth trying, largest leak first; of single calls the `most` worst.
 
-    Left out are linear ops and what leaks next to nothing against `bound`, the relative delta to be reached.
+    `bound` is the relative delta to be reached: calls whose leaks hardly count against it get no candidate, and linear
+    ops get none at all. Raises `InputError` for an unknown `by`.
     """
     if by not in get_args(By):
         raise InputError(f"by={by!r}: expected 'family', 'layer' or 'call'")
@@ -75,15 +76,15 @@ def candidates(trace: Trace, by: By = "family", bound: float = 1e-3, most: int =
 
 
 def covered(trace: Trace, rules: Iterable[str]) -> tuple[int, ...]:
-    """The ids of the calls that overrides such as "softmax=exact" are about, in execution order."""
+    """The ids of the calls that the patterns of `rules`, such as "softmax=exact", fit; in execution order."""
     patterns = [rule.rpartition("=")[0] for rule in rules]
     nodes = list(trace.nodes)
     return tuple(node.id for node in nodes if _can_be_ruled(node) and fits(patterns, _names(node, nodes)))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class _Call:
-    """A call that a rule can be about; `names` are those that a pattern is held against, `op` is "" if not known."""
+    """A call that a rule can change, the `names` that patterns are matched with, its `op` ("" if not known)."""
 
     node: Node
     names: tuple[str, ...]
@@ -95,12 +96,12 @@ class _Call:
 
     @property
     def label(self) -> str:
-        """What the reader knows it by: the type of a module, the name of an op."""
+        """The type of a module, the name of an op."""
         return self.module_type if self.node.kind == "module" else self.op
 
     @property
     def family(self) -> ops.Family:
-        """Its op's family; what is written out in a module named after a normalisation or a GELU belongs to that."""
+        """The family of its op. All ops in a module that is called a norm or a GELU belong to that family."""
         if re.search(r"Norm(\d?d)?$", self.module_type):
             return "norm"
         if "GELU" in self.module_type.upper():
@@ -113,7 +114,7 @@ def _can_be_ruled(node: Node) -> bool:
 
 
 def _calls(trace: Trace, bound: float) -> Iterator[_Call]:
-    """Every call of an op, or of a module that is one op to the reader, that is not known to be linear."""
+    """Every call without calls inside it that is not known to be linear."""
     run = trace.run
     allowed = bound * float(np.abs(run.output - run.output_reference).sum())
     nodes = list(trace.nodes)
@@ -121,7 +122,7 @@ def _calls(trace: Trace, bound: float) -> Iterator[_Call]:
     for node in filter(_can_be_ruled, nodes):
         size = _size(node)
         noise = size <= _SMALL * allowed or node.relative_leak <= _NOISE
-        # A path that captum's hooks lost leaks beside the module whose rule lost it, not in it.
+        # The leak of a lost path stands in a row of its own, not at the module whose captum rule lost it.
         guilty = lost and node.rule == "captum"
         call = _Call(
             node=node,
@@ -143,7 +144,7 @@ def _size(node: Node) -> float:
 
 
 def _module_type(node: Node, nodes: Sequence[Node]) -> str:
-    """The type of the innermost module: the call's own, or that of the one which an op stands in."""
+    """The type of the module that a call is, or that an op is called in."""
     while node.kind != "module":
         if node.parent is None:
             return ""
@@ -169,13 +170,13 @@ def _families(calls: Sequence[_Call]) -> list[Candidate]:
 
 
 def _family_pattern(call: _Call) -> str:
-    """The op's name; the module's type if its op is not known, or is one of which a norm or a GELU is written out."""
+    """The op's name; the module's type where the op is not known or only a part of a norm or GELU."""
     written_out = call.family in ("norm", "gelu") and ops.family(call.op) != call.family
     return call.module_type if written_out or not call.op else call.op
 
 
 def _needed(patterns: Sequence[str], calls: Sequence[_Call]) -> tuple[str, ...]:
-    """The patterns but for those whose calls the later ones fit too: a rulebook refuses what never holds."""
+    """The patterns without those whose calls later ones fit too: a rulebook refuses an override that never holds."""
     kept: list[str] = []
     for pattern in reversed(dict.fromkeys(patterns)):
         if any(fits((pattern,), call.names) and not fits(kept, call.names) for call in calls):
@@ -184,14 +185,14 @@ def _needed(patterns: Sequence[str], calls: Sequence[_Call]) -> tuple[str, ...]:
 
 
 def _words(family: ops.Family, calls: Sequence[_Call]) -> str:
-    """The change in words; of a norm written out in a module, the module's type says more than the op's name."""
+    """The change in words. For an op in a module that is called a norm, the module's type says more than the op."""
     named = family == "norm"
     labels = list(dict.fromkeys(c.module_type if named and "Norm" in c.module_type else c.label for c in calls))
     return " and ".join(labels) if family in _OWN_NAMES and len(labels) <= 2 else _FAMILIES[family]
 
 
 def _layers(calls: Sequence[_Call], trace: Trace) -> list[Candidate]:
-    """Blocks of a numbered list ("encoder.layer.3"), and what stands beside these lists in the model."""
+    """One candidate for each block of a numbered list ("encoder.layer.3") and for each part beside these lists."""
     paths = {node.path for node in trace.nodes if node.kind == "module"}
     leaking = dict.fromkeys(_layer(call.module_path) for call in calls if call.leaks)
     found = []
@@ -222,7 +223,7 @@ def _layer_pattern(layer: str, calls: Sequence[_Call], paths: set[str]) -> str:
 
 
 def _single_calls(calls: Sequence[_Call]) -> list[Candidate]:
-    """One candidate a path, all its calls together: a pattern cannot tell the calls of one path apart."""
+    """One candidate for each path: patterns cannot tell two calls of one path apart."""
     members: dict[str, list[_Call]] = defaultdict(list)
     for call in calls:
         path = call.node.path if call.node.kind == "module" else f"{call.node.path.rpartition('/')[0]}/{call.op}"
@@ -233,7 +234,7 @@ def _single_calls(calls: Sequence[_Call]) -> list[Candidate]:
             name = path or same[0].op or same[0].module_type
             pattern = _literal(name)
             if same[0].node.kind == "module" and path and _matching(calls, (pattern,)) != same:
-                pattern = f"{pattern}/*"  # a module that is called like an op or a type
+                pattern = f"{pattern}/*"  # "relu" would fit all ReLU functions too
             touched = _matching(calls, (pattern,))
             found.append(_candidate(f"{name} exact ({_count(len(touched))})", (pattern,), touched))
     return sorted(found, key=lambda candidate: -candidate.size)

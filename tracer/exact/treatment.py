@@ -48,7 +48,7 @@ def treatment(function: Callable[..., Any]) -> Treatment:
     return Treatment(name, _kind(function, name, op), op.in_place, position, _outside(function, name, op))
 
 
-def _kind(function: Callable[..., Any], name: str, op: torch_functions.Op) -> TreatmentKind:
+def _kind(function: Callable[..., Any], name: str, op: torch_functions.TorchFunction) -> TreatmentKind:
     if name in ("detach", "data"):
         return "cut"
     if op.role == "ignore" or getattr(function, "__module__", "") == "torch.nn.init":  # of a layer made in forward
@@ -69,7 +69,7 @@ def _kind(function: Callable[..., Any], name: str, op: torch_functions.Op) -> Tr
     return "unknown"
 
 
-def _outside(function: Callable[..., Any], name: str, op: torch_functions.Op) -> Callable[..., Any]:
+def _outside(function: Callable[..., Any], name: str, op: torch_functions.TorchFunction) -> Callable[..., Any]:
     if not op.in_place or name == "setitem":
         return function
     for home in (torch.Tensor, torch, F):

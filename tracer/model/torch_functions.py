@@ -1,7 +1,6 @@
-"""What a torch function is: its common name, and whether it computes, only reshapes, or is none of the ledger's
-business.
+"""The common name of each torch function, and whether the ledger shows, enters or ignores a call of it.
 
-One op has many doors (`torch.softmax`, `F.softmax`, `Tensor.softmax`, `x @ y`, `x += y`); all lead to one name.
+One op has several functions (`torch.softmax`, `F.softmax`, `Tensor.softmax`; `x + y`, `x += y`), all of one name.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from tracer.op_call import OpCall
 
 Role = Literal["compute", "shape", "composite", "ignore"]
 
-# What torch calls an op → its common name.
+# torch's name of an op → the common one.
 _ALIASES = {
     "radd": "add", "iadd": "add", "subtract": "sub", "isub": "sub", "rmul": "mul", "multiply": "mul", "imul": "mul",
     "truediv": "div", "rtruediv": "rdiv", "itruediv": "div", "idiv": "div", "divide": "div", "true_divide": "div",
@@ -35,8 +34,8 @@ _ROLES: dict[ops.Kind, Role] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Op:
-    """A torch function's common `name`, its `role`, and whether it writes to its first argument."""
+class TorchFunction:
+    """A function's common `name`, its `role` in the ledger, and whether it writes to its first argument."""
 
     name: str
     role: Role
@@ -44,15 +43,15 @@ class Op:
 
 
 @cache
-def describe(function: Callable[..., Any]) -> Op:
-    """What `function`, as a `TorchFunctionMode` receives it, is to the ledger.
+def describe(function: Callable[..., Any]) -> TorchFunction:
+    """The name and role of `function`, as a `TorchFunctionMode` receives it.
 
-    "compute": a row of the ledger. "shape": moves or repeats elements and creates no delta. "composite": Python code
-    around several ops, entered rather than recorded. "ignore": no floating-point computation, or bookkeeping.
+    "compute": its calls are rows of the ledger. "shape": it moves or repeats elements, and creates no delta.
+    "composite": Python code that calls several ops, which are shown. "ignore": it computes no floating-point numbers.
     """
     if isinstance(function, types.MethodWrapperType):  # property reads: Tensor.shape.__get__ and the like
         owner = getattr(function.__self__, "__name__", "")
-        return Op(owner, "shape" if owner in {"T", "mT", "H", "mH", "real"} else "ignore", False)
+        return TorchFunction(owner, "shape" if owner in {"T", "mT", "H", "mH", "real"} else "ignore", False)
     raw = getattr(function, "__name__", type(function).__name__)
     if isinstance(function, (torch._ops.OpOverload, torch._ops.OpOverloadPacket)):
         raw = raw.split(".")[0].removeprefix("_")  # "_softmax.default"
@@ -69,13 +68,13 @@ def describe(function: Callable[..., Any]) -> Op:
     role = "compute" if known is None else _ROLES.get(known.kind, "compute")
     if role in ("ignore", "composite"):
         in_place = False
-    return Op(name, "compute" if in_place else role, in_place)
+    return TorchFunction(name, "compute" if in_place else role, in_place)
 
 
-def written_tensor(op: Op, call: OpCall) -> torch.Tensor | None:
+def written_tensor(op: TorchFunction, call: OpCall) -> torch.Tensor | None:
     """The tensor that this call changes in place (`add_`, `+=`, `relu(inplace=True)`); None if it changes none.
 
-    Of a view it is the base: autograd moves the view's history there, and the view gets a new one.
+    For a view it is the base, since autograd moves the view's history there and gives the view a new one.
     """
     if not (op.in_place or call.kwargs.get("inplace", False)) or not call.args:
         return None
@@ -86,7 +85,7 @@ def written_tensor(op: Op, call: OpCall) -> torch.Tensor | None:
 
 
 def arguments(call: OpCall) -> Iterator[tuple[str, torch.Tensor]]:
-    """Tensors among an op's arguments with their names ("0", "1.2", "mask"), one level of lists and tuples deep."""
+    """The tensors among an op's arguments and in lists and tuples there, with names: "0", "1.2", "mask"."""
     for index, value in enumerate(call.args):
         if isinstance(value, torch.Tensor):
             yield str(index), value
@@ -100,21 +99,24 @@ def arguments(call: OpCall) -> Iterator[tuple[str, torch.Tensor]]:
 
 
 def run_composite(name: str, call: OpCall) -> Any:
-    """The result of a composite op whose inner ops a mode is to see; its frame on the stack tells them their `name`."""
+    """The result of a composite op, run so that a mode sees its inner ops.
+
+    They find its `name` in this function's frame on the stack.
+    """
     return body(call.function)(*call.args, **call.kwargs)
 
 
 @cache
 def body(function: types.FunctionType) -> types.FunctionType:
-    """`function` of torch's Python code without its own override check: called under a mode, its inner ops are seen.
+    """A Python function of torch's without its check for overrides, so that a mode sees the ops that it calls.
 
-    Such a function first asks `has_torch_function(...)` and hands itself to the mode, so calling it again from the mode
-    would never get past the question.
+    Such a function first asks `has_torch_function(...)` and hands itself to the mode: called from there, it would do so
+    again without end.
     """
-    no = {name: lambda *_tensors: False for name in function.__globals__ if name.startswith("has_torch_function")}
+    never = {name: lambda *_tensors: False for name in function.__globals__ if name.startswith("has_torch_function")}
     copy = types.FunctionType(
         function.__code__,
-        {**function.__globals__, **no},
+        {**function.__globals__, **never},
         function.__name__,
         function.__defaults__,
         function.__closure__,

@@ -16,19 +16,19 @@ RULES: tuple[str, ...] = get_args(Rule)
 
 
 def call_names(op: str, path: str, module_type: str, within: str = "") -> tuple[str, ...]:
-    """What a pattern is held against for a call of `op` in the module at `path` of type `module_type`.
+    """The names of a call of `op` in the module at `path`, of which a pattern has to fit one.
 
-    "<path>/<op>", the module's path, its type and the op; inside a composite op, `within`, such as the division in
-    `F.normalize`, also "<path>/<within>/<op>". `op` is "" for a module that several ops compute.
+    "<path>/<op>", the module's path, its type and the op; for an op called by a composite op (`within`), such as the
+    division in `F.normalize`, also "<path>/<within>/<op>". `op` is "" where one module runs several ops.
     """
     names = (f"{path}/{op}", path, module_type, op)
     return (*names, f"{path}/{within}/{op}") if within else names
 
 
 def recorded_op(kind: str, type_name: str) -> str:
-    """The op of a call in a trace, as the rulebook meets it when the model runs; "" for a module of several ops.
+    """The op that runs where a trace shows a call of this kind and type; "" for a module that runs several.
 
-    A call that ran unseen is called after its node in autograd's graph, as "CubeBackward" of the custom function Cube.
+    A call that no one saw run bears the name of its node in autograd's graph: "CubeBackward" for the function Cube.
     """
     if kind == "module":
         return ops.op_of_module(type_name)
@@ -36,7 +36,7 @@ def recorded_op(kind: str, type_name: str) -> str:
 
 
 def recorded_names(kind: str, type_name: str, path: str, module_type: str) -> tuple[str, ...]:
-    """The `call_names` of a call in a trace; `module_type` is that of the module which it is or stands in."""
+    """The `call_names` of a call in a trace; `module_type` is the type of the module that it is or is called in."""
     op = recorded_op(kind, type_name)
     if kind == "module":
         return call_names(op, path, module_type)
@@ -45,13 +45,13 @@ def recorded_names(kind: str, type_name: str, path: str, module_type: str) -> tu
 
 
 def fits(patterns: Iterable[str], names: Sequence[str]) -> bool:
-    """Whether one of the patterns (as in file names: *, ?, [abc]) fits one of a call's names."""
+    """Whether one of the patterns fits one of a call's names; *, ? and [abc] mean what they mean in file names."""
     return any(fnmatchcase(name, pattern) for pattern in patterns for name in names)
 
 
 @dataclass(frozen=True, slots=True)
 class Override:
-    """Calls that match `pattern` get `rule`."""
+    """Calls that `pattern` fits get `rule`."""
 
     pattern: str
     rule: Rule
@@ -59,11 +59,11 @@ class Override:
 
 @dataclass(frozen=True, slots=True)
 class Rulebook:
-    """The `default` rule and the `overrides`; of several that match the last one holds.
+    """The `default` rule and the `overrides`; of several that fit a call the last one holds.
 
     "exact": conserves, for every op. "gradient": the derivative at the input. "rescale": the secant of each element
-    where an op has one input and one shape, else the gradient. "captum": what the installed captum does, by module
-    type, and the gradient elsewhere.
+    where an op has one input and an output of its shape, else the gradient. "captum": the rule of the installed captum
+    for its module types, else the gradient.
     """
 
     default: Rule = "exact"
@@ -71,7 +71,7 @@ class Rulebook:
 
     @classmethod
     def parse(cls, default: str = "exact", overrides: Sequence[str] = ()) -> Rulebook:
-        """A rulebook from words: `parse("captum", ["*/softmax=exact", "LayerNorm=gradient"])`."""
+        """A rulebook from words, such as `parse("captum", ["*/softmax=exact"])`; `InputError` for unknown ones."""
         found = []
         for text in overrides:
             pattern, equals, rule = text.rpartition("=")
@@ -82,11 +82,11 @@ class Rulebook:
 
     @property
     def doubled(self) -> bool:
-        """Whether a rule of captum's takes part, which is defined on input and reference as one doubled batch."""
+        """Whether a rule of captum's takes part: these need input and reference in one doubled batch."""
         return "captum" in (self.default, *(override.rule for override in self.overrides))
 
     def override(self, op: str, path: str, module_type: str, within: str = "") -> Override | None:
-        """The override that holds for a call with these `call_names`; None: the default does."""
+        """The override that holds for a call with these `call_names`; None if the default does."""
         names = call_names(op, path, module_type, within)
         return next((override for override in reversed(self.overrides) if fits((override.pattern,), names)), None)
 
