@@ -282,7 +282,7 @@ def test_a_trace_from_python_shows_what_is_stored_or_says_what_to_call(
         (("FOLDER/none.dltrace",), "FOLDER/none.dltrace does not exist: give a trace file, or a model"),
         (("FOLDER/failed.dltrace",), "the run in FOLDER/failed.dltrace is not complete: only a complete run can be"),
         (("FOLDER/text",), "FOLDER/text is no trace"),
-        (("m", "--bound", "0"), "argument --bound: 0 is no bound that rounding lets anything reach"),
+        (("m", "--bound", "0"), "argument --bound: rounding lets no delta reach 0: give a bound of 1e-6 or more"),
         (("m",), "--text is missing: give the text to explain m for"),
     ],
 )

@@ -1,7 +1,7 @@
 """The command line: `main` is the only place that prints errors and sets exit codes.
 
-Exit codes: 0 done, 1 a check that does not hold, 2 a mistake of the user's (one line says which), 130 interrupted, 141
-nobody reads the output.
+Exit codes: 0 done, 1 a check that does not hold, 2 a mistake of the user (one line says which), 130 interrupted,
+141 the output has no reader.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _LESS = "give fewer examples or a shorter text, bound the trace with --max-bytes
 
 
 class _Parser(argparse.ArgumentParser):
-    """Wrong usage is one line, as every other mistake; its commands' parsers are of this class too."""
+    """Says wrong usage in one line, as every other mistake; the commands' parsers are of this class too."""
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: error: {clean(' '.join(message.split()))}; see {self.prog} --help\n")
@@ -53,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with suppress(AttributeError, OSError):  # a stream that a test or a host put in place may not have it
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     if arguments is None and isinstance(getattr(sys.stdout, "buffer", None), io.RawIOBase):
-        # Unbuffered (PYTHONUNBUFFERED), Python drops without a word what a full disk or a slow pipe did not take.
+        # With PYTHONUNBUFFERED Python silently drops what a full disk or a slow pipe did not take.
         sys.stdout = open(  # noqa: SIM115
             sys.stdout.fileno(), "w", encoding=sys.stdout.encoding, errors="backslashreplace", closefd=False
         )
@@ -69,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         short = error.__cause__ is not None and is_out_of_memory(error.__cause__)
         return _failed(f"{error}: {_LESS}" if short else str(error))
     except KeyboardInterrupt:
-        if arguments is None:  # a second Ctrl-C ends the process, without a word
+        if arguments is None:  # a second Ctrl-C ends the process silently
             signal.signal(signal.SIGINT, signal.SIG_DFL)
         return _failed("interrupted", 130)
     except BrokenPipeError:
@@ -88,13 +88,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _failed(
             f"cannot read or write{what} ({error.strerror or error}): look at its name, rights and free space"
         )
-    if arguments is None:  # what is done is done: no Ctrl-C makes a complaint of Python's out of it
+    if arguments is None:  # the work is done: a late Ctrl-C must not end in a traceback
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     return code or 0
 
 
 def _was_interrupted(error: BaseException) -> bool:
-    """Whether an error came of a Ctrl-C: in code that was just putting things in order, say."""
+    """Whether Ctrl-C is behind an error, which it caused in code that was cleaning up, say."""
     seen: set[int] = set()
     while error.__cause__ or error.__context__:
         seen.add(id(error))
@@ -106,11 +106,11 @@ def _was_interrupted(error: BaseException) -> bool:
 
 def _failed(message: str, code: int = 2) -> int:
     """The exit code, after one line on standard error."""
-    with suppress(OSError):  # a disk that is full, perhaps
+    with suppress(OSError):  # a full disk, perhaps
         print(f"{PROGRAM}: {clean(' '.join(message.split()))}", file=sys.stderr, flush=True)
     return code
 
 
 def _drop_output() -> None:
-    """Send what is left of standard output nowhere: Python flushes it once more at exit, and would complain there."""
+    """Drop the rest of standard output: Python flushes it at exit, and would complain."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -63,6 +63,6 @@ def _is_of_demo(path: Path) -> bool:
             kept = json.loads(trace.run.command)
             return isinstance(kept, dict) and kept.get("model") == DEMO
     except TraceFileError:
-        return says_trace(path)  # of a demo that was killed before it began, or damaged
+        return says_trace(path)  # of a killed demo, or damaged
     except (ValueError, RecursionError):
         return False

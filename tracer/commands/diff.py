@@ -1,4 +1,4 @@
-"""`deeplift-tracer diff A B`: two saved traces aligned call by call, and where they part."""
+"""`deeplift-tracer diff A B`: two saved traces aligned call by call, and where they differ."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from tracer.tracefile.trace import open_trace
 
 _TOP = 10
 _DESCRIPTION = """\
-Align two traces call by call, by path and number, and say where they part: other values, another reference, or the
-same values attributed differently. For two methods, rulebooks, variants or package versions on one model and text, or
+Align two traces call by call, by path and number, and say where they differ first: in values, in the reference, or in
+how the same values are attributed. For two methods, rulebooks, variants or package versions on one model and text, or
 for two texts on one model.
 """
 

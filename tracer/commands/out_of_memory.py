@@ -1,10 +1,10 @@
-"""Errors that say that a resource of the machine is used up: nobody's mistake, and no fault in the program."""
+"""Recognises out-of-memory errors."""
 
 from __future__ import annotations
 
 import errno
 
-# The last is CPython's, where it could not make room even for the error.
+# The last is CPython's, where there is no memory even for the error.
 _WORDS = (
     "can't allocate memory",
     "cannot allocate memory",
@@ -16,7 +16,7 @@ _WORDS = (
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether memory ran out: Python's own error, the system's, or one in torch's words, of which it has several."""
+    """Whether memory ran out: Python's own error, the operating system's, or one in the words of torch."""
     if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
         return True
     return isinstance(error, RuntimeError | ImportError | SystemError) and any(

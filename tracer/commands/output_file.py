@@ -1,4 +1,4 @@
-"""A file that a command writes: complete, or not there at all; what was there is kept unless told otherwise."""
+"""A file that a command writes: it is complete or does not exist, and replaces no other without --force."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from tracer.tracefile.trace import open_trace
 
 
 def check_out(out: Path, force: bool, source: Path | None = None) -> None:
-    """Refuse an output that must not be overwritten; of one that `force` overwrites, say what is lost.
+    """Refuse an output that must not be overwritten; of one that `force` overwrites, print what is lost.
 
-    `source` is the file that is read, which no output may be. Said in one line on standard error.
+    `source` is the file that is read, which no output may be.
     """
     if source is not None and out.exists() and out.samefile(source):
         raise InputError(f"{out} is the trace itself: give another file with -o")
@@ -61,7 +61,7 @@ def description(path: Path) -> str:
 
 @contextmanager
 def new_file(path: Path, force: bool = False) -> Iterator[BinaryIO]:
-    """`path`, open for writing bytes. It comes into being when the context is left, and not after an error."""
+    """`path`, open for writing bytes. The file appears when the context ends, and not after an error."""
     check_new(path, force)
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:

@@ -111,7 +111,7 @@ def bound(text: str) -> float:
     """A number above 0."""
     value = arguments.bound(text)
     if not value:
-        raise argparse.ArgumentTypeError("0 is no bound that rounding lets anything reach: give 1e-6 or more")
+        raise argparse.ArgumentTypeError("rounding lets no delta reach 0: give a bound of 1e-6 or more")
     return value
 
 
@@ -172,7 +172,7 @@ def _load(made: RunOptions) -> Subject | TensorSubject:
 
 
 def _refuse_subject_options(options: argparse.Namespace) -> None:
-    """What is attributed stands in the file."""
+    """InputError for options that say what to attribute: the file says it."""
     given = {name: getattr(options, name) for name in ("text", "inputs", "task", "position", "target", "reference")}
     given |= {"reference-positions": options.reference_positions, "rule": options.rules, "explicit": options.explicit}
     given |= {"out": options.out}

@@ -1,4 +1,4 @@
-"""The command line that runs this same program in a process of its own."""
+"""The command line that runs this program in a process of its own."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ _CODE = "import sys; sys.path.insert(0, {root!r}); from tracer.cli import main; 
 
 
 def command_line(arguments: Sequence[str]) -> list[str]:
-    """The program with other arguments: the same interpreter and the same package.
+    """The program with other arguments, in the same interpreter and from the same package.
 
-    A folder named tracer in the working directory is not mistaken for it, as `python -m tracer` would.
+    Unlike `python -m tracer` it ignores a folder named tracer in the working directory.
     """
     root = str(Path(tracer.__file__).resolve().parent.parent)
     return [sys.executable, "-P", "-c", _CODE.format(root=root), *arguments]

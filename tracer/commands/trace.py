@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from tracer.tracefile.trace import Trace
 
 _LIMIT_S = 60.0
-"""The counterfactual runs that nobody asked for end after this time."""
+"""Seconds after which the counterfactual runs that nobody asked for end."""
 _DESCRIPTION = """\
 Record one attribution. MODEL is a Hugging Face hub id or a directory that save_pretrained wrote, explained for a
 text; or package.module:factory for any PyTorch model, explained for the tensors of a safetensors file.
@@ -101,7 +101,7 @@ def run(options: argparse.Namespace) -> None:
     check_out(path, options.force)  # said before a model is loaded for minutes
     made = subject_options.run_options(options)
     made.check()
-    # Standard output is for the trace's path alone, whatever a model of somebody else's prints.
+    # Standard output is for the trace's path alone, whatever the model prints.
     with redirect_stdout(sys.stderr), terminal.progress() as progress:
         progress(f"Loading {made.model}", 0, 0)
         subject = made.load()
@@ -118,7 +118,7 @@ def run(options: argparse.Namespace) -> None:
             left_out = trace.left_out
     print(judged.headline, file=sys.stderr)
     if left_out:
-        print(f"Left out to save room: {left_out} of the calls' tensors, of which it has the figures.", file=sys.stderr)
+        print(f"Left out to save room: {left_out} of the calls' tensors; their figures are there.", file=sys.stderr)
     if told:
         print(told, file=sys.stderr)
     print(path)
@@ -127,10 +127,10 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _run_in_view(arguments: Sequence[str], path: Path) -> None:
-    """Record in a process of its own, without --view, while the terminal UI shows what there is of the trace."""
+    """Record in a process of its own, without --view, while the terminal UI shows the trace as it grows."""
     from tui import app
 
-    # No option takes a value that begins with "--", so these are none; argparse takes an abbreviation as well.
+    # No option's value begins with "--", so none is dropped; argparse takes abbreviations too.
     kept = [each for each in arguments if len(each) < 3 or not "--view".startswith(each)]
     recording = app.run_recording(command_line(kept), path)
     for line in recording.lines:
@@ -139,7 +139,7 @@ def _run_in_view(arguments: Sequence[str], path: Path) -> None:
 
 
 def _what_if(subject: Subject | TensorSubject, made: RunOptions, trace: Trace, progress: Progress) -> str:
-    """What the counterfactual runs came to, in one line. Whatever happens in them, the recording stays complete."""
+    """What the counterfactual runs found, in one line. Whatever happens in them, the recording stays complete."""
     try:
         found = measured.measure(subject, made, trace, progress, limit_s=_LIMIT_S)
     except KeyboardInterrupt:

@@ -57,7 +57,7 @@ class Attribution:
 
 @dataclass(slots=True)
 class _Named:
-    """Looks at nothing, but knows the modules' paths that patterns are held against."""
+    """An observer that records nothing; it only names the modules for the patterns of rules."""
 
     names: Mapping[nn.Module, str] | None
 

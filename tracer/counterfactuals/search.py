@@ -1,7 +1,7 @@
 """`tracer.repair`: run an attribution again with other rules, and find the fewest changes that make its delta vanish.
 
-Counterfactuals, not estimates: each figure is a run of the same attribution in which the installed captum is emulated
-(`tracer.exact.doubled`) but for the calls that are made exact.
+Each figure is measured in a run of the same attribution: the installed captum is emulated (`tracer.exact.doubled`),
+and only some calls are made exact.
 """
 
 from __future__ import annotations
@@ -59,8 +59,8 @@ def repair(
     The attribution is that of `record` with the same arguments; `explicit` names functional ops to be made modules for
     the time ("softmax", "gelu"). `by` says what is made exact at a time: a
     "family" of ops, a "layer" (a block of a numbered list, or a part of the model), or a single "call" (the ten worst).
-    The ladder ends when the relative delta of every example is at most `bound`; if making all families exact does not
-    do it, its last rung makes everything exact. No rung can be left out of a ladder that reaches the bound.
+    The ladder ends when the relative delta of every example is at most `bound`; where all families together do not
+    reach it, the last rung makes everything exact. A ladder that reaches the bound needs each of its rungs.
 
     `trace` is a trace of this very run (None: it is run once more); `details.names` the modules' paths in it. `limit_s`
     ends the measuring after that time; Ctrl-C ends it at once; either way what was measured is given back, marked
@@ -97,11 +97,11 @@ _Rung = tuple[Candidate, Counterfactual]
 
 
 class _OutOfTime(Exception):
-    """The time that the measuring may take is over."""
+    """`limit_s` is over."""
 
 
 class _OtherRun(InputError):
-    """The trace is not of the run that model and inputs make."""
+    """The given trace is of another model or of other inputs."""
 
 
 class _Search:
@@ -165,7 +165,7 @@ class _Search:
         )
 
     def _confirm(self) -> None:
-        """Hold the emulation, and with a trace given the model and inputs, against the run."""
+        """Compare the emulation with the run itself; a trace that was given must be of this model and inputs."""
         run = self._found.trace.run
         if not self._pool or not (self._check or (self._attribution.method == "captum" and not self._attribution.base)):
             return
@@ -197,7 +197,7 @@ class _Search:
             self._pool.remove(candidate)
 
     def _climb(self) -> None:
-        """One rung after the other, the best of those left, until the bound holds."""
+        """Add rungs, each time the best change of those left, until the bound holds."""
         if self._singles:
             self._ladder.append(min(self._singles, key=lambda single: self._relative(single[1].delta)))
         while self._ladder and not self._reached() and len(self._ladder) < len(self._pool):
@@ -223,13 +223,13 @@ class _Search:
             self._ladder.append(rung)
 
     def _cut(self) -> None:
-        """Leave out the last rungs of a ladder that does not hold where they made the delta larger again."""
+        """Of a ladder that does not reach the bound, drop the last rungs that made the delta larger again."""
         if self._ladder and not self._reached():
             relative = [self._relative(rung.delta) for _candidate, rung in self._ladder]
             self._ladder = self._ladder[: relative.index(min(relative)) + 1]
 
     def _shorten(self) -> None:
-        """Take out rungs without which the bound holds all the same: the best rung at its time may prove needless."""
+        """Take out rungs that the bound does not need: what was best when it was chosen may be needless later."""
         before = [candidate for candidate, _rung in self._ladder]
         chosen = list(before)
         if not self._reached() or EVERYTHING in before or len(before) < 3:  # of two, neither holds alone
@@ -279,7 +279,7 @@ class _Search:
         )
 
     def _overrides(self, changes: Sequence[Candidate]) -> tuple[str, ...]:
-        """The run's own overrides and those of the changes, in order, but for any that the later ones leave no call.
+        """The run's own overrides and those of the changes, in order, without those that later ones cover entirely.
 
         A rulebook refuses an override that holds for no call.
         """
@@ -321,7 +321,7 @@ class _Search:
 
     @contextmanager
     def _skipping(self, what: str) -> Iterator[None]:
-        """Note a run that fails, and go on: one family that cannot be made exact alone is no reason to stop."""
+        """Note a run that fails, and go on with the others."""
         try:
             yield
         except _OtherRun:

@@ -92,7 +92,7 @@ def reference_ids(tokenizer: Any, encoded: Encoded, reference: str) -> tuple[lis
 
 
 def _instead_of_pad(tokenizer: Any) -> tuple[int | None, str]:
-    """The token that stands in for padding where a tokenizer has none, as decoders' often, and the words for it."""
+    """The token to use for padding where a tokenizer has none, as many decoders', and its name in words."""
     for name in _INSTEAD_OF_PAD:
         token = getattr(tokenizer, f"{name}_token_id", None)
         if token is not None:

@@ -23,7 +23,7 @@ def predicted_at(tokenizer: Any, encoded: Encoded, task: Task, position: int | N
             f"-{count} to -1"
         )
     if task == "causal":
-        # A tokenizer may close the text with a token of its own; what follows that is no continuation of the text.
+        # A tokenizer may end the text with a token of its own; the text is not continued after that.
         last = max(index for index, special in enumerate(encoded.special) if not special)
         return last if position is None else position % count
     mask = getattr(tokenizer, "mask_token_id", None)

@@ -1,7 +1,7 @@
-"""Queries of a file that nobody vouches for: none gives more, or takes longer, than a file of its size is worth.
+"""SQL on an untrusted file, bounded in bytes and time by the file's size.
 
-A few pages can claim anything: pages that hold each other make rows without end, cells that share their pages make
-gigabytes of text. SQLite itself reads them all.
+A few pages can claim anything: pages that point at each other make endless rows, cells that share pages make gigabytes
+of text, and SQLite reads them all.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ _FACTOR = 8  # JSON makes six bytes of a control character
 _ROW, _CELL = 64, 8  # what an empty row and a cell cost in Python, at the least
 _SECONDS, _SPEED = 0.5, 5e6  # a hundredth of the speed at which SQLite reads rows
 _STEPS = 100_000  # of SQLite's, a millisecond or so
-_SPARSE = 1 << 26  # smaller files are what they say
+_SPARSE = 1 << 26  # bytes: in smaller files nobody looks for holes
 _EXTENTS = 10_000
 _TOO_MUCH = "it claims more than it can hold"
 
 
 class BoundedQueries:
-    """The queries of one connection to the file `path`; no bounds where `path` is None (memory, which is ours)."""
+    """The queries of one connection to the file `path`; no bounds where `path` is None, in memory."""
 
     def __init__(self, connection: sqlite3.Connection, path: Path | None) -> None:
         self._connection = connection
@@ -35,8 +35,8 @@ class BoundedQueries:
         self._files = () if path is None else (path, Path(f"{os.path.realpath(path)}-wal"))
         self._size = 0
         self._this_thread = threading.local()
-        # One thread at a time: one in SQLite that calls `_is_late` waits for the interpreter, which another one may
-        # have that waits for SQLite.
+        # Without it two threads may wait for each other: one holds SQLite's lock and, to call `_is_late`, waits for the
+        # interpreter's; the other holds that and waits for SQLite's.
         self._lock = threading.RLock()
         if self._files:
             connection.set_progress_handler(self._is_late, _STEPS)
@@ -65,7 +65,7 @@ class BoundedQueries:
         return _LEAST + _FACTOR * self._size if self._files else math.inf
 
     def _grew(self) -> bool:
-        """Whether the file and its log are larger than they ever were: one that is being recorded grows."""
+        """Whether the file and its log have grown since the last look, as they do while a run is recorded."""
         size = 0
         for file in self._files:
             with suppress(OSError):  # no log, or another program took the file away while this one has it open
@@ -88,14 +88,14 @@ class BoundedQueries:
             if cursor.fetchone() is not None:
                 raise sqlite3.DataError(_TOO_MUCH)
             return rows
-        except MemoryError as error:  # SQLite's word for some claims: it has refused them
+        except MemoryError as error:  # what SQLite says of some false sizes
             raise sqlite3.DataError(_TOO_MUCH) from error
         finally:
             self._this_thread.deadline = math.inf
 
     def _is_late(self) -> bool:
-        # The time of this thread's processor: neither a slow disk nor what other threads do counts. To ask for it is
-        # slow, so the clock starts when a query proves to be long.
+        # Processor time of this thread: neither a slow disk nor other threads count. Asking for it is slow, so the
+        # clock starts only when a query turns out to be long.
         now, deadline = time.thread_time(), getattr(self._this_thread, "deadline", math.inf)
         if deadline is None:
             self._this_thread.deadline = now + _SECONDS + self._size / _SPEED
@@ -104,12 +104,12 @@ class BoundedQueries:
 
 
 def _held(file: Path) -> int:
-    """Bytes of a file, without the holes of a sparse one: a terabyte of those is written in no time."""
+    """Bytes of a file, without the holes of a sparse one: a terabyte of those takes no time to write."""
     status = os.stat(file)
     if status.st_size < _SPARSE or 512 * getattr(status, "st_blocks", math.inf) >= status.st_size:
         return status.st_size
     held = place = 0
-    with open(file, "rb", buffering=0) as content, suppress(OSError):  # the error comes behind the last extent
+    with open(file, "rb", buffering=0) as content, suppress(OSError):  # raised behind the last extent
         for _ in range(_EXTENTS):
             start = os.lseek(content.fileno(), place, os.SEEK_DATA)
             place = os.lseek(content.fileno(), start, os.SEEK_HOLE)

@@ -21,12 +21,9 @@ UNREADABLE = (sqlite3.Error, UnicodeError, OverflowError)
 
 
 def open_connection(path: Path) -> tuple[sqlite3.Connection, int]:
-    """A read-only connection to the trace at `path`, and the version of its layout; TraceFileError says what else it
-    is.
+    """A read-only connection to the trace at `path`, and the version of its layout, which it must match exactly.
 
-    The layout must be exactly that of its version.
-
-    Only the first page and the schema are read, whatever the file's size.
+    Only the first page and the schema are read, whatever the file's size. TraceFileError says what else the file is.
     """
     log = Path(f"{_real(path)}-wal")
     version, uses_log = _check_header(path, has_log=os.path.exists(log))
@@ -81,20 +78,20 @@ def damaged(path: Path | None, reason: object) -> TraceFileError:
 def _check_neighbours(path: Path) -> None:
     """TraceFileError where what SQLite looks for beside the file is no plain file.
 
-    It would wait for whoever writes into a pipe, and write where a link leads to.
+    SQLite would wait for the writer of a pipe, and write to where a link points.
     """
     for ending in ("-wal", "-shm", "-journal"):
         beside = Path(f"{_real(path)}{ending}")
         try:
             mode = beside.lstat().st_mode
-        except (OSError, ValueError):  # it is not there, or no more: a recording that ends takes its log away
+        except (OSError, ValueError):  # not there, or no longer: a recording that ends removes its log
             continue
         if not stat.S_ISREG(mode):
             raise TraceFileError(f"{beside} beside the trace is no plain file, so it is not SQLite's: take it away")
 
 
 def _real(path: Path) -> Path:
-    """Where a link leads: the log lies beside the file itself."""
+    """The file that a link points to: the log lies beside that."""
     try:
         return Path(os.path.realpath(path))
     except ValueError:  # a name with a null byte: opening it says so

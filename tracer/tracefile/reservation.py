@@ -1,4 +1,4 @@
-"""The path that a recording writes to: claimed for it alone, and what was there kept until there is a new run."""
+"""Reserves the path that a recording writes to, and keeps the old file until there is a new run."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tracer.tracefile.opening import UNREADABLE, open_connection
 
 @contextmanager
 def beginning(path: Path) -> Iterator[None]:
-    """No other recording begins in this folder while the context lasts: of two, one must see the other's lock."""
+    """In this context no other recording begins in the folder: of two that begin at once, one must see the other."""
     folder = None
     try:
         import fcntl
@@ -32,10 +32,10 @@ def beginning(path: Path) -> Iterator[None]:
 
 
 def claim(path: Path, force: bool, content: bytes) -> Path | None:
-    """Make `path` a new file of `content`; what was there is kept unless `force`, which sets it aside.
+    """Make `path` a new file of `content`. A file that is there is refused or, with `force`, set aside.
 
-    Gives back where the old file lies: it is needed again if nothing comes to be recorded. TraceFileError, even with
-    `force`, where a recording into `path` is under way.
+    Gives back where it is then: it comes back if nothing is recorded. TraceFileError, even with `force`, where a
+    recording into `path` is under way.
     """
     old, made = None, False
     try:
@@ -65,20 +65,20 @@ def claim(path: Path, force: bool, content: bytes) -> Path | None:
 def refuse_running(path: Path) -> None:
     """TraceFileError where a recording into `path` is under way.
 
-    To replace it would harm both: SQLite finds a file's log by its name, so each would end by taking away the other's.
+    Replacing it would harm both: SQLite finds a file's log by its name, so each would remove the other's at its end.
     """
     if being_recorded(path):
         raise TraceFileError(f"{path} is being recorded at this moment: wait for it, end it, or give another file")
 
 
 def refuse_special(path: Path) -> None:
-    """TraceFileError for a device or a pipe: another name for it is never what was meant."""
+    """TraceFileError for a device or a pipe, which must not be renamed."""
     if path.exists() and not path.is_file():
         raise TraceFileError(f"{path} is a device or a pipe: give a file")
 
 
 def being_recorded(path: Path) -> bool:
-    """Whether a process that is alive, this one included, records into `path`: it holds SQLite's lock for writing."""
+    """Whether a living process, perhaps this one, records into `path`: it holds SQLite's lock for writing."""
     path = path.resolve()
     if not os.path.exists(f"{path}-wal"):
         return False
@@ -92,7 +92,7 @@ def being_recorded(path: Path) -> bool:
             writing.execute("ROLLBACK")
     except sqlite3.OperationalError as error:
         return error.sqlite_errorcode == sqlite3.SQLITE_BUSY
-    except (TraceFileError, *UNREADABLE):  # no trace: nothing that this program would write to
+    except (TraceFileError, *UNREADABLE):  # no trace, so no recording of this program
         return False
     return False
 
@@ -104,7 +104,7 @@ def set_aside_by(path: Path) -> Path:
 
 def _set_aside(path: Path) -> Path:
     old = set_aside_by(path)
-    if old.exists() and _never_began(path):  # its recorder was killed: what that one had set aside is the last trace
+    if old.exists() and _never_began(path):  # its recorder was killed: the last trace is what that one had set aside
         remove(path)
     else:
         remove(old)
@@ -123,9 +123,9 @@ def _never_began(path: Path) -> bool:
 
 
 def remove(path: Path) -> None:
-    """Take away a trace file and what SQLite keeps beside it."""
+    """Remove a trace file and what SQLite keeps beside it."""
     for name in _files(path):
-        if os.path.lexists(name):  # a name with the ending may be too long for any file
+        if os.path.lexists(name):  # with its ending the name may be too long
             name.unlink(missing_ok=True)
 
 
@@ -133,7 +133,7 @@ def move(path: Path, to: Path) -> None:
     """Give a trace file, and what SQLite keeps beside it, another name in its folder."""
     for name, target in zip(_files(path), _files(to), strict=True):
         if os.path.lexists(name):
-            with suppress(FileNotFoundError):  # a reader that ends takes the log away
+            with suppress(FileNotFoundError):  # a reader that ends removes the log
                 name.replace(target)
 
 

@@ -1,4 +1,4 @@
-"""Writes a trace file while a run is under way."""
+"""Writes a trace file while a run is recorded."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _BATCH = 2_000
 _COMMIT_SECONDS = 0.5
 _COMMIT_BYTES = 2**24  # of tensors, at the latest; SQLite then moves its log into the file, and writes over it
 _PAGE = 2**15  # bytes: tensors go through the write-ahead log twice as fast as in SQLite's 4 096
-_BEGIN = "BEGIN IMMEDIATE"  # the lock for writing is held all along: it tells that a file is being recorded
+_BEGIN = "BEGIN IMMEDIATE"  # holds the lock for writing all along, which shows that the file is being recorded
 
 _ADD_NODE = layout.insertion("node", layout.NODE_COLUMNS)
 _REPLACE_NODE = _ADD_NODE.replace("INSERT", "INSERT OR REPLACE")
@@ -78,8 +78,7 @@ class TraceWriter:
                     self.path or ":memory:", check_same_thread=False, isolation_level=None, cached_statements=32
                 )
                 self._largest = self._connection.getlimit(sqlite3.SQLITE_LIMIT_LENGTH) - 1024
-                # Synchronous off: a killed process loses nothing, only a power cut may; and a trace can be recorded
-                # again.
+                # A killed process loses nothing by it, only a power cut may; and a trace can be recorded again.
                 self._connection.execute("PRAGMA synchronous = OFF")
                 self._connection.execute(f"PRAGMA wal_autocheckpoint = {_COMMIT_BYTES // _PAGE}")
                 if self.path is None:
@@ -102,8 +101,8 @@ class TraceWriter:
     def note_progress(self, message: str, nodes: Iterable[Node]) -> None:
         """Write how far the run is, and calls whose figures are not known yet; a killed process leaves them.
 
-        The first `add` takes these provisional calls away; from then on nothing is committed until `finish`, so that a
-        file shows the provisional calls or the final ones, never a mixture.
+        The first `add` removes these provisional calls; from then on nothing is committed until `finish`, so that a
+        file shows the provisional calls or the final ones, never both.
         """
         with self._errors():
             self._provisional = True
@@ -117,7 +116,7 @@ class TraceWriter:
         """The reference to a stored tensor: `raw` are its elements in row-major order, `dtype` torch's name of it.
 
         One content is stored once. A tensor that a database cell cannot hold (1 GB), of a dtype that numpy does not
-        know, or for which `max_bytes` leaves no room, is elided; the latter not where it is `always` wanted.
+        know, or for which `max_bytes` leaves no room, is left out (`elided`); `always` ignores `max_bytes`.
         """
         data = memoryview(raw).cast("B") if memoryview(raw).nbytes else memoryview(b"")
         item = ITEM_TYPES.get(dtype)
@@ -138,7 +137,7 @@ class TraceWriter:
             self._hashes.add(digest)
             self.stored_bytes += data.nbytes
             self._uncommitted += data.nbytes if content is None else 0
-            self._commit_now_and_then()
+            self._commit_if_due()
         return TensorRef(digest, dtype, shape)
 
     def add(self, node: Node, edges: Sequence[Edge]) -> None:
@@ -147,7 +146,7 @@ class TraceWriter:
         self._edges += [edge_row(node.id, edge) for edge in edges]
         if len(self._nodes) >= _BATCH:
             self._flush()
-        self._commit_now_and_then()
+        self._commit_if_due()
 
     def set_attributions(self, refs: Sequence[TensorRef]) -> None:
         """Write which stored tensors are the attributions, one a model input; `begin` must have been called."""
@@ -210,10 +209,10 @@ class TraceWriter:
             self.close()
 
     def _end(self, reason: str) -> None:
-        # After an error the database may be unwritable (a full disk); that must not hide the error itself.
+        # After an error the database may be unwritable (a full disk), which must not hide the error itself.
         if self._begun and not self._finished:
             with suppress(TraceFileError), self._errors():
-                if self._settling:  # some final rows stand where provisional ones stood: back to those
+                if self._settling:  # only some final rows are written: go back to the provisional ones
                     if self._connection.in_transaction:
                         self._connection.execute("ROLLBACK")
                     self._connection.execute("BEGIN")
@@ -253,7 +252,7 @@ class TraceWriter:
             self._connection.executemany(_ADD_NODE, nodes)
             self._connection.executemany(_ADD_EDGE, edges)
 
-    def _commit_now_and_then(self) -> None:
+    def _commit_if_due(self) -> None:
         recent = time.monotonic() - self._committed < _COMMIT_SECONDS
         if self._settling or (recent and self._uncommitted < _COMMIT_BYTES):
             return
@@ -264,13 +263,13 @@ class TraceWriter:
             self.commit()
 
     def _commit(self) -> None:
-        if self._connection.in_transaction:  # Ctrl-C may have come between the two
+        if self._connection.in_transaction:  # not so where Ctrl-C came between the two statements
             self._connection.execute("COMMIT")
         self._connection.execute("BEGIN" if self._finished else _BEGIN)
         self._committed, self._uncommitted = time.monotonic(), 0
 
     def _fold(self) -> None:
-        """Move the write-ahead log into the file; one that has it open keeps the log beside it, harmlessly."""
+        """Move the write-ahead log into the file; while a reader has it open the log stays beside it, harmlessly."""
         if self.path is None:
             return
         with suppress(sqlite3.Error):
@@ -297,7 +296,7 @@ class TraceWriter:
 def _empty(log: bool) -> bytes:
     """The bytes of a trace without a run; `log`: in write-ahead-log mode.
 
-    Files are made of it in one go: a process that is killed while SQLite makes tables leaves a file that does not open.
+    Files are written from it at once: a process killed while SQLite makes tables would leave a file that does not open.
     """
     with closing(sqlite3.connect(":memory:")) as connection:
         connection.execute(f"PRAGMA page_size = {_PAGE}")
