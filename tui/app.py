@@ -104,6 +104,13 @@ class TracerApp(App[None]):
         self._terminal.forget()
         self.screen.refresh()
 
+    def action_command_palette(self) -> None:
+        """Show the command palette."""
+        from tui.screens.palette import Palette
+
+        if not isinstance(self.screen, Palette):
+            self.push_screen(Palette(id="--command-palette"))
+
     def on_key(self) -> None:
         """Remove the hint of the first start at the first key."""
         if self.session.settings.first_start:

@@ -387,6 +387,17 @@ def test_the_palette_offers_the_table(trace: Trace) -> None:
     run(story)
 
 
+def test_a_page_key_right_after_the_palettes_own_ends_nothing(trace: Trace) -> None:
+    async def story() -> None:
+        async with shown(trace, (40, 10)) as pilot:
+            for key in ("ctrl+p", "pagedown", "pageup"):
+                pilot.app.simulate_key(key)
+            await pilot.pause()
+            assert pilot.app.is_running
+
+    run(story)
+
+
 def owners_of_scopes() -> dict[str, list[type]]:
     """The screens and panes of each scope: the classes that say so themselves."""
     owners: dict[str, list[type]] = {}

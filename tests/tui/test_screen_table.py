@@ -20,7 +20,7 @@ from tui.screen_table import SCREENS, TABS, ScreenEntry
 from tui.screens.base import TraceScreen
 from tui.screens.flow import FlowScreen
 
-SUPPLIED = {"base", "list_screen", "tree_screen", "menu", "help"}
+SUPPLIED = {"base", "list_screen", "tree_screen", "menu", "help", "palette"}
 """Modules of `screens` that hold no screen of the table."""
 
 
