@@ -8,11 +8,11 @@ from typing import NamedTuple
 
 from torch import nn
 
-from tracer.model import torch_functions as ops
+from tracer.model import torch_functions
 from tracer.model.hooks import is_atomic
 
 _MODULE_CALL = nn.Module._call_impl.__code__
-_COMPOSITE = ops.run_composite.__code__
+_COMPOSITE = torch_functions.run_composite.__code__
 
 
 class CallSite(NamedTuple):

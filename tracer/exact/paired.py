@@ -37,7 +37,7 @@ from tracer.exact.varying import (
     needed_operands,
     refuse_transformed,
 )
-from tracer.model import torch_functions as ops
+from tracer.model import torch_functions
 from tracer.model.held import HeldTensors
 from tracer.model.hooks import module_paths
 from tracer.model.process import custom_functions, no_fast_path, uncompiled
@@ -167,9 +167,9 @@ class PairedEvaluation(Mode):
         func, args, kwargs = call
         if how.kind == "enter":
             with self:
-                if ops.describe(func).role == "composite":
-                    return ops.run_composite(how.name, call)
-                return ops.body(func)(*args, **kwargs)
+                if torch_functions.describe(func).role == "composite":
+                    return torch_functions.run_composite(how.name, call)
+                return torch_functions.body(func)(*args, **kwargs)
         if not torch.is_grad_enabled() or how.kind == "cut":
             self.note_cut(how, call)
             return func(*args, **kwargs)
@@ -208,7 +208,7 @@ class PairedEvaluation(Mode):
 
     def _replacement(self, how: Treatment, call: OpCall, in_place: bool) -> tuple[bool, Replacement | None]:
         """Whether the call took a step on the tape, and what replaces it; None: autograd is exact as it is."""
-        varying = [t for _name, t in ops.arguments(call) if is_varying(t)]
+        varying = [t for _name, t in torch_functions.arguments(call) if is_varying(t)]
         if not varying:
             return False, None
         rule = self._rule(how.name)
@@ -381,7 +381,7 @@ class PairedEvaluation(Mode):
 
     def note_cut(self, how: Treatment, call: OpCall) -> None:
         """Note that a value goes on without a gradient."""
-        if not self._tape.writing and any(is_varying(t) for _name, t in ops.arguments(call)):
+        if not self._tape.writing and any(is_varying(t) for _name, t in torch_functions.arguments(call)):
             self._note(how.name, "gradient", "cut", float("nan"))
 
 

@@ -10,7 +10,7 @@ from torch._C import _functorch
 
 from tracer.errors import InputError
 from tracer.exact.tape import KeptOperands
-from tracer.model import torch_functions as ops
+from tracer.model import torch_functions
 from tracer.model.source import source_line
 from tracer.op_call import OpCall
 from tracer.rules.call import BoundCall
@@ -70,7 +70,7 @@ def refuse_transformed(call: OpCall) -> None:
 
     Transforms of constants, as in the making of masks, may stay.
     """
-    for _name, tensor in ops.arguments(call):
+    for _name, tensor in torch_functions.arguments(call):
         wrapped = _functorch.is_functorch_wrapped_tensor(tensor)
         while _functorch.is_functorch_wrapped_tensor(tensor):
             tensor = _functorch.get_unwrapped(tensor)

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from tracer.model import torch_functions as ops
+from tracer.model import torch_functions
 from tracer.model.hooks import remove_hooks
 from tracer.model.undo import Mode, undoing
 from tracer.op_call import OpCall
@@ -65,7 +65,7 @@ class Routing(Mode):
             return func(*args, **kwargs)
         if func is F.multi_head_attention_forward:
             with self:  # the mode is off in here, and the softmax sits inside this function
-                return ops.body(func)(*args, **kwargs)
+                return torch_functions.body(func)(*args, **kwargs)
         kind = _KINDS.get(func)
         if kind is None and func is not F.scaled_dot_product_attention:
             return func(*args, **kwargs)
