@@ -1,4 +1,4 @@
-"""Makes synthetic traces of any size: the shape of a transformer, figures that keep the ledger's law, no model."""
+"""Writes synthetic traces of any size: shaped like a transformer, with self leaks that sum to the delta; no model."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ _OPS = ("Linear", "softmax", "matmul", "GELU", "LayerNorm", "add", "Dropout", "m
 
 
 @dataclass(slots=True)
-class _Place:
-    """A node before its figures: `own` is the self leak it is to have, (E,)."""
+class _PlannedNode:
+    """A node before its figures; `own` is its self leak, (E,)."""
 
     parent: int | None
     depth: int
@@ -113,10 +113,10 @@ def _write(
     rng = np.random.default_rng(seed)
     run = synthetic_run(examples, tokens, tensors, status, seed)
     writer.begin(replace(run, status="recording"))
-    places = _places(layers, ops_per_layer, rng, examples)
-    leaks = _leaks(places)
+    planned = _planned(layers, ops_per_layer, rng, examples)
+    leaks = _leaks(planned)
     width = len(SENTENCE) if tokens else 4
-    for index, (node, edges) in enumerate(_nodes(places, leaks, rng, width)):
+    for index, (node, edges) in enumerate(_nodes(planned, leaks, rng, width)):
         if tensors and index < 2_000:
             edges = [_with_tensors(writer, edge, rng) for edge in edges]
         writer.add(node, edges)
@@ -131,78 +131,78 @@ def _write(
         writer.finish(run)
 
 
-def _places(layers: int, ops_per_layer: int, rng: np.random.Generator, examples: int) -> list[_Place]:
+def _planned(layers: int, ops_per_layer: int, rng: np.random.Generator, examples: int) -> list[_PlannedNode]:
     """All nodes in preorder."""
     nothing = np.zeros(examples)
     noise = rng.normal(scale=1e-3, size=(layers * ops_per_layer, examples))
-    places = [_Place(None, 0, "", "module", "SyntheticModel", nothing)]
+    planned = [_PlannedNode(None, 0, "", "module", "SyntheticModel", nothing)]
     size = 100 if ops_per_layer >= 100 else 8
     for layer in range(layers):
-        top = len(places)
-        places.append(_Place(0, 1, f"encoder.layer.{layer}", "module", "SyntheticLayer", nothing))
+        top = len(planned)
+        planned.append(_PlannedNode(0, 1, f"encoder.layer.{layer}", "module", "SyntheticLayer", nothing))
         for first in range(0, ops_per_layer, size):
-            block = len(places)
-            path = f"{places[top].path}.block.{first // size}"
-            places.append(_Place(top, 2, path, "module", "SyntheticBlock", nothing))
+            block = len(planned)
+            path = f"{planned[top].path}.block.{first // size}"
+            planned.append(_PlannedNode(top, 2, path, "module", "SyntheticBlock", nothing))
             for op in range(first, min(first + size, ops_per_layer)):
                 own = noise[layer * ops_per_layer + op] - (770.0 if (layer, op) == (0, 1) else 0.0)
-                places.append(_op(block, path, op, own))
-            places[block].end = len(places)
-        places[top].end = len(places)
-    places[0].end = len(places)
-    return places
+                planned.append(_op(block, path, op, own))
+            planned[block].end = len(planned)
+        planned[top].end = len(planned)
+    planned[0].end = len(planned)
+    return planned
 
 
-def _op(parent: int, path: str, index: int, own: Floats) -> _Place:
+def _op(parent: int, path: str, index: int, own: Floats) -> _PlannedNode:
     name = _OPS[index % len(_OPS)]
     if name[0].isupper():
-        return _Place(parent, 3, f"{path}.{name.lower()}_{index}", "module", name, own)
-    return _Place(parent, 3, f"{path}/{name}_{index}", "op", name, own)
+        return _PlannedNode(parent, 3, f"{path}.{name.lower()}_{index}", "module", name, own)
+    return _PlannedNode(parent, 3, f"{path}/{name}_{index}", "op", name, own)
 
 
-def _leaks(places: list[_Place]) -> Floats:
+def _leaks(planned: list[_PlannedNode]) -> Floats:
     """The leak of each subtree, (N, E), from the self leaks."""
-    leaks = np.array([place.own for place in places])
-    for index in range(len(places) - 1, 0, -1):
-        parent = places[index].parent
+    leaks = np.array([plan.own for plan in planned])
+    for index in range(len(planned) - 1, 0, -1):
+        parent = planned[index].parent
         if parent is not None:
             leaks[parent] += leaks[index]
     return leaks
 
 
 def _nodes(
-    places: list[_Place], leaks: Floats, rng: np.random.Generator, width: int
+    planned: list[_PlannedNode], leaks: Floats, rng: np.random.Generator, width: int
 ) -> Iterator[tuple[Node, list[Edge]]]:
     examples = leaks.shape[1]
-    gains = np.exp(rng.normal(size=len(places))).tolist()
-    flows_out = rng.normal(size=(len(places), examples))
+    gains = np.exp(rng.normal(size=len(planned))).tolist()
+    flows_out = rng.normal(size=(len(planned), examples))
     flows_in = flows_out + leaks
     relative_leaks = np.abs(leaks).sum(axis=1).tolist()
     shape = (examples, width, 8)
     figures = Statistics(examples * width * 8, 0, -1.0, 1.0, 0.01, 9.5)
     children: dict[int, list[int]] = {}
-    for index, place in enumerate(places):
-        if place.parent is not None:
-            children.setdefault(place.parent, []).append(index)
-    for index, place in enumerate(places):
+    for index, plan in enumerate(planned):
+        if plan.parent is not None:
+            children.setdefault(plan.parent, []).append(index)
+    for index, plan in enumerate(planned):
         node = Node(
             id=index,
-            parent=place.parent,
-            end=place.end or index + 1,
-            depth=place.depth,
-            path=place.path,
+            parent=plan.parent,
+            end=plan.end or index + 1,
+            depth=plan.depth,
+            path=plan.path,
             call=0,
-            kind="op" if place.kind == "op" else "module",
-            type=place.type,
-            source=f"synthetic.py:{index % 97 + 1}" if place.kind == "op" else None,
-            rule="captum" if place.type in ("softmax", "GELU") else "autograd",
+            kind="op" if plan.kind == "op" else "module",
+            type=plan.type,
+            source=f"synthetic.py:{index % 97 + 1}" if plan.kind == "op" else None,
+            rule="captum" if plan.type in ("softmax", "GELU") else "autograd",
             leak=leaks[index],
-            self_leak=place.own,
+            self_leak=plan.own,
             gain=gains[index],
             relative_leak=relative_leaks[index],
-            largest_secant=5900.0 if place.type == "softmax" else float("nan"),
-            small_differences=48 if place.type == "softmax" else 0,
-            dropped_differences=3 if place.type == "softmax" else 0,
+            largest_secant=5900.0 if plan.type == "softmax" else float("nan"),
+            small_differences=48 if plan.type == "softmax" else 0,
+            dropped_differences=3 if plan.type == "softmax" else 0,
             nonfinite=0,
             seconds=1e-4,
             children=tuple(children.get(index, ())),

@@ -1,4 +1,4 @@
-"""Where the examples lie in an inner tensor: followed through what models do to their tensors."""
+"""The examples are found in tensors inside a model, whatever the model does to its axes."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ import torch
 from tracer.ledger.example_axis import ExamplePlace, Origin, find_place, half, per_example
 from tracer.op_call import OpCall
 
-T, B, H, D = 4, 4, 2, 6  # positions, doubled examples, heads, width: as confusable as they come
-# one torch function a step, as the recorder sees them
+T, B, H, D = 4, 4, 2, 6  # positions, doubled examples, heads, width: sizes that are easily confused
 
 Steps = list[Callable[[torch.Tensor], torch.Tensor]]
+"""One torch function a step, as the recorder sees them."""
 STEPS: dict[str, Steps] = {
     "sequence first": [lambda t: t.transpose(0, 1), lambda t: t.contiguous()],
     "merged with heads": [lambda t: t.transpose(0, 1), lambda t: t.contiguous(), lambda t: t.view(T, B * H, D // H)],
@@ -44,7 +44,7 @@ STEPS: dict[str, Steps] = {
 
 
 def follow(steps: Steps, rows: int) -> tuple[torch.Tensor, ExamplePlace]:
-    """The tensor after the steps, whose entries still say which example they belong to, and the place found."""
+    """The tensor after the steps, whose entries say to which example they belong, and the place that was found."""
     tensor = torch.arange(rows, dtype=torch.float64).reshape(rows, 1, 1).expand(rows, T, D).contiguous()
     place = find_place(tensor, rows, None)
     for step in steps:
@@ -96,7 +96,7 @@ def test_a_reduction_takes_the_axes_before_it_away() -> None:
     assert parent.mean(0).shape == (B, D)
 
 
-def test_without_a_place_all_counts_for_the_first_example() -> None:
+def test_without_a_place_everything_counts_for_the_first_example() -> None:
     assert find_place(torch.ones(5, 3), 4, None) is None
     assert per_example(np.ones((2, 3)), None, 4).sum(1).tolist() == [6.0, 0.0, 0.0, 0.0]
 

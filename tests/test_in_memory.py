@@ -1,4 +1,4 @@
-"""Tensors of a trace in memory lie beside its database, and read as those of a file do."""
+"""A trace in memory keeps its tensors beside its database, and they read as those of a file do."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ def test_the_versions_are_those_of_the_packages_themselves() -> None:
     assert versions["torch"] == importlib.metadata.version("torch")
 
 
-def test_of_every_installed_package_it_is_what_the_standard_library_says() -> None:
+def test_the_version_of_every_installed_package_is_the_standard_librarys() -> None:
     packages = list(importlib.metadata.distributions())
     assert len(packages) > 10
     assert [version_of(package) for package in packages] == [package.version for package in packages]
@@ -31,6 +31,6 @@ def test_of_every_installed_package_it_is_what_the_standard_library_says() -> No
     "line", ["Version: 1.2+cpu\n", "Version:  1.2+cpu\n", "Version:1.2+cpu\n", "version: 1.2+cpu\n"]
 )
 @pytest.mark.parametrize("file", ["METADATA", "PKG-INFO"])
-def test_it_is_the_version_in_the_head_of_whatever_file_a_package_has(tmp_path: Path, file: str, line: str) -> None:
+def test_the_version_is_read_from_the_head_of_either_file(tmp_path: Path, file: str, line: str) -> None:
     (tmp_path / file).write_text(METADATA.format(version=line))
     assert version_of(importlib.metadata.Distribution.at(tmp_path)) == "1.2+cpu"

@@ -14,7 +14,7 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from tracer.ledger.arrays import as_array, extremes, identical, ratio, statistics, subtract, sums
 from tracer.ledger.example_axis import ExamplePlace
 
-pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")  # of overflow and NaN, which callers silence
+pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")  # of overflow and NaN: callers silence them
 
 
 @given(arrays(np.float64, array_shapes(max_dims=3, max_side=5), elements=st.floats(-1e6, 1e6)))
@@ -26,7 +26,7 @@ def test_statistics_are_numpys(array: np.ndarray[tuple[int, ...], np.dtype[np.fl
     assert found.norm == pytest.approx(np.linalg.norm(array), rel=1e-9)
 
 
-def test_statistics_leave_out_what_is_not_finite_and_count_it() -> None:
+def test_statistics_count_non_finite_elements_and_leave_them_out() -> None:
     found = statistics(np.array([math.nan, 1.0, math.inf, -2.0, -math.inf]))
     assert (found.count, found.nonfinite) == (5, 3)
     assert (found.minimum, found.maximum, found.mean) == (-2.0, 1.0, -0.5)
@@ -111,7 +111,7 @@ def test_equal_infinities_have_no_difference() -> None:
     assert subtract(mask, np.array([[-math.inf, 0.5, -math.inf]])).tolist() == [[0.0, 0.5, math.inf]]
 
 
-def test_an_infinite_flow_is_no_reason_to_leave_out_what_a_nan_carries() -> None:
+def test_an_infinite_flow_does_not_hide_a_nan() -> None:
     difference = np.array([[1.0, 2.0, 3.0]], np.float32)
     flow, magnitude = sums(np.array([[math.nan, 1.0, 1.0]], np.float32), difference, ExamplePlace(0, 1), 1)
     assert math.isnan(flow[0])
@@ -155,7 +155,7 @@ def test_differences_of_small_and_large_arrays(size: int) -> None:
     value[1:] = np.random.default_rng(0).normal(size=size - 1)
     difference = subtract(value, value)
     assert not difference.any()
-    assert math.isnan(subtract(value, value, finite=True)[0])  # which is for what is known to be finite
+    assert math.isnan(subtract(value, value, finite=True)[0])  # the caller must know that they are
 
 
 @pytest.mark.parametrize("size", [2**4, 2**17])

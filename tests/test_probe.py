@@ -1,4 +1,4 @@
-"""What a recording asks the model once more: an example in company and alone."""
+"""After a recording the last example of the batch is attributed again, alone."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def coupled(trace: Any) -> list[float]:
 
 
 @pytest.mark.filterwarnings("ignore:.*Setting forward, backward hooks.*", "ignore:.*required_grads.*")
-def test_the_last_example_is_held_against_itself_alone() -> None:
+def test_the_last_example_is_compared_with_itself_alone() -> None:
     """Not the first, whose gradient captum's max-pool rule gives to all."""
     model, (x, reference) = made(Softmaxed()), pair()
     together = DeepLift(model).attribute(x, reference, target=[0, 1, 2])[-1:].detach()
@@ -92,7 +92,7 @@ def test_dropout_would_make_the_comparison_meaningless() -> None:
     assert len(coupled(tracer.record(functional, *pair(), target=0))) == 1
 
 
-def test_a_model_bound_to_its_batch_is_recorded_all_the_same() -> None:
+def test_a_model_that_needs_its_batch_size_is_recorded_too() -> None:
     class Bound(Softmaxed):
         def forward(self, x: torch.Tensor) -> Any:
             h = super().forward(x)
@@ -121,7 +121,7 @@ def test_a_recording_takes_the_random_numbers_that_captum_takes() -> None:
     assert torch.equal(torch.random.get_rng_state(), expected)
 
 
-def test_extras_with_a_row_an_example_are_cut_and_others_are_not() -> None:
+def test_only_extras_with_a_row_for_each_example_are_cut() -> None:
     class Extra(Softmaxed):
         def forward(self, x: torch.Tensor, rows: Any, all_: Any, table: Any) -> Any:  # type: ignore[override]
             assert rows.shape[0] == x.shape[0]

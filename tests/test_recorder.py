@@ -125,7 +125,7 @@ def test_a_leak_is_flow_in_minus_flow_out(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["plain", "attention", "convolution", "in place", "time major"])
-def test_an_examples_rows_do_not_depend_on_its_company(name: str) -> None:
+def test_an_examples_rows_do_not_depend_on_the_rest_of_its_batch(name: str) -> None:
     model, x, reference = make(name, torch.float64)
     together = observe(model, x, reference)
     for index in range(3):
@@ -243,7 +243,7 @@ def test_without_an_attribution_the_block_says_what_to_do() -> None:
         attribute(make("plain", torch.float64)[0], x, reference)
 
 
-def test_the_first_of_several_attributions_is_kept_with_a_word() -> None:
+def test_the_first_of_several_attributions_is_kept_with_a_warning() -> None:
     model, x, reference = make("plain", torch.float64)
     with (
         pytest.warns(UserWarning, match="2 attributions ran inside one `with` block: the trace is of the first"),
@@ -369,7 +369,7 @@ def test_a_state_that_is_returned_and_used_counts_once(method: Any) -> None:
 
 @pytest.mark.parametrize("method", ["gradient", "exact"])
 @pytest.mark.parametrize("name", MODELS)
-def test_the_ledger_closes_for_runs_of_their_own(name: str, method: Any) -> None:
+def test_self_leaks_sum_to_the_delta_where_the_reference_has_a_run_of_its_own(name: str, method: Any) -> None:
     model, x, reference = make(name, torch.float64)
     trace = tracer.record(model, x, reference, target=1, method=method)
     assert np.allclose(self_leak(trace), trace.delta, rtol=1e-9, atol=1e-12)
@@ -466,7 +466,7 @@ def test_baselines_may_carry_gradients(method: Any) -> None:
     assert np.array_equal(found.attributions[0], expected.attributions[0])
 
 
-def test_what_is_no_input_is_refused_in_one_line() -> None:
+def test_wrong_inputs_are_refused_in_one_line() -> None:
     for wrong, message in ((None, "an input is NoneType"), ((), "there are no inputs"), ([1.0], "an input is list")):
         with pytest.raises(InputError, match=message):
             tracer.record(Plain(), wrong)  # type: ignore[arg-type]
@@ -568,7 +568,7 @@ class Gated(nn.Module):
 
 
 class Retrying(nn.Module):
-    """Goes on, with ops of its own, after one of its modules failed."""
+    """Continues with ops of its own after one of its modules failed."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Wires are settled while the run goes on, and their tensors leave memory."""
+"""Wires are settled during the run, and their tensors are freed."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def recorded(path: Path | None = None, **options: object) -> tracer.Trace:
 
 @contextmanager
 def watched_settling(monkeypatch: pytest.MonkeyPatch, after: Callable[[Settling, Wire], None]) -> Iterator[None]:
-    """Call `after` when a wire was settled during the run."""
+    """Call `after` each time a wire was settled during the run."""
     settle = Settling.settle
 
     monkeypatch.setattr("tracer.ledger.settling._BATCH", 0)
@@ -72,7 +72,7 @@ def test_wires_are_settled_in_the_backward_pass(monkeypatch: pytest.MonkeyPatch)
         recorded()
     assert len(left) > 4 * 4
     assert left == sorted(left, reverse=True)
-    assert left[-1] == 2  # the input and the output, whose multipliers tell what is explained
+    assert left[-1] == 2  # the input and the output, which wait for the end
 
 
 def unsettled(settling: Settling) -> int:
@@ -81,7 +81,7 @@ def unsettled(settling: Settling) -> int:
 
 @pytest.mark.parametrize("method", ["captum", "exact"])
 def test_tensors_leave_memory_during_the_run(monkeypatch: pytest.MonkeyPatch, method: str) -> None:
-    """At every moment of the backward pass only few of the tensors of the run are alive."""
+    """At any moment of the backward pass only a few of the run's tensors are alive."""
     alive: list[int] = []
 
     def count(settling: Settling, _wire: Wire) -> None:
@@ -287,8 +287,8 @@ def test_what_failed_once_makes_no_trace(monkeypatch: pytest.MonkeyPatch) -> Non
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 @pytest.mark.parametrize("consumers", [2, 4])
-def test_numbers_that_are_none_are_not_lost(value: float, consumers: int) -> None:
-    """However their sum was rounded on the way, the finite ones among them included."""
+def test_nan_and_infinity_are_not_taken_for_a_loss(value: float, consumers: int) -> None:
+    """However the sum with the finite numbers beside them was rounded."""
 
     class Spoilt(nn.Module):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -314,7 +314,7 @@ def test_a_loss_beside_nan_is_still_one() -> None:
 
 
 def test_the_parts_of_a_multiplier_are_added_up_as_autograd_does(monkeypatch: pytest.MonkeyPatch) -> None:
-    """To the same bits, so that nothing has to be measured to see that no part was lost."""
+    """To the same bits, so that equality shows that nothing was lost."""
 
     class Shared(nn.Module):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -358,7 +358,7 @@ def test_tensors_leave_memory_though_the_sink_has_failed(monkeypatch: pytest.Mon
 
 
 class Turned(nn.Module):
-    """Turns a tensor twice; a hook doubles the gradient on the way, at a step that is no call's argument or result."""
+    """Transposes a tensor twice; in between, at no call's argument or result, a hook doubles the gradient."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -376,7 +376,7 @@ class Turning(nn.Module):
         return step.transpose(1, 2) * 0.5 + 1
 
 
-def test_what_is_lost_at_a_step_between_calls_is_the_same_where_it_was_put_aside(
+def test_what_is_lost_between_calls_is_the_same_where_the_wire_was_put_aside(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     torch.manual_seed(0)
@@ -407,7 +407,7 @@ def test_what_is_lost_at_a_step_between_calls_is_the_same_where_it_was_put_aside
 
 
 class Halved(torch.autograd.Function):
-    """x / 2: a custom function, which no `TorchFunctionMode` sees, and which saves nothing."""
+    """x / 2: a custom function, which no `TorchFunctionMode` sees and which saves no tensor."""
 
     @staticmethod
     def forward(_ctx: object, x: torch.Tensor) -> torch.Tensor:
@@ -419,7 +419,7 @@ class Halved(torch.autograd.Function):
 
 
 class Halving(nn.Module):
-    """Hands a step to a custom function, whose result is taken up only after the module's call."""
+    """Gives a view to a custom function, whose result is used only after the module's call."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -439,7 +439,7 @@ class Keeping(nn.Module):
         self.kept.append(Halved.apply((x * 2).transpose(1, 2)))  # type: ignore[no-untyped-call]
 
 
-def test_a_step_that_unseen_code_takes_up_has_its_flow_where_it_was_put_aside(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wire_that_unobserved_code_takes_has_its_flow_where_it_was_put_aside(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
     x = torch.randn(2, 6, 4)
     kept = tracer.record(Halving(), x, target=0)
@@ -457,7 +457,7 @@ def test_a_step_that_unseen_code_takes_up_has_its_flow_where_it_was_put_aside(mo
 @pytest.mark.parametrize("architecture", ["bert", "deberta"])
 @pytest.mark.parametrize("batch", [0, 2**26])
 def test_figures_are_those_of_the_tensors(monkeypatch: pytest.MonkeyPatch, architecture: str, batch: int) -> None:
-    """Views, which share memory with their bases, included; and gradients whose memory is used again."""
+    """Also those of views, which share memory with their bases, and of gradients whose memory is used again."""
     monkeypatch.setattr("tracer.ledger.settling._BATCH", batch)
     monkeypatch.setattr("tracer.recording.live_wires._LARGE", 0)
     model = make_tiny(architecture)
@@ -488,7 +488,7 @@ def test_figures_are_those_of_the_tensors(monkeypatch: pytest.MonkeyPatch, archi
 
 
 def approximately(figures: Statistics) -> Statistics:
-    """The figures, their mean and norm but for rounding, which depends on the order of the elements in memory."""
+    """The figures; mean and norm up to rounding, which depends on the order of the elements in memory."""
     return replace(
         figures,
         mean=pytest.approx(figures.mean, rel=1e-4, abs=1e-6),

@@ -1,4 +1,4 @@
-"""Arrays that are put aside come back as they were, from memory and from the file."""
+"""Arrays that are put aside come back unchanged, from memory and from the file."""
 
 from __future__ import annotations
 
