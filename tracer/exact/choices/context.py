@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -49,9 +50,16 @@ class Choices:
     """The masks and indices of one engine's runs; `wanted`: any op of them may have an exact rule."""
 
     def __init__(self, engine: Engine, wanted: bool) -> None:
-        self.engine = engine
+        self._engine = weakref.ref(engine)  # which holds this: a cycle would keep a run in memory
         self.wanted = wanted
         self.twins = Twins()
+
+    @property
+    def engine(self) -> Engine:
+        """The engine whose choices these are."""
+        engine = self._engine()
+        assert engine is not None
+        return engine
 
     def real(self, call: OpCall) -> Any:
         """What the call itself gives, without a gradient."""
