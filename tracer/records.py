@@ -24,16 +24,16 @@ NoteKind = Literal[
     # Where a method is not exact.
     "approximated", "cut", "decided", "differing constant", "discrete choice", "unseen",
     # How the model ran, and what captum did with it.
-    "batch coupled", "hook skipped", "in-place input", "integer input", "keyword call", "no-grad call",
-    "non-tensor output", "overwritten output", "pool settings", "reused module", "shared extras", "subclass ignored",
-    "training mode",
+    "batch coupled", "coupled examples", "hook skipped", "in-place input", "integer input", "keyword call",
+    "no-grad call", "non-tensor output", "overwritten output", "pool settings", "reused module", "shared extras",
+    "subclass ignored", "training mode",
 ]  # fmt: skip
 FaultKind = Literal[
     "integer-input", "non-tensor-output", "keyword-call", "no-grad-call", "reused-module", "in-place-target",
     "unseen-op", "unsupported-module", "softmax-normalised", "dropped-difference", "exploding-secant",
     "linearised-product", "linearised-norm", "stale-gradient", "lost-path", "hook-skipped", "subclass-ignored",
-    "training-mode", "half-underflow", "non-finite", "pool-overlap", "batch-coupled", "shared-extras",
-    "saturated-output", "discrete-choice", "decided",
+    "training-mode", "half-underflow", "non-finite", "pool-overlap", "batch-coupled", "coupled-examples",
+    "shared-extras", "saturated-output", "discrete-choice", "decided",
 ]  # fmt: skip
 """The faults that `tracer.diagnose` names; of two findings that weigh the same, the earlier here stands first."""
 LeftoverKind = Literal[

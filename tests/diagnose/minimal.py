@@ -29,6 +29,7 @@ from tests.diagnose.models import (
 from tests.diagnose.run_models import (
     Embedded,
     Functional,
+    Graph,
     Halved,
     Hooked,
     Indexed,
@@ -225,6 +226,20 @@ OF_RUNS: dict[FindingKind, Case] = {
         advice=(
             "nothing is wrong: the attribution to what decides is part of the sum; for less of it, choose a reference "
             "for which the model makes the same choices"
+        ),
+    ),
+    "coupled-examples": Case(
+        lambda: Graph(True),
+        lambda: Graph(False),
+        method="exact",
+        message=(
+            "the rows of the input reach one another's outputs: each row's attributions explain all 2 outputs, so a "
+            "row has a delta of up to 0.1618 against its own, and only their sum, -1.19e-07, says how well the "
+            "attributions add up"
+        ),
+        advice=(
+            "give the rows as one example (x[None], and the output that is to be explained summed or picked), or read "
+            "the sum over the rows"
         ),
     ),
     "integer-input": Case(

@@ -203,3 +203,16 @@ def pair(examples: int = 3, width: int = 4) -> tuple[torch.Tensor, torch.Tensor]
     torch.manual_seed(11)
     x, reference = torch.randn(2, examples, width, dtype=torch.float64).unbind()
     return x, reference
+
+
+class Graph(nn.Module):
+    """Three nodes, each the mean of all and itself; or each by itself."""
+
+    def __init__(self, joined: bool) -> None:
+        super().__init__()
+        self.last, self.joined = nn.Linear(4, 3), joined
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        h = torch.tanh(x)
+        out: torch.Tensor = self.last(h + h.mean(0, keepdim=True) if self.joined else h)
+        return out

@@ -64,7 +64,7 @@ class _Named:
     def reference_run(self, references: tuple[Tensor, ...]) -> AbstractContextManager[None]:
         return nullcontext()
 
-    def input_run(self, engine: PairedEvaluation, inputs: int) -> AbstractContextManager[None]:
+    def input_run(self, engine: PairedEvaluation, inputs: int, examples: int) -> AbstractContextManager[None]:
         return nullcontext()
 
 

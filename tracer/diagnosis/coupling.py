@@ -10,9 +10,10 @@ from tracer import ops
 from tracer.diagnosis.evidence import Evidence
 from tracer.diagnosis.fault import fault
 from tracer.diagnosis.gradient_path import stale_calls
+from tracer.diagnosis.noted import noted_finding
 from tracer.diagnosis.wording import calls, weight
 from tracer.records import Finding
-from tracer.text import clean, percentage
+from tracer.text import clean, figure, percentage
 
 _COUPLED = 1e-3
 """Up to this relative difference an example's attributions are the same in any company: kernels round differently."""
@@ -83,3 +84,21 @@ def _couplers(evidence: Evidence) -> list[int]:
     ruled = [node for node in np.arange(len(rules)).tolist() if rules[node] == "captum"]
     softmax = [node for node in ruled if types[node] == "Softmax"]
     return softmax or [node for node in ruled if types[node] in ops.CAPTUM_POOLS]
+
+
+@fault("coupled-examples", harmful=True)
+def coupled_examples(evidence: Evidence) -> Iterator[Finding]:
+    """Rows of the input that are no examples: each reaches the outputs of others, as nodes of a graph do."""
+    notes = evidence.noted.get("coupled examples", ())
+    if notes:
+        run = evidence.trace.run
+        yield noted_finding(
+            evidence,
+            "coupled-examples",
+            notes,
+            f"the rows of the input reach one another's outputs: each row's attributions explain all {run.examples} "
+            f"outputs, so a row has a delta of up to {figure(notes[0].amount)} against its own, and only their sum, "
+            f"{figure(float(f'{run.delta.sum():.3g}'), signed=True)}, says how well the attributions add up",
+            "give the rows as one example (x[None], and the output that is to be explained summed or picked), or read "
+            "the sum over the rows",
+        )

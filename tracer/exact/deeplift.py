@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import inspect
+import math
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -16,11 +17,12 @@ from tracer.errors import InputError
 from tracer.exact.layers import LayerContributions
 from tracer.exact.notes import RuleNote
 from tracer.exact.paired import PairedEvaluation
+from tracer.model.example_reach import reach_one_another
 from tracer.model.exclusive import in_use
 from tracer.model.hooks import listening, module_paths
 from tracer.model.output import Target, logits_of, select
 from tracer.model.restore import restoring_buffers, restoring_random_numbers
-from tracer.model.tensors import copied
+from tracer.model.tensors import copied, tensors_in
 from tracer.model.undo import undoing_all
 from tracer.model.unsupported import check_inputs, check_model
 from tracer.rules.rulebook import EXACT, Rulebook
@@ -28,6 +30,10 @@ from tracer.rules.rulebook import EXACT, Rulebook
 Tensors = tuple[Tensor, ...]
 Baseline = Tensor | int | float
 Baselines = Baseline | tuple[Baseline, ...] | None
+
+
+_ROUNDING = 1e-4
+"""Of Σ |attributions| of an example, what its delta may be without a look at the other examples."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +63,7 @@ class Observer(Protocol):
     def reference_run(self, references: Tensors) -> AbstractContextManager[None]:
         """Around the reference's own run; not entered if both runs share a batch."""
 
-    def input_run(self, engine: PairedEvaluation, inputs: int) -> AbstractContextManager[None]:
+    def input_run(self, engine: PairedEvaluation, inputs: int, examples: int) -> AbstractContextManager[None]:
         """Around the input's run, or that of the doubled batch.
 
         The model's first `inputs` arguments are attributed to.
@@ -70,7 +76,7 @@ class _Unobserved:
     def reference_run(self, references: Tensors) -> AbstractContextManager[None]:
         return nullcontext()
 
-    def input_run(self, engine: PairedEvaluation, inputs: int) -> AbstractContextManager[None]:
+    def input_run(self, engine: PairedEvaluation, inputs: int, examples: int) -> AbstractContextManager[None]:
         return nullcontext()
 
 
@@ -130,8 +136,7 @@ class DeepLift:
         shown: Any = attributions if isinstance(inputs, tuple) else attributions[0]
         if not return_convergence_delta:
             return shown
-        total = torch.stack([_rows(a) for a in attributions]).sum(0)
-        delta = total - (_rows(found.output) - _rows(found.output_reference))
+        delta = _totals(attributions, found.output) - (_rows(found.output) - _rows(found.output_reference))
         return shown, delta.to(found.output.dtype)
 
     def layer_contributions(
@@ -221,16 +226,19 @@ class DeepLift:
         seen = LayerContributions(leaves[0].shape[0])
         with engine.reference_pass(), listening(layers, seen), observer.reference_run(refs):
             starts = tuple(ref.detach().requires_grad_() for ref in refs)
-            reference = select(
-                logits_of(self.model(*(t.clone() for t in starts), *copied(baseline_args))), target
-            ).detach()
+            result = self.model(*(t.clone() for t in starts), *copied(baseline_args))
+            reference = select(logits_of(result), target).detach()
+        examples = _examples(reference, leaves[0].shape[0])
         rewind()  # the same random numbers for both runs: under dropout they then differ only by their inputs
-        seen.second_run()
-        with engine.input_pass(), listening(layers, seen), observer.input_run(engine, len(leaves)):
+        seen.second_run(examples)
+        with engine.input_pass(), listening(layers, seen), observer.input_run(engine, len(leaves), examples):
             output = select(logits_of(self.model(*(t.clone() for t in leaves), *copied(args))), target)
         _refuse_unused(engine)
         engine.note_unseen(output, leaves)
-        multipliers = _gradients(output, leaves, leaves[0].shape[0])
+        engine.notes.extend(_note_of_several(result))
+        multipliers = _gradients(output, leaves, examples)
+        flows = tuple(m * (x.detach() - ref) for m, x, ref in zip(multipliers, leaves, refs, strict=True))
+        engine.notes.extend(self._note_of_coupling(flows, output, reference, leaves, target, args, rewind))
         contributions = {path: calls for path, calls in seen.contributions.items() if path not in seen.mixed}
         return Evaluation(
             multipliers,
@@ -241,6 +249,31 @@ class DeepLift:
             seen.mixed,
             tuple(engine.decided),
         )
+
+    def _note_of_coupling(
+        self,
+        flows: Tensors,
+        output: Tensor,
+        reference: Tensor,
+        leaves: Tensors,
+        target: Target,
+        args: Any,
+        rewind: Callable[[], None],
+    ) -> Iterator[RuleNote]:
+        """A note where examples reach one another's outputs: then each has a delta, and only their sum is none."""
+        if output.shape[:1] != leaves[0].shape[:1] or output.shape[0] < 2:
+            return
+        deltas = (_totals(flows, output) - (_rows(output) - _rows(reference))).abs()
+        sizes = _totals(tuple(flow.abs() for flow in flows), output)
+        if not bool((deltas > _ROUNDING * sizes).any()):
+            return
+
+        def run(xs: Tensors) -> Tensor:
+            rewind()
+            return select(logits_of(self.model(*xs, *copied(args))), target)
+
+        if reach_one_another(run, leaves):
+            yield RuleNote("", "", "?", "exact", "coupled examples", float(deltas.max()))
 
     def _doubled(
         self, leaves: Tensors, refs: Tensors, target: Target, args: Any, rewind: Callable[[], None], observer: Observer
@@ -261,7 +294,7 @@ class DeepLift:
             with engine.reference_pass():
                 run(tuple(torch.cat([ref.detach(), x.detach()]).requires_grad_() for x, ref in pairs))
             rewind()
-        with engine.doubled_pass(), observer.input_run(engine, len(leaves)):
+        with engine.doubled_pass(), observer.input_run(engine, len(leaves), leaves[0].shape[0]):
             output, reference = run(both)
         _refuse_unused(engine)
         gradients = _gradients(torch.stack([output, reference]), both, rows)
@@ -328,6 +361,34 @@ def _gradients(output: Tensor, inputs: Tensors, examples: int) -> Tensors:
         return tuple(torch.zeros_like(x) for x in inputs)
     found = torch.autograd.grad(output.sum(), inputs, allow_unused=True)
     return tuple(torch.zeros_like(x) if g is None else g for g, x in zip(found, inputs, strict=True))
+
+
+def _examples(output: Tensor, rows: int) -> int:
+    """How many examples `rows` rows of the inputs are to the model: as many, or one where its output is one number."""
+    results = output.shape[0] if output.dim() else 1
+    if results == rows:
+        return rows
+    if output.numel() == 1:
+        return 1
+    raise InputError(
+        f"the output has {results} row{'s' if results != 1 else ''} for {rows} row{'s' if rows != 1 else ''} of the "
+        "input, so these are no examples: give the input as one example, x[None], to a model that takes it as such"
+    )
+
+
+def _note_of_several(result: Any) -> Iterator[RuleNote]:
+    """A note on which tensor is explained, where the model gives several and none of them is called logits."""
+    if isinstance(result, Tensor):
+        return
+    named = "logits" in result if isinstance(result, Mapping) else hasattr(result, "logits")
+    if not named and len(tensors_in(result)) > 1:
+        yield RuleNote("", f"{type(result).__name__}, its first tensor", "?", "exact", "non-tensor output", math.nan)
+
+
+def _totals(attributions: Tensors, output: Tensor) -> Tensor:
+    """Sum of the attributions of each example, float64 (E,); of all rows where the output has a single one."""
+    totals = torch.stack([_rows(a) for a in attributions]).sum(0)
+    return totals.sum(0, keepdim=True) if output.numel() == 1 else totals
 
 
 def _rows(tensor: Tensor) -> Tensor:

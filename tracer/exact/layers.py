@@ -24,8 +24,9 @@ class LayerContributions:
         self._references: dict[str, list[Tensor]] = {}
         self._second = False
 
-    def second_run(self) -> None:
-        self._second = True
+    def second_run(self, examples: int) -> None:
+        """The input's run begins; `examples` is how many the model makes of the rows that it is given."""
+        self._second, self._examples = True, examples
 
     def enter(self, path: str, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Nothing is noted before a call."""

@@ -38,15 +38,15 @@ class RunObserver:
             yield
 
     @contextmanager
-    def input_run(self, engine: PairedEvaluation, inputs: int) -> Iterator[None]:
-        """Record the input's run, or that of the doubled batch; `inputs` is how many tensors are attributed to."""
+    def input_run(self, engine: PairedEvaluation, inputs: int, examples: int) -> Iterator[None]:
+        """Record the input's run, or that of the doubled batch; `inputs` is how many tensors are attributed to, of so
+        many `examples`."""
         log, references = self.log, self._references  # not `self`: it holds the recorder, which would hold it
 
         def attributed(args: tuple[Any, ...], _kwargs: dict[str, Any]) -> AttributedInputs:
-            rows = args[0].shape[0]
-            if log is None:
-                return AttributedInputs(list(args[:inputs]), None, rows // 2, doubled=True)
-            return AttributedInputs(list(args[:inputs]), list(references), rows, doubled=False)
+            return AttributedInputs(
+                list(args[:inputs]), None if log is None else list(references), examples, doubled=log is None
+            )
 
         self.recorder = Recorder(
             self.model,

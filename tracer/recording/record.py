@@ -190,7 +190,7 @@ def _record_rulebook(model: nn.Module, request: _Request, rulebook: Rulebook, me
             output=_outputs(lift, observation.examples),
             attributions=attributions if isinstance(attributions, tuple) else (attributions,),
             panel_maker=request.panel,
-            notes=[_noted(note) for note in (*lift.notes, *lift.decided)],
+            notes=[_noted(note) for note in _for_the_trace(lift)],
             message=_in_words(lift.notes),
         )
         if rulebook.doubled and request.baseline_forward_args is not None:
@@ -204,6 +204,11 @@ def _outputs(lift: DeepLift, examples: int) -> tuple[Floats, Floats] | None:
         return None
     output, reference = (np.asarray(tensor.cpu().numpy(), dtype=np.float64) for tensor in lift.outputs)
     return output, reference
+
+
+def _for_the_trace(lift: DeepLift) -> Iterator[RuleNote]:
+    """The notes of an attribution; what the model gives is noted by the recorder too."""
+    yield from (note for note in (*lift.notes, *lift.decided) if note.what != "non-tensor output")
 
 
 def _noted(note: RuleNote) -> Note:
