@@ -18,7 +18,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from tests.synthetic import synthetic_run, write_synthetic
-from tests.test_store import node
+from tests.test_rows import node
 from tracer.analysis.alignment import align
 from tracer.analysis.compare import Comparison, compare, difference
 from tracer.errors import InputError, TraceFileError

@@ -20,7 +20,7 @@ from tests.synthetic import synthetic_run, write_synthetic
 from tests.test_borders import HEAVY, loaded
 from tests.test_cli import call
 from tests.test_report import memory_trace, strict, with_delta
-from tests.test_store import node
+from tests.test_rows import node
 from tracer.commands import export
 from tracer.commands.output_file import new_file
 from tracer.errors import InputError, TraceFileError

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from tests.synthetic import synthetic_run, write_synthetic
-from tests.test_store import node
+from tests.test_rows import node
 from tracer.analysis.flow_map import flow_map
 from tracer.errors import InputError
 from tracer.recording.options import Details

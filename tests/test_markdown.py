@@ -15,7 +15,7 @@ from markdown_it import MarkdownIt
 
 from tests.synthetic import synthetic_run, write_synthetic
 from tests.test_report import BLAMED, VICTIM, memory_trace, with_delta
-from tests.test_store import node
+from tests.test_rows import node
 from tracer.records import Counterfactual, HookReport, Panel, Ranking
 from tracer.report import contents
 from tracer.report.markdown import code, prose, report_markdown

@@ -14,7 +14,7 @@ from tests.synthetic import synthetic_run, write_synthetic
 from tests.test_flow_map import Encoder, traced
 from tests.test_markdown import evil_trace
 from tests.test_report import BLAMED, VICTIM, memory_trace, with_delta
-from tests.test_store import node
+from tests.test_rows import node
 from tracer.analysis.flow_map import FlowMap, flow_map
 from tracer.records import Counterfactual, Panel
 from tracer.report import contents

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from tests.synthetic import synthetic_run, write_synthetic
-from tests.test_store import node
+from tests.test_rows import node
 from tracer.analysis.verdict import ranking_warning, verdict
 from tracer.errors import InputError
 from tracer.records import Counterfactual, Finding, Node, Panel, Ranking, Run

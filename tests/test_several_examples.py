@@ -10,7 +10,7 @@ import pytest
 from tests.diagnose.minimal import CASES
 from tests.synthetic import synthetic_run
 from tests.test_report import memory_trace, with_delta
-from tests.test_store import node
+from tests.test_rows import node
 from tracer.analysis.ladder import headline, ladder_lines, stored_repair
 from tracer.diagnosis.faults import diagnose
 from tracer.records import Counterfactual

@@ -84,6 +84,11 @@ def test_nodes_are_a_sequence(trace: Trace) -> None:
         trace.nodes[len(everything)]
 
 
+def test_the_nodes_of_a_trace_that_nobody_keeps_are_read(file: Path) -> None:
+    nodes = open_trace(file).nodes
+    assert len([node.path for node in nodes]) == len(nodes) > 3
+
+
 def test_worst_is_by_size_and_a_nan_is_worst(trace: Trace) -> None:
     assert trace.worst(2)[0].path == "encoder.layer.0.block.0/softmax_1"
     assert worst_first(np.array([1.0, -3.0, np.nan, 2.0, -np.inf, 3.0])).tolist() == [2, 4, 1, 5, 3, 0]
