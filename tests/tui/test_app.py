@@ -62,6 +62,16 @@ def text_of(pilot: Pilot[None]) -> str:
     return "\n".join(strip.text for strip in strips)
 
 
+async def until(pilot: Pilot[None], condition: Callable[[], bool]) -> None:
+    """Wait until something that comes a moment later is there."""
+    for _ in range(400):
+        await pilot.pause()
+        if condition():
+            return
+        await asyncio.sleep(0.02)
+    raise AssertionError(text_of(pilot))
+
+
 def run(story: Callable[[], Any]) -> None:
     asyncio.run(story())
 
@@ -162,8 +172,7 @@ def test_the_detail_follows_the_cursor(tmp_path: Path) -> None:
         async with shown(two_divergences(tmp_path / "t.dltrace")) as pilot:
             assert "block.1.a" in text_of(pilot) and "a.py:2" in text_of(pilot)
             await pilot.press("n")
-            await pilot.pause(0.1)
-            assert "block.0.a" in text_of(pilot) and "a.py:1" in text_of(pilot)
+            await until(pilot, lambda: "block.0.a" in text_of(pilot) and "a.py:1" in text_of(pilot))
 
     run(story)
 
@@ -380,9 +389,9 @@ def test_the_palette_offers_the_table(trace: Trace) -> None:
         async with shown(trace) as pilot:
             offered = [command.title for command in pilot.app.get_system_commands(pilot.app.screen)]
             assert offered == [action.title for scope in ("layers", "screen") for action in actions.of(scope)]
+            tree = tree_of(pilot)
             await pilot.press("ctrl+p", *"Close", "enter")
-            await pilot.pause(0.2)
-            assert not tree_of(pilot).outline.expanded[1:].any()
+            await until(pilot, lambda: not tree.outline.expanded[1:].any())
 
     run(story)
 

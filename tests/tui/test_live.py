@@ -15,7 +15,7 @@ import pytest
 from textual.pilot import Pilot
 
 from tests.synthetic import synthetic_run
-from tests.tui.test_app import run, shown, text_of, tree_of
+from tests.tui.test_app import run, shown, text_of, tree_of, until
 from tests.tui.test_watch import NAN, begun, calls
 from tracer.analysis.severity import Severity
 from tracer.errors import TracerError
@@ -32,16 +32,6 @@ from tui.screens.waiting import WaitingScreen
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(following, "_SECONDS", 0.02)
     monkeypatch.setattr(following, "_SHARE", 0)
-
-
-async def until(pilot: Pilot[None], condition: Callable[[], bool]) -> None:
-    """Wait until the view has caught up with the file."""
-    for _ in range(400):
-        await pilot.pause()
-        if condition():
-            return
-        await asyncio.sleep(0.02)
-    raise AssertionError(text_of(pilot))
 
 
 def finish(writer: TraceWriter, leaks: list[float]) -> None:

@@ -9,7 +9,7 @@ from textual.pilot import Pilot
 
 from tests.synthetic import write_synthetic
 from tests.tui.builders import EVIL, edge, node, write
-from tests.tui.test_app import run, screen_of, shown, text_of, tree_of, two_divergences
+from tests.tui.test_app import run, screen_of, shown, text_of, tree_of, two_divergences, until
 from tracer.tracefile.trace import Trace, open_trace
 from tui.model.settings import Settings, load
 from tui.screens.menu import MenuScreen
@@ -186,8 +186,7 @@ def test_crumbs_and_tabs_can_be_clicked(tmp_path: Path) -> None:
             await pilot.press("b")
             assert tree.selected == 5
             await pilot.press("n")
-            await pilot.pause(0.1)
-            assert "synthetic › block.0 › a" in text_of(pilot)
+            await until(pilot, lambda: "synthetic › block.0 › a" in text_of(pilot))
             await click_text(pilot, Tabs, "2 Flow")
             assert pilot.app.screen.SCOPE == "flow"  # type: ignore[attr-defined]
             await click_text(pilot, Tabs, "1 Layers")

@@ -48,6 +48,11 @@ TABLE = sorted({NAMES.get(key, key) for action in actions.ACTIONS for key in act
 KEY = st.sampled_from(TABLE) | st.sampled_from([*"abdefgnopt012", "escape", "enter", "tab", "ctrl+p", "backspace"])
 
 
+@pytest.fixture(scope="module", autouse=True)
+def short_waits() -> None:
+    """Textual's own waits: its command palette fails where a key closes it while it opens."""
+
+
 class View:
     """The application in a task of its own: what Textual keeps in context variables stays there."""
 
