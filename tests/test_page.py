@@ -182,7 +182,7 @@ def test_odd_maps_are_drawn_too() -> None:
     values = np.array([[math.nan] * 3, [math.inf, 1.0, -1.0], [0.0] * 3])
     svg = flow_svg(FlowMap((0, 1, 2), ("<n>", "b", "c"), ("z", "<b>", "z" * 90), values), ["<p>", "", "x"])
     page = Page(svg)
-    assert page.open == [] and "left out of the trace to save room" in svg and "some are no numbers" in svg
+    assert page.open == [] and "left out of the trace to save room" in svg and "some are not finite" in svg
     assert "nan" not in svg and "inf" not in svg and "&lt;b&gt;" in svg and "&lt;n&gt;" in svg
     wide = FlowMap((0,) * 20, ("r",) * 20, ("token",) * 3_000, np.ones((20, 3_000)))
     svg = flow_svg(wide, ["p"] * 20)

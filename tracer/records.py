@@ -1,4 +1,4 @@
-"""The records that leave the recorder, lie in the trace file and reach every view: plain data, no torch.
+"""The records that the recorder makes, the trace file keeps and every view shows: plain data, no torch.
 
 Sizes: `E` is the number of examples. Flows, leaks and deltas are float64 of shape (E,), one number an example.
 """
@@ -188,7 +188,7 @@ class Panel:
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """Something that the recorder noticed about a run and that no figure shows.
+    """Something that the recorder noticed about a run and that no number in the ledger shows.
 
     `path` is a module's path or "path/op" ("" for the whole run), `call` its number where one call is meant. `detail`
     says it in words or gives the settings that matter, `amount` is a number that belongs to it (NaN: none), `source`
@@ -208,7 +208,7 @@ class Finding:
     """A fault that a trace shows: what is wrong, where, what proves it, and what to change.
 
     `node` is the id of the call to look at first (None: the whole run), `nodes` all calls that show the fault, worst
-    first. `share` = Σ|self leak| of `nodes` / Σ|self leak| of all calls; NaN where leaks say nothing about it.
+    first. `share` = Σ|self leak| of `nodes` / Σ|self leak| of all calls; NaN where it does not show as a leak.
     `evidence` are the numbers behind `message`, by name; `issues` numbers of captum issues. `caused_by` is the kind of
     the finding of which this one is a symptom, "" for a cause of its own. `delta_after` is the delta, summed over
     examples, measured with these calls made exact; None where that was not measured.
@@ -281,13 +281,12 @@ class Run:
 
     @property
     def examples(self) -> int:
-        """Number of examples, E."""
+        """The number of examples, E."""
         return int(self.delta.shape[0])
 
     @property
     def relative_delta(self) -> float:
-        """|Σ delta| / |Σ f(x) − f(x')| over the examples; infinite where the output does not change but delta is not
-        0."""
+        """|Σ delta| / |Σ f(x) − f(x')| over the examples; infinite where only the output's change is 0."""
         with np.errstate(over="ignore", invalid="ignore"):  # the same infinity in both has no difference
             change = abs(float(np.sum(self.output - self.output_reference)))
         delta = abs(float(np.sum(self.delta)))

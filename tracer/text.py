@@ -1,4 +1,4 @@
-"""Numbers and names as people read them, and as strict JSON takes them. Pure; loads nothing but what Python has."""
+"""Numbers and names as people read them, and as strict JSON takes them. Pure; needs the standard library only."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _LONGEST = 1_000
 
 
 def clean(text: str, limit: int = _LONGEST) -> str:
-    """`text` in one line of at most `limit` characters, without anything that a terminal would obey.
+    """`text` in one line of at most `limit` characters, without control characters that a terminal would act on.
 
     Names and tokens come from files: control, direction and private characters become pictures or "�".
     """
@@ -64,7 +64,7 @@ def multiple(value: float) -> str:
 
 
 def times(value: float) -> str:
-    """`multiple` to stand before what it is a share of: "51 % of", "43 000 times"."""
+    """`multiple` with "of" where it needs one: "51 % of", "43 000 times"."""
     text = multiple(value)
     return text if text.endswith("times") else f"{text} of"
 

@@ -51,8 +51,8 @@ LEAKING: dict[FindingKind, Case] = {
         lambda: Between(F.relu),
         lambda: Between(nn.ReLU()),
         message=(
-            "captum has rules for modules only: it does not see the function relu and takes it for "
-            "linear; 100 % of the error arises in this call (Σ|self leak| = 0.0381)"
+            "captum has rules for modules only: it does not see the function relu and treats it "
+            "as linear; 100 % of the error arises in this call (Σ|self leak| = 0.0381)"
         ),
         advice=(
             "call an nn.ReLU module of its own instead, which captum rules, or make it exact with --rule "
@@ -63,7 +63,7 @@ LEAKING: dict[FindingKind, Case] = {
         lambda: Between(nn.GELU()),
         lambda: Between(nn.Softplus()),
         message=(
-            "captum has no rule for the module type GELU and takes it for linear; 100 % of the error "
+            "captum has no rule for the module type GELU and treats it as linear; 100 % of the error "
             "arises in this call (-0.0298)"
         ),
         advice="make it exact with --rule 'GELU=exact', or everything with --method exact",
@@ -114,8 +114,8 @@ LEAKING: dict[FindingKind, Case] = {
         lambda: Between(nn.LayerNorm(6)),
         repaired="LayerNorm",
         message=(
-            "LayerNorm divides by the spread of its input, which is another one in the reference, and "
-            "captum takes the whole for linear; 100 % of the error arises in this call (Σ|self leak| = "
+            "LayerNorm divides by the spread of its input, which differs in the reference, and "
+            "captum treats the call as linear; 100 % of the error arises in this call (Σ|self leak| = "
             "0.347)"
         ),
         advice="make it exact with --rule 'LayerNorm=exact', or everything with --method exact",
@@ -186,8 +186,8 @@ LEAKING: dict[FindingKind, Case] = {
         lambda: Between(lambda h: torch.where(h > 0, h, 0.1 * h + 1)),
         lambda: Between(lambda h: torch.where(h > -99, h, 0.1 * h + 1)),
         message=(
-            "where picks other elements for the input than for the reference, and the gradient does not see the jump; "
-            "100 % of the error arises in this call (+0.431)"
+            "where picks different elements for the input and for the reference, and the gradient does not see "
+            "the jump; 100 % of the error arises in this call (+0.431)"
         ),
         advice="make it exact with --rule 'where=exact', or everything with --method exact",
     ),
@@ -285,13 +285,13 @@ OF_RUNS: dict[FindingKind, Case] = {
     "hook-skipped": Case(
         Hooked,
         Net,
-        message="captum skips act and takes it for linear: ReLU has the backward hook looking",
+        message="captum skips act and treats it as linear: ReLU has the backward hook looking",
         advice="remove the hook before attributing",
     ),
     "subclass-ignored": Case(
         Subclassed,
         Net,
-        message="captum takes act for linear: MyReLU is a ReLU, and captum has rules for the exact types only",
+        message="captum treats act as linear: MyReLU is a ReLU, and captum has rules for the exact types only",
         advice="use nn.ReLU itself, or use method exact",
     ),
     "training-mode": Case(
@@ -308,7 +308,7 @@ OF_RUNS: dict[FindingKind, Case] = {
         x=normal(2, 4, seed=1).half(),
         baseline=normal(2, 4, seed=2).half(),
         message=(
-            "2 multipliers of act2 (ReLU) are no numbers: 2 of its inputs equal the reference's, and captum's eps"
+            "2 multipliers of act2 (ReLU) are NaN or infinite: 2 of its inputs equal the reference's, and captum's eps"
             " of 1e-10 is 0 in half precision"
         ),
         advice="attribute in float32 (model.float()), or use method exact",

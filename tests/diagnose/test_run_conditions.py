@@ -51,7 +51,7 @@ def test_a_module_that_captum_skips_for_its_hook() -> None:
     trace = record(model)
     finding = first(trace)
     assert (finding.kind, finding.path) == ("hook-skipped", "act")
-    assert finding.message == "captum skips act and takes it for linear: ReLU has the backward hook looking"
+    assert finding.message == "captum skips act and treats it as linear: ReLU has the backward hook looking"
     assert finding.advice == "remove the hook before attributing"
     assert finding.share > 0.5
     assert len(model.act._backward_hooks) == 1
@@ -79,7 +79,7 @@ def test_a_subclass_that_captum_does_not_know() -> None:
     trace = record(model)
     finding = first(trace)
     assert (finding.kind, finding.path) == ("subclass-ignored", "act/relu")
-    assert finding.message.startswith("captum takes act for linear: MyReLU is a ReLU, and captum has rules for the")
+    assert finding.message.startswith("captum treats act as linear: MyReLU is a ReLU, and captum has rules for the")
     assert finding.advice == "use nn.ReLU itself, or use method exact"
     assert not notes(record(model, method="exact"), "subclass ignored")
     model.act = nn.ReLU()
@@ -189,7 +189,7 @@ def test_half_precision_disables_captums_guard() -> None:
     trace = tracer.record(model, x, reference, target=0)
     finding = first(trace)
     assert (finding.kind, finding.path) == ("half-underflow", "act2")
-    assert finding.message.startswith("3 multipliers of act2 (ReLU) are no numbers: 3 of its inputs equal the")
+    assert finding.message.startswith("3 multipliers of act2 (ReLU) are NaN or infinite: 3 of its inputs equal the")
     assert finding.issues == (835,)
     full = tracer.record(model.float(), x.float(), reference.float(), target=0)
     assert tracer.diagnose(full) == ()
@@ -203,7 +203,7 @@ def test_the_last_call_without_numbers_is_where_they_began() -> None:
         model.second.weight[1] = 0
     finding = first(tracer.record(model, x, reference, target=0))
     assert finding.path == "act2"
-    assert len(finding.nodes) == 1  # what reaches act is no number already
+    assert len(finding.nodes) == 1  # what reaches act is NaN already
 
     class Parallel(Net):
         def forward(self, x: torch.Tensor) -> torch.Tensor:

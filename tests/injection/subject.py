@@ -43,7 +43,7 @@ class Ruled:
 
     @property
     def linearised(self) -> str:
-        """The fault that this is where the gradient takes the call for linear: number 1, 2, 6 or 7 of the list."""
+        """The fault that this is where the gradient treats the call as linear."""
         if "norm" in self.type.lower() or ("Norm" in self.module and self.type in _NORM_PARTS):
             return "linearised-norm"
         if self.kind == "module":

@@ -1,4 +1,4 @@
-"""Two trees of calls as one: calls of the same path, number and parent are one row. Pure, numpy only."""
+"""Two trees of calls merged into one: calls of the same path, number and parent share a row. Pure, numpy only."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Alignment:
 def align(a: Columns, b: Columns) -> Alignment:
     """The merged tree of two traces of one call or more each; the models themselves are one row.
 
-    Rows stand in A's order; a call that only B has stands behind the one that it follows in B. A functional op and a
+    Rows are in A's order; a call that only B has comes after the call that it follows in B. A functional op and a
     module that does the same for the same parent are one row: a softmax and the `nn.Softmax` that was made of it.
     """
     in_b = _matches(a, b)
@@ -34,7 +34,7 @@ def align(a: Columns, b: Columns) -> Alignment:
     only_b = np.flatnonzero(in_a < 0)
     position = _places(a, b, in_a, only_b)
     order_a = np.arange(len(a.parent))
-    # Calls of B alone go before the call of A at their position, in B's order: what is deeper is there earlier too.
+    # Calls of B alone go before the call of A at their position, in B's order, which puts parents before children.
     late = np.full_like(order_a, len(b.parent))
     rows = np.lexsort((np.concatenate((late, only_b)), np.concatenate((order_a, position))))
     ids_a = np.concatenate((order_a, np.full_like(only_b, -1)))[rows]
@@ -45,7 +45,7 @@ def align(a: Columns, b: Columns) -> Alignment:
 def _matches(a: Columns, b: Columns) -> Ints:
     """The id in B of each call of A, −1 where B has none: level by level, since their parents must match too."""
     if a.paths == b.paths and np.array_equal(a.call, b.call) and np.array_equal(a.parent, b.parent):
-        return np.arange(len(a.paths))  # as two methods on one model have it, and sooner said
+        return np.arange(len(a.paths))  # the usual case, two methods on one model, done faster
     known = {key: index for index, key in enumerate(zip(b.paths, b.call.tolist(), strict=True))}
     namesakes = [known.get(key, -1) for key in zip(a.paths, a.call.tolist(), strict=True)]
     namesakes[0] = 0
@@ -74,7 +74,7 @@ def _matches(a: Columns, b: Columns) -> Ints:
 def _alike(
     a: Columns, b: Columns, left_a: list[int], parents: list[int], left_b: list[int]
 ) -> Iterator[tuple[int, int]]:
-    """Pairs of an op and a module that do the same for one parent, among calls without a namesake.
+    """Pairs of an op and a module that do the same for one parent, among calls that have no match by path.
 
     `parents` are those of `left_a` in B. Several are paired in order, if both have as many.
     """
@@ -91,7 +91,7 @@ def _alike(
 
 
 def _does(columns: Columns, node: int) -> str:
-    """What a call computes, in a word that an op and its module share: "softmax", "layernorm"."""
+    """What a call computes, named alike for an op and its module: "softmax", "layernorm"."""
     return columns.types[node].replace("_", "").lower()
 
 

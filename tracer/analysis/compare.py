@@ -17,7 +17,7 @@ from tracer.tracefile.opening import damaged
 from tracer.tracefile.trace import Trace
 
 OF_CHANGE = 1e-3
-"""Self leaks that differ by less than this share of the output's change say the same."""
+"""Self leaks that differ by less than this share of the output's change count as equal."""
 OF_LEAKS = 1e-6
 """The same as a share of Σ|self leak|: where leaks cancel in millions, rounding alone makes such differences."""
 OF_VALUES = 1e-4
@@ -38,11 +38,11 @@ class Comparison:
     and `depth` are the merged tree's. `self_leak_a` and `self_leak_b` are of one example or summed over all, NaN where
     the call is absent. A row is `diverging` when they differ by more than `tolerance`, an absent call counting as 0.
 
-    Rows or None: `first` diverging call in the data's order and the `worst`. `first_value` and `first_reference` are
+    Rows or None: `first` diverging call in execution order and the `worst`. `first_value` and `first_reference` are
     the first calls whose first output tensor differs in the input run or in the reference run (in size, norm or mean,
-    over all examples); without them the model computes the same in both traces. `last_gain` is the call nearest to the
-    output whose gain differs or that one trace lacks: multipliers run from the output back, so what differs before it
-    in the data's order may be its victim.
+    over all examples); where both are None the model computes the same in both traces. `last_gain` is the call nearest
+    to the output whose gain differs or that one trace lacks: multipliers run from the output back, so what differs
+    before it in execution order may follow from it.
     """
 
     a: Ints
@@ -71,7 +71,7 @@ class Comparison:
         return difference(_or_zero(self.self_leak_a, self.a), _or_zero(self.self_leak_b, self.b))
 
 
-@np.errstate(over="ignore", invalid="ignore")  # the figures of a trace may be anything
+@np.errstate(over="ignore", invalid="ignore")  # a trace may hold any figures
 def compare(a: Trace, b: Trace, example: int | None = None) -> Comparison:
     """The comparison of two traces, by one example or by the sums over all.
 
@@ -114,7 +114,7 @@ def compare(a: Trace, b: Trace, example: int | None = None) -> Comparison:
 
 
 def difference(a: Floats, b: Floats) -> Floats:
-    """b − a; 0 where both are the same infinity or both NaN, infinite where one of them is no number."""
+    """b − a; 0 where both are the same infinity or both NaN, infinite where only one is NaN."""
     with np.errstate(invalid="ignore"):
         gap = np.where(a == b, 0.0, b - a)
     unlike = np.isnan(a) != np.isnan(b)
@@ -139,7 +139,7 @@ def _or_zero(values: Floats, ids: Ints) -> Floats:
 
 
 def _differing_outputs(a: Trace, b: Trace, rows: Alignment) -> tuple[Bools, Bools]:
-    """For each row that both have, whether its outputs differ: in the input run, and in the reference run."""
+    """For each row that both have, whether its outputs differ in the input run, and in the reference run, (P,) each."""
     figures_a, figures_b = _output_figures(a), _output_figures(b)
     both = (rows.a >= 0) & (rows.b >= 0)
     differ = []

@@ -1,7 +1,7 @@
 """The flow map: how much of the output's change each token carries after each layer of a model. Pure, numpy only.
 
-At a call's output Σ m·Δ over everything is the edge's flow; the map keeps one number a token of it. It shows where on
-the way an attribution changes its mind: a row is the tokens' attribution as that layer's output carries it.
+At a call's output Σ m·Δ over everything is the edge's flow; the map splits it by token. It shows in which
+layer an attribution changes: a row is the attribution of the tokens as that layer's output carries it.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _OUTPUTS_OF_SHAPE = (
 
 @dataclass(frozen=True, slots=True)
 class FlowMap:
-    """One row for each call in `nodes`, in the data's order: the model's inputs (node 0), then its layers.
+    """One row for each call in `nodes`, in execution order: the model's inputs (node 0), then its layers.
 
     `values` has the shape (rows, tokens), float64: Σ m·Δ of one example over all axes but the tokens', at the model's
     input or at the call's output. Law: a row sums to `flow[example]` of its edge; so with exact rules every row of a
@@ -77,7 +77,7 @@ def flow_map(trace: Trace, example: int = 0) -> FlowMap:
 
 
 def _layers(trace: Trace, sizes: tuple[int, int]) -> list[int]:
-    """The calls that are layers, in the data's order."""
+    """The calls that are layers, in execution order."""
     columns = trace.columns
     examples, tokens = sizes
     found = trace.query(_OUTPUTS_OF_SHAPE, (f"[{examples}, {tokens}, %", f"[{tokens}, {examples}, %"))
@@ -144,7 +144,7 @@ def _of_example(
 
 
 def _elided(edge: Edge) -> bool:
-    # A file may say anything: tensors of another shape than the edge's are none of it.
+    # Trace files are untrusted: tensors of another shape than the edge's are not read.
     refs = (edge.multiplier, edge.value, edge.reference)
     return any(ref is None or ref.hash is None or ref.shape != edge.shape for ref in refs)
 

@@ -49,7 +49,7 @@ class FolderEntry:
 
 
 def list_traces(folder: Path) -> list[FolderEntry]:
-    """An entry for each trace, by name: files NAME.dltrace and others that say they are traces; not those in folders.
+    """An entry for each trace, by name: files NAME.dltrace, and others whose header says so; no subfolders.
 
     TraceFileError where the folder cannot be read.
     """
@@ -62,7 +62,7 @@ def list_traces(folder: Path) -> list[FolderEntry]:
 
 
 def entry_of(path: Path) -> FolderEntry:
-    """The entry of one file."""
+    """What the head of one file says; an entry with a `problem` where it cannot be read."""
     try:
         with open_trace(path) as trace:
             run = trace.run
@@ -82,7 +82,7 @@ def entry_of(path: Path) -> FolderEntry:
 
 
 def folder_text(folder: Path, entries: list[FolderEntry], width: int = 100) -> str:
-    """The entries as a plain table; what cannot be read is said in lines of its own below."""
+    """The entries as a plain table, and below it a line for each file that cannot be read."""
     if not entries:
         return f"{clean(str(folder))} holds no traces: 'deeplift-tracer trace' writes them.\n"
     rows: list[tuple[str, ...]] = [("", "trace", "delta", "relative", "method", "model")]
@@ -115,6 +115,6 @@ def _cells(entry: FolderEntry) -> tuple[str, ...]:
 
 
 def _is_listed(path: Path) -> bool:
-    if path.name.startswith("."):  # one that a recording is about to replace
+    if path.name.startswith("."):  # the old file that a recording replaces
         return False
     return (path.suffix == SUFFIX and path.is_file()) or says_trace(path)

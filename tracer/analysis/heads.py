@@ -33,7 +33,7 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Attention:
-    """A call that attends. `node` is its id, `name` what tells it from the others, `heads` how many groups it has.
+    """One attention call. `node` is its id, `name` a short name of its own, `heads` the number of its groups.
 
     "softmax" has the probabilities as its output, (…, T, S); "fused" (scaled_dot_product_attention) computes them
     inside, where nothing records them. `group` is how many query heads share one key head.
@@ -64,7 +64,7 @@ class HeadFigures:
 
 
 def attentions(trace: Trace) -> Iterator[Attention | None]:
-    """The attention calls in the order of running; None now and then between them, while others are looked through.
+    """The attention calls in execution order, after a None for each call looked at, so that a view stays responsive.
 
     A module and the op inside it are one attention, and so are a fused call and the softmax recorded inside it.
     """
@@ -116,7 +116,7 @@ def head_figures(trace: Trace, attention: Attention, example: int | None) -> Hea
 
 
 def distinct_names(paths: Sequence[str]) -> list[str]:
-    """The paths without what all of them begin and end with; a number keeps the word before it."""
+    """The paths without their common beginning and end; a number keeps the word before it."""
     split = [path.replace("/", ".").split(".") for path in paths]
     if len(split) < 2:
         return list(paths)

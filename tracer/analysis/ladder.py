@@ -14,7 +14,7 @@ from tracer.text import clean, figure, multiple, shorten, times
 from tracer.tracefile.trace import Trace
 
 _NAMED = 5
-"""So many changes a sentence names."""
+"""A sentence names at most this many changes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,8 +22,8 @@ class Repair:
     """What making calls exact does to one run's delta: measured, run by run.
 
     `delta` is that of the run itself and `change` = f(x) − f(x'), float64 (E,). `singles` are changes on their own,
-    best first, `ladder` the changes one upon the other that bring the relative delta of every example under `bound`:
-    at each rung the best of all that were left. `interrupted` says that not everything was tried, `notes` what could
+    best first, `ladder` changes on top of one another that bring the relative delta of every example under `bound`:
+    each rung adds the best of those left. `interrupted` says that not everything was tried, `notes` what could
     not be measured, and why. `trace` is the run's own.
     """
 
@@ -48,7 +48,7 @@ class Repair:
 
     @property
     def counterfactuals(self) -> tuple[Counterfactual, ...]:
-        """All that was measured, as `tracer.tracefile.writer.amend` takes it."""
+        """All that was measured, as `tracer.tracefile.amend.amend` takes it."""
         return self.singles + self.ladder
 
     def relative(self, delta: Floats) -> float:
@@ -68,7 +68,7 @@ class Repair:
 
 
 def worst_relative(delta: Floats, change: Floats) -> float:
-    """The largest |delta| / |change| of the examples (E,); infinite where a delta is NaN or the output stays."""
+    """The largest |delta| / |change| of the examples (E,); infinite where a delta is NaN or a change is 0."""
     ratios = relative_to(delta, change)
     return float(np.max(np.where(np.isnan(ratios), np.inf, ratios), initial=0.0))
 

@@ -1,4 +1,4 @@
-"""How bad each call's self leak is: its share of all, and whether that is noise, a divergence or no number at all."""
+"""How bad each call's self leak is: its share of all, and whether it is noise, a divergence, or NaN or infinite."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ NEGLIGIBLE = 1e-3
 
 
 class Severity(IntEnum):
-    """How much of the leak a call makes itself, from nothing that matters to what is no number at all."""
+    """How bad a call's self leak is, from negligible to NaN or infinite."""
 
     QUIET = 0
     DIVERGING = 1
@@ -47,8 +47,8 @@ def rate(self_leak: Floats, change: float, diverging_share: float = DIVERGING_SH
     """The severity of each call by its self leak (N,), where `change` = f(x) − f(x').
 
     A call diverges when its self leak is `diverging_share` of Σ|self leak| or the largest of all, and also at least a
-    thousandth of |change|: rounding noise of a run that closes is no divergence, however its shares fall. Of a run that
-    is not `complete`, NaN says that a self leak is not known yet: that is no divergence.
+    thousandth of |change|: rounding noise of a run whose delta vanishes is no divergence, whatever its shares. Of a run
+    that is not `complete`, NaN says that a self leak is not known yet: that is no divergence.
     """
     magnitude = np.abs(self_leak)
     finite = np.isfinite(magnitude)

@@ -20,7 +20,7 @@ HOLDS = 1e-3
 OFF = 0.1
 """Past this relative delta the attributions explain too little of the output, or too much, to be read at all."""
 RANKING_TOLERANCE = 0.05
-"""Past this relative delta a ranking in the sanity panel is no truth to compare with."""
+"""Past this relative delta a ranking in the sanity panel is no ground truth."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ def level_of(ratio: float) -> Level:
 
 
 def relative_deltas(run: Run) -> Floats:
-    """|delta| / |f(x) − f(x')| of each example, (E,); infinite where the output stays but delta is not 0."""
+    """|delta| / |f(x) − f(x')| of each example, (E,); infinite where the output does not change but delta is not 0."""
     return relative_to(run.delta, changes(run))
 
 
@@ -75,13 +75,13 @@ def changes(run: Run) -> Floats:
 
 
 def relative_to(delta: Floats, change: Floats) -> Floats:
-    """|delta| / |change| of each example, (E,); infinite where the output stays but delta is not 0."""
+    """|delta| / |change| of each example, (E,); infinite where the output does not change but delta is not 0."""
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         return np.where(delta == 0, 0.0, np.abs(delta) / np.abs(change))
 
 
 def worst_example(relative: Floats) -> int:
-    """The example of the largest relative delta (E,); one that is no number is worse than any."""
+    """The example of the largest relative delta (E,); NaN is worse than any."""
     return int(np.argmax(np.where(np.isnan(relative), np.inf, relative)))
 
 

@@ -1,1 +1,1 @@
-"""Names the faults that a trace shows. May import analysis and tracefile; no torch."""
+"""What is wrong with an attribution: the faults that its trace shows. May import analysis and tracefile; no torch."""

@@ -16,12 +16,12 @@ from tracer.records import Finding
 from tracer.text import clean, figure, percentage
 
 _COUPLED = 1e-3
-"""Up to this relative difference an example's attributions are the same in any company: kernels round differently."""
+"""Up to this relative difference an example's attributions do not depend on its batch: kernels round differently."""
 
 
 @fault("pool-overlap")
 def pool_overlap(evidence: Evidence) -> Iterator[Finding]:
-    """Max pools whose windows overlap: captum's rule unpools by assignment, so one share of each winner is kept."""
+    """Max pools whose windows overlap: captum unpools by assignment, so it keeps one share of each winner."""
     settings = evidence.at(evidence.noted.get("pool settings", ()))
     stale = stale_calls(evidence)
     nodes = [
@@ -49,7 +49,7 @@ def pool_overlap(evidence: Evidence) -> Iterator[Finding]:
 
 @fault("batch-coupled", harmful=True)
 def batch_coupled(evidence: Evidence) -> Iterator[Finding]:
-    """Attributions of an example that are others in company than alone: measured by a probe of the last example."""
+    """Attributions of an example that depend on the rest of its batch: measured by running the last example alone."""
     for note in evidence.noted.get("batch coupled", ()):
         if not note.amount > _COUPLED:
             continue
@@ -79,7 +79,7 @@ def batch_coupled(evidence: Evidence) -> Iterator[Finding]:
 
 
 def _couplers(evidence: Evidence) -> list[int]:
-    """The calls whose rule reaches over the examples: captum's softmax, or else its max pools."""
+    """The calls whose rule mixes examples: those of captum's softmax, or else of its max pools."""
     rules, types = evidence.rules, evidence.columns.types
     ruled = [node for node in np.arange(len(rules)).tolist() if rules[node] == "captum"]
     softmax = [node for node in ruled if types[node] == "Softmax"]

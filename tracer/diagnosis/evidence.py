@@ -1,4 +1,4 @@
-"""What a trace shows about each call, as columns: the material that every fault's function looks at. Needs no torch."""
+"""What a trace shows about each call, as columns: what every fault's function looks at."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tracer.tracefile.trace import TensorName, Trace
 
 # Linear calls may be computed in less precision than their tensors have: convolutions on a GPU, in TF32.
 _LINEAR_PRECISION = 2e-3
-# Leaks cancel where the delta is under the first share of f(x) − f(x') and under the second one of the leaks.
+# Leaks cancel where the delta is under the first share of f(x) − f(x') and under the second share of the leaks.
 _HOLDS, _CANCELS = 1e-5, 1e-3
 # A finding is left out under the first share of f(x) − f(x'), and under the second if it has little of the leaks too.
 _NOTHING, _LITTLE, _LITTLE_SHARE = 1e-5, 1e-3, 1e-2
@@ -62,15 +62,15 @@ class Evidence:
 
     @cached_property
     def leaking(self) -> Bools:
-        """(N,) calls whose self leak is more than rounding; none in a run that did not end well.
+        """(N,) whether a call's self leak is more than rounding; False for all in a run that is not complete.
 
-        The model's own row holds what no call accounts for, and so the rounding of all.
+        The model's own row holds what no other call explains, so it is allowed the rounding of all calls.
         """
         if self.trace.run.status != "complete":
             return np.zeros(len(self.size), dtype=np.bool_)
         size = np.where(np.isfinite(self.size), self.size, 0.0)
         found: Bools = size > self.allowed
-        # Leaks that cancel to nothing are flows that the ledger put in a wrong place: a fault leaves a delta.
+        # A fault leaves a delta: leaks that cancel are flows that the ledger gave to the wrong call.
         run = self.trace.run
         change, delta = (float(np.abs(v).sum()) for v in (run.output - run.output_reference, run.delta))
         if delta <= min(_HOLDS * change, _CANCELS * float(size[found].sum())):
@@ -79,7 +79,7 @@ class Evidence:
 
     @cached_property
     def leaks(self) -> list[int]:
-        """The leaking calls in the data's order."""
+        """The leaking calls in execution order."""
         found: list[int] = np.flatnonzero(self.leaking).tolist()
         return found
 
@@ -108,7 +108,7 @@ class Evidence:
 
     @cached_property
     def accounted(self) -> dict[int, Note]:
-        """The calls that a condition of the run accounts for, which has a finding of its own: id → note."""
+        """The calls that leak for how the run was made, which has findings of its own: id → note."""
         return self.at(note for kind in _CONDITIONS for note in self.noted.get(kind, ()))
 
     def at(self, notes: Iterable[Note]) -> dict[int, Note]:
@@ -130,7 +130,7 @@ class Evidence:
         return found
 
     def suspects(self, rules: Iterable[str] = ("autograd", "gradient")) -> Iterator[int]:
-        """The leaking calls that one of `rules` made the multipliers of, in the data's order."""
+        """The leaking calls whose multipliers one of `rules` made, in execution order."""
         wanted = frozenset(rules)
         return (index for index in self.leaks if self.rules[index] in wanted)
 
@@ -142,19 +142,19 @@ class Evidence:
         return found
 
     def in_sum(self, node: int) -> bool:
-        """Whether a call leaks summed over all examples too.
+        """Whether a call's leak, summed over all examples, is still one.
 
-        One that does not has tensors whose rows are no examples, as routed tokens and gathered rows, and its flows were
-        given to the wrong ones.
+        If not, the rows of its tensors are no examples (routed tokens, gathered rows), and its flows were given to the
+        wrong ones.
         """
         return bool(abs(self.columns.self_leak[node]) > self.allowed[node])
 
     def share(self, nodes: Sequence[int]) -> float:
-        """Σ |self leak| of these calls in that of all; NaN where nothing leaks."""
+        """Σ |self leak| of these calls / Σ |self leak| of all; NaN where nothing leaks."""
         return float(self.size[list(nodes)].sum()) / self.total if 0 < self.total < math.inf else math.nan
 
     def matters(self, nodes: Sequence[int]) -> bool:
-        """Whether these calls leak anything to speak of, against f(x) − f(x') or against all leaks."""
+        """Whether these calls leak enough to be a finding, against f(x) − f(x') and against all leaks."""
         size = float(self.size[list(nodes)].sum())
         little = size < _LITTLE * self.change and not self.share(nodes) >= _LITTLE_SHARE
         return size > 0 and not (size < _NOTHING * self.change or little)
@@ -164,11 +164,11 @@ class Evidence:
         return bool(self.size[node] > _LINEAR_PRECISION * self.traffic[node])
 
     def node(self, index: int) -> Node:
-        """One call in full."""
+        """The record of one call."""
         return self.trace.nodes[index]
 
     def worst_first(self, nodes: Iterable[int]) -> tuple[int, ...]:
-        """The calls by falling size, the earlier one first where two are equal."""
+        """The calls by falling |self leak|, the earlier one first where two are equal."""
         ids = np.array(sorted(nodes), dtype=np.int64)
         ordered: list[int] = ids[np.argsort(-self.size[ids], kind="stable")].tolist()
         return tuple(ordered)
@@ -182,7 +182,7 @@ class Evidence:
 
     @cached_property
     def linearised(self) -> dict[str, list[int]]:
-        """The leaking calls that the plain gradient went through, by the fault that this is."""
+        """The leaking calls that sent back the plain gradient, by fault."""
         columns, run = self.columns, self.trace.run
         observed = run.method == "captum" and not run.rulebook
         several = (self.operands > 1).tolist()
@@ -205,9 +205,9 @@ class Evidence:
 
     @cached_property
     def handed_to(self) -> dict[int, int]:
-        """The call under captum's rule that takes the very tensor which a lost path or a ruled call gives: id → id.
+        """Lost paths and calls under captum's rule, each with the first call under that rule that takes its output.
 
-        The first such call. Two edges hold one tensor where the figures of value, reference and multiplier agree.
+        Two edges are one tensor where the figures of value, reference and multiplier agree.
         """
         made: dict[int, list[tuple[float, ...]]] = defaultdict(list)
         taken: dict[tuple[float, ...], list[int]] = defaultdict(list)
@@ -222,7 +222,7 @@ class Evidence:
         found = {}
         for node, results in made.items():
             takers = taken.get(results[0], []) if len(results) == 1 else []
-            # A lost path may stand after the call that takes its tensor, where it is the model's own input.
+            # The lost path of the model's own input may come after the call that takes that tensor.
             later = bisect_right(takers, node) if self.columns.kinds[node] != "lost" else 0
             if later < len(takers):
                 found[node] = takers[later]
@@ -231,7 +231,7 @@ class Evidence:
     def both_sides(self, node: int) -> tuple[Floats, ...] | None:
         """x, x', m_in, y, y' and m_out of an elementwise call, float64 of one shape, of the examples shown.
 
-        None where they were not all recorded, or are not of one shape or not real.
+        None where one of them was not recorded, they differ in shape, or are complex.
         """
         names: tuple[TensorName, ...] = (
             "input", "reference", "multiplier_in", "output", "output_reference", "multiplier_out",

@@ -1,4 +1,4 @@
-"""Multipliers that one call blows up make the honest leaks of all calls before it look large."""
+"""Calls that blow multipliers up, which makes the honest leaks of all calls before them look large."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from tracer import ops
 from tracer.diagnosis.evidence import Evidence
 from tracer.records import Floats
 
-# No softmax has a slope above 1/2; captum's rule for it takes the mean off too, which alone can make one element large.
+# No softmax has a slope above 1/2; captum's rule also subtracts the mean, which alone can make one element large.
 _SLOPE, _SECANT = 0.5, 10.0
-# Other ops ruled element by element: how steep they may be is not known.
+# Other ops that are ruled element by element: their steepest slope is not known.
 _OTHER_GAIN, _OTHER_SECANT = 10.0, 100.0
 _INFLATED = 10.0
 
 
 def exploding(evidence: Evidence) -> list[int]:
-    """The calls ruled element by element that blow multipliers up, in the data's order."""
+    """The calls ruled element by element that blow multipliers up, in execution order."""
     if evidence.trace.run.status != "complete":
         return []
     gain, secant = evidence.columns.gain, evidence.largest_secant

@@ -42,12 +42,12 @@ _ENDING = frozenset(fault.kind for fault in FAULTS if fault.ends_run)
 _HARMFUL = frozenset(fault.kind for fault in FAULTS if fault.harmful)
 
 
-@np.errstate(over="ignore", invalid="ignore")  # the figures of a trace may be anything
+@np.errstate(over="ignore", invalid="ignore")  # a trace may hold any figures
 def diagnose(trace: Trace, example: int | None = None) -> tuple[Finding, ...]:
     """The faults that a trace shows, worst first and symptoms under their causes; () where nothing is wrong.
 
     Over all examples, or for one of them. Reads figures of all calls at once, tensors of suspicious calls only where
-    they were recorded; loads no torch. InputError for an example that the trace has not, TraceFileError for a damaged
+    they were recorded; loads no torch. InputError for an example that the trace lacks, TraceFileError for a damaged
     file.
     """
     evidence = gather(trace, example)
@@ -61,11 +61,11 @@ def ended_by(trace: Trace) -> Finding | None:
     """The fault that ended a failed run, as far as its notes and its error say; None where none is known."""
     if trace.run.status != "failed":
         return None
-    with np.errstate(over="ignore", invalid="ignore"):  # the figures of a trace may be anything
+    with np.errstate(over="ignore", invalid="ignore"):  # a trace may hold any figures
         evidence = gather(trace)
         return next((finding for fault in FAULTS if fault.ends_run for finding in fault.find(evidence)), None)
 
 
 def _counts(evidence: Evidence, finding: Finding) -> bool:
-    """Whether a finding leaks enough to be named, or harms otherwise."""
+    """Whether a finding leaks enough to be named, or does harm without leaking."""
     return finding.kind in _HARMFUL or math.isnan(finding.share) or evidence.matters(finding.nodes)

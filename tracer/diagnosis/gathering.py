@@ -17,7 +17,7 @@ _MARGIN = 3.0
 _EPSILON = (
     "CASE dtype WHEN 'float64' THEN 2.3e-16 WHEN 'float16' THEN 9.8e-4 WHEN 'bfloat16' THEN 7.9e-3 ELSE 1.2e-7 END"
 )
-# ‖x‖ + ‖x'‖, but for what an attention mask puts far below all other elements, which no multiplier reaches.
+# ‖x‖ + ‖x'‖ without the elements that an attention mask puts far below all others: no multiplier reaches them.
 _MAGNITUDE = """CASE WHEN value_minimum < -1e3 * (abs(value_maximum) + difference_norm)
     THEN 4 * difference_norm ELSE value_norm + reference_norm END"""
 _EDGES_QUERY = f"""SELECT node,

@@ -14,15 +14,14 @@ from tracer.records import Edge, Finding
 from tracer.text import clean
 
 _OTHER = 1e-3
-"""A gradient is another one where it differs by more than this share."""
+"""Gradients that differ by more than this share count as different."""
 
 
 @fault("stale-gradient")
 def stale_gradient(evidence: Evidence) -> Iterator[Finding]:
-    """Modules under captum's rule whose very output tensor enters another one: the gradient is read before it is ruled.
+    """Modules under captum's rule that pass their output tensor to another one: the gradient is read too early.
 
-    captum's hook on the output of the first module stands before its hook on the input of the second, which is the same
-    tensor.
+    The two share that tensor, and captum's hook for the first module runs on it before the hook for the second.
     """
     for name, pairs in _by_type(evidence, stale_calls(evidence)).items():
         nodes = list(evidence.worst_first(pairs))
@@ -76,7 +75,7 @@ def lost_path(evidence: Evidence) -> Iterator[Finding]:
 
 
 def _lost_rules(evidence: Evidence) -> Iterator[Finding]:
-    """Modules under captum's rule that take the tensor of another one: of their multipliers the last one's stay."""
+    """Modules under captum's rule that take one tensor: only the multipliers of the last of them are kept."""
     winners = {}
     for node in evidence.suspects(("captum",)):
         if evidence.columns.gain[node] > 0:
@@ -113,7 +112,7 @@ def _lost_rules(evidence: Evidence) -> Iterator[Finding]:
 
 
 def _taken(evidence: Evidence, node: int) -> Edge | None:
-    """The only tensor that a call takes."""
+    """The tensor that a call takes; None where it takes none or several."""
     edges = [edge for edge in evidence.trace.edges(node) if edge.direction == "in"]
     return edges[0] if len(edges) == 1 else None
 
@@ -130,7 +129,7 @@ def _by_type(evidence: Evidence, pairs: dict[int, int]) -> dict[str, dict[int, i
 
 
 def _part_replaced(evidence: Evidence, node: int) -> float | None:
-    """The part of an elementwise call's elements whose gradient, m_in·Δin/Δout, is not the one that arrived."""
+    """The share of an elementwise call's elements whose rule used another gradient, m_in·Δin/Δout, than arrived."""
     if evidence.columns.types[node] in ops.CAPTUM_POOLS | {"Softmax"}:
         return None
     sides = evidence.both_sides(node)

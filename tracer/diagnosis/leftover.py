@@ -1,4 +1,4 @@
-"""What leaks and no fault of the list accounts for: rules that ought to conserve, code that was not seen, cut paths."""
+"""What leaks though no fault explains it: rules that should conserve, code that was not seen, cut paths."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from tracer.records import Finding, LeftoverKind
 from tracer.text import clean, figure
 
 _FAR_BELOW = -1e3
-"""An element is masked where it lies below all that was there by this many times their size."""
+"""An element is masked where it lies this many times their size below all unmasked elements."""
 
 
 def leftovers(evidence: Evidence, named: Collection[int]) -> Iterator[Finding]:
-    """Findings on the leaking calls that are not among the `named`."""
+    """Findings on the leaking calls that no fault has `named`."""
     groups: dict[tuple[LeftoverKind, str], list[int]] = defaultdict(list)
     differing = evidence.at(evidence.noted.get("differing constant", ()))
     for node in evidence.leaks:
@@ -30,7 +30,7 @@ def leftovers(evidence: Evidence, named: Collection[int]) -> Iterator[Finding]:
 
 
 def _kind(evidence: Evidence, node: int, differing: bool) -> LeftoverKind | None:
-    """Why a call leaks that no fault names; None where it is no leak of a rule, or too small to tell."""
+    """Why a call leaks that no fault names; None for a lost path, and for what low precision alone may cost."""
     columns, rule = evidence.columns, evidence.rules[node]
     name = columns.types[node]
     if columns.kinds[node] == "unobserved" or columns.end[node] > node + 1:
@@ -46,7 +46,7 @@ def _kind(evidence: Evidence, node: int, differing: bool) -> LeftoverKind | None
             return None
         if name in ("add", "sub") and _masks(evidence, node):
             return "masked-difference"
-        # In captum's own run autograd is right about linear ops, so the other operand must differ by itself.
+        # captum leaves linear ops to autograd, which is exact for them: the other operand must differ between runs.
         if evidence.trace.run.method == "captum" and columns.kinds[node] == "op":
             return "differing-constant"
     return "unconserving-rule"

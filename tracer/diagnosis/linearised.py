@@ -1,4 +1,4 @@
-"""Faults of what has no rule: it is taken for linear, and sends back the gradient at the input.
+"""Faults of what has no rule: it is treated as linear, and sends back the gradient at the input.
 
 "unseen-op" is also an op that a fused function hides, such as the softmax in `scaled_dot_product_attention`.
 """
@@ -20,7 +20,7 @@ from tracer.text import clean
 
 @fault("unseen-op")
 def unseen_op(evidence: Evidence) -> Iterator[Finding]:
-    """Non-linear functions that are called as such: no module, so no hook of captum's."""
+    """Non-linear functions called without a module: captum hooks modules only."""
     for name, group in evidence.by_type(_linearised(evidence, "unseen-op")).items():
         shown = clean(name, 60)
         advice = exact(name)
@@ -28,9 +28,9 @@ def unseen_op(evidence: Evidence) -> Iterator[Finding]:
         if module and evidence.trace.run.method == "captum":
             advice = f"call an nn.{module} module of its own instead, which captum rules, or {advice}"
         said = (
-            f"captum has rules for modules only: it does not see the function {shown} and takes it for linear"
+            f"captum has rules for modules only: it does not see the function {shown} and treats it as linear"
             if evidence.trace.run.method == "captum"
-            else f"the rulebook takes the function {shown} for linear"
+            else f"the rulebook treats the function {shown} as linear"
         )
         yield evidence.finding(
             "unseen-op", group, f"{said}; {weight(evidence, group)}", advice, issues=(351, 1082, 1085)
@@ -41,8 +41,8 @@ def unseen_op(evidence: Evidence) -> Iterator[Finding]:
 def unsupported_module(evidence: Evidence) -> Iterator[Finding]:
     """Non-linear modules whose type captum has no rule for."""
     for name, group in evidence.by_type(_linearised(evidence, "unsupported-module")).items():
-        said = "has no rule for the module type" if taker(evidence) == "captum" else "takes the module type"
-        end = " and takes it for linear" if taker(evidence) == "captum" else " for linear"
+        said = "has no rule for the module type" if taker(evidence) == "captum" else "treats the module type"
+        end = " and treats it as linear" if taker(evidence) == "captum" else " as linear"
         message = f"{taker(evidence)} {said} {clean(name, 60)}{end}; {weight(evidence, group)}"
         yield evidence.finding("unsupported-module", group, message, exact(name), issues=(1357,))
 
@@ -60,21 +60,21 @@ def linearised_product(evidence: Evidence) -> Iterator[Finding]:
 
 @fault("linearised-norm")
 def linearised_norm(evidence: Evidence) -> Iterator[Finding]:
-    """Normalisations whose divisor, the spread of their input, is taken as fixed."""
+    """Normalisations whose divisor, the spread of their input, the rule holds fixed."""
     groups: dict[str, list[int]] = defaultdict(list)
     columns = evidence.columns
     for node in _linearised(evidence, "linearised-norm"):
         groups[norm_of(columns.kinds[node], columns.types[node], evidence.module_types[node])].append(node)
     for name, group in groups.items():
         message = (
-            f"{clean(name, 60)} divides by the spread of its input, which is another one in the reference, and "
-            f"{taker(evidence)} takes the whole for linear; {weight(evidence, group)}"
+            f"{clean(name, 60)} divides by the spread of its input, which differs in the reference, and "
+            f"{taker(evidence)} treats the call as linear; {weight(evidence, group)}"
         )
         yield evidence.finding("linearised-norm", group, message, exact(name))
 
 
 def _linearised(evidence: Evidence, fault: str) -> list[int]:
-    """The leaking calls that show `fault`, other than those that something else accounts for."""
+    """The leaking calls that show `fault`, without those that another fault explains."""
     nodes = evidence.linearised.get(fault, [])
     saturated = saturated_call(evidence) if nodes else None
     return [node for node in nodes if node not in evidence.accounted and node != saturated]

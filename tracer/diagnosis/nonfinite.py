@@ -1,4 +1,4 @@
-"""Where the first number of a run arose that is none: NaN or infinite figures spread to everything after them."""
+"""Where NaN or infinity first appears in a run: from there it spreads to everything after it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tracer.diagnosis.wording import number
 from tracer.records import Edge, Finding
 from tracer.text import clean
 
-# Differences, not values: a mask puts the same −inf into both runs, and that is no fault.
+# Differences, not values: a mask puts the same −inf into both runs, which is no fault.
 _FIGURES = ("difference_nonfinite", "value_nonfinite", "multiplier_nonfinite")
 _SUMS = ", ".join(f"TOTAL(CASE direction WHEN '{way}' THEN {name} END)" for name in _FIGURES for way in ("in", "out"))
 _ANY = " + ".join(f"TOTAL({name})" for name in _FIGURES)
@@ -22,9 +22,9 @@ _QUERY = f"SELECT node, {_SUMS} FROM edge GROUP BY node HAVING {_ANY} > 0 ORDER 
 
 @fault("non-finite")
 def nonfinite(evidence: Evidence) -> Iterator[Finding]:
-    """The model's input or the call that made the first numbers which are NaN or infinite, where the delta is none.
+    """The model's input, or the call in which NaN or infinity first appears, where the delta or a leak is not finite.
 
-    What a call makes counts before what its rule sends back: the forward pass comes first.
+    What a call gives counts before what its rule sends back: the forward pass comes first.
     """
     if not _shows(evidence):
         return
@@ -48,7 +48,7 @@ def nonfinite(evidence: Evidence) -> Iterator[Finding]:
         return
     sent = [(row[0], row[5]) for row in leaves if row[5] and not row[6]]
     if sent:
-        node, count = sent[-1]  # the backward pass comes to the last call first
+        node, count = sent[-1]  # the last call is the first in the backward pass
         if evidence.rules[node] == "captum" and _dtype(evidence, node) == "float16":
             return  # its eps is 0 there, which has a finding of its own
         yield _finding(
@@ -61,8 +61,7 @@ def nonfinite(evidence: Evidence) -> Iterator[Finding]:
 
 
 def _taken(evidence: Evidence, leaves: Sequence[tuple[Any, ...]], node: int) -> str:
-    """What kind of numbers a call takes: infinite ones may be the same in both runs, as in masks, until it takes
-    them."""
+    """What kind of numbers a call takes: finite ones, or infinities that were the same in both runs, as in masks."""
     if not next(row[3] for row in leaves if row[0] == node):
         return "finite ones"
     first = next((row[0] for row in leaves if row[4] and not row[3]), node)
@@ -70,7 +69,7 @@ def _taken(evidence: Evidence, leaves: Sequence[tuple[Any, ...]], node: int) -> 
 
 
 def _shows(evidence: Evidence) -> bool:
-    """Whether the delta, the output or a leak of the examples shown is no finite number."""
+    """Whether the delta, an output or a leak of the examples shown is NaN or infinite."""
     run = evidence.trace.run
     if run.status != "complete":
         return False
@@ -80,7 +79,7 @@ def _shows(evidence: Evidence) -> bool:
 
 
 def _in_inputs(evidence: Evidence) -> Iterator[Finding]:
-    """What the model was given is NaN or infinite: its input, or the reference."""
+    """The finding for an input or a reference that is NaN or infinite itself."""
     edges = [edge for edge in evidence.trace.edges(0) if edge.direction == "in"]
     found = [
         (what, count)
@@ -119,7 +118,7 @@ def _dtype(evidence: Evidence, node: int) -> str:
 
 
 def _largest(evidence: Evidence, node: int) -> str:
-    """The dtype of what a call gives, with the largest number that it holds."""
+    """The dtype of a call's output, with the largest number that it can hold."""
     known = {"float16": "float16 (65504)", "bfloat16": "bfloat16 (3.4e38)", "float32": "float32 (3.4e38)"}
     made = [edge.dtype for edge in evidence.trace.edges(node) if edge.direction == "out"]
     return known.get(made[0] if made else "", "its dtype")

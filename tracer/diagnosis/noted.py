@@ -1,4 +1,4 @@
-"""Findings on what the recorder noted, and the words that they have in common."""
+"""Findings on what the recorder noted, and the words that they share."""
 
 from __future__ import annotations
 

@@ -22,26 +22,26 @@ _FLAT = 1e-3
 
 
 def saturated_call(evidence: Evidence) -> int | None:
-    """The call that makes the probability which the attribution explains, where that is 0 or 1 but for 1e-3."""
+    """The call whose output is the probability that is explained, where that lies within 1e-3 of 0 or 1."""
     last = _last_call(evidence)
     return last if last is not None and bool(np.any(_flat(evidence, last))) else None
 
 
 def all_saturated(evidence: Evidence) -> bool:
-    """Whether no example shown has an output that its input still moves: no other rule gives it an attribution."""
+    """Whether the output of every example shown is flat, so that no other rule would attribute more."""
     last = _last_call(evidence)
     return last is not None and bool(np.all(_flat(evidence, last)))
 
 
 def _flat(evidence: Evidence, last: int) -> Bools:
-    """Of each example shown, whether the probability that the call `last` makes is flat where the rule works."""
+    """For each example shown, whether the probability that the call `last` gives is flat where its rule reads it."""
     if ops.common_name(evidence.columns.types[last]) not in _PROBABILITIES:
         return np.zeros(1, dtype=np.bool_)
     run = evidence.trace.run
     output, reference = (_shown(evidence, values) for values in (run.output, run.output_reference))
     ends = [(np.abs(values) < _FLAT) - 1 * (np.abs(values - 1) < _FLAT) for values in (output, reference)]
     stays = (ends[0] != 0) & (ends[0] == ends[1])
-    # The gradient at a flat end explains nothing, wherever the reference stands; an exact rule does.
+    # A gradient that is read at a flat end explains nothing, wherever the reference lies; an exact rule does.
     by_gradient = evidence.rules[last] in ("autograd", "gradient")
     flat: Bools = stays | (by_gradient & (ends[0] != 0))
     return flat
@@ -49,7 +49,7 @@ def _flat(evidence: Evidence, last: int) -> Bools:
 
 @fault("saturated-output")
 def saturated_output(evidence: Evidence) -> Iterator[Finding]:
-    """A probability at 0 or 1, which no input moves any more."""
+    """A probability so near 0 or 1 that its input hardly changes it."""
     last = saturated_call(evidence)
     if last is None:
         return
@@ -74,7 +74,7 @@ def saturated_output(evidence: Evidence) -> Iterator[Finding]:
 
 @fault("discrete-choice")
 def discrete_choice(evidence: Evidence) -> Iterator[Finding]:
-    """Calls that pick by a mask, an index or an order which differs between the runs: no continuous path leads over."""
+    """Calls that pick by a mask, index or order that differs between the runs: no continuous path joins the two."""
     chosen = [
         node
         for node in evidence.suspects(("autograd", "gradient", "discrete choice"))
@@ -82,7 +82,7 @@ def discrete_choice(evidence: Evidence) -> Iterator[Finding]:
     ]
     nodes = [node for node in chosen if node not in evidence.accounted and evidence.in_sum(node)]
     for name, group in evidence.by_type(nodes).items():
-        picks = f"{clean(name, 60)} picks other elements for the input than for the reference"
+        picks = f"{clean(name, 60)} picks different elements for the input and for the reference"
         if evidence.rules[group[0]] == "discrete choice":
             message = f"{picks}, and nothing that the input decides: {weight(evidence, group)}"
             advice = "choose a reference for which the model makes the same choice, or read this error as its share"

@@ -1,4 +1,4 @@
-"""Cause before symptom: which findings go when the calls of another are made exact, and the order of all."""
+"""Cause before symptom: which findings vanish when the calls of another are made exact, and the order of all."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from tracer.rules.rulebook import fits, recorded_names
 from tracer.text import clean, figure, times
 
 _GONE = 0.1
-"""A leak is gone where less than this part of it is left."""
+"""A leak has vanished where less than this share of it is left."""
 _STRONGER = 0.2
-"""A cause takes at least five times as much of its symptom away as the symptom does of its cause."""
+"""A cause removes its symptom's leak at least five times as well as the symptom removes its cause's."""
 _COVERED = 0.9
-"""A change is about a finding's calls where it makes calls exact that have this part of the finding's leak."""
+"""A change belongs to a finding where the calls that it makes exact have this share of the finding's leak."""
 _ESTIMATED = 0.99
-"""No estimate stands before a measurement that takes all of the delta away."""
+"""The most that an estimate may claim: a measurement that removes the whole delta stands before it."""
 _RULE = re.compile(r"--rule '[^']*'")
 TOGETHER = "make it exact together with the other findings, or everything with --method exact"
 # The evidence of a measurement on several examples: which one is the worst then, or is shown, and its delta.
@@ -35,7 +35,7 @@ DELTA_AFTER: Final = "its delta once exact"
 
 @dataclass(slots=True)
 class _Case:
-    """A finding, the change that was measured for its calls, and its leak had nothing blown up the multipliers."""
+    """A finding, the change that was measured for its calls, and its leak `without` any multiplier blown up."""
 
     finding: Finding
     number: int
@@ -47,7 +47,7 @@ class _Case:
 
     @property
     def explodes(self) -> bool:
-        """Whether this is the fault that makes others look large."""
+        """Whether this fault makes others look large."""
         return self.finding.kind == "exploding-secant"
 
 
@@ -102,7 +102,7 @@ def _finished(evidence: Evidence, case: _Case, caused_by: FindingKind | Literal[
     if case.change is None:
         return replace(finding, caused_by=caused_by)
     after = float(case.change.delta.sum())
-    # The figure is that of the rules that were measured together; they are what the reader must be told.
+    # The figure was measured with these rules together, so the advice must name them all.
     measured = " ".join(f"--rule '{clean(pattern)}=exact'" for pattern in case.change.pattern.split())
     advice = _RULE.sub(lambda _old: measured, finding.advice)
     run = evidence.trace.run
@@ -131,9 +131,9 @@ def _place(evidence: Evidence, case: _Case, total: float) -> tuple[float, ...]:
         if case.explodes:
             weight += numbers["blown up"]
         weight = min(weight, _ESTIMATED)
-    if case.finding.kind == "masked-difference":  # never by itself: the cause is the rule behind it
+    if case.finding.kind == "masked-difference":  # never a cause: that is the rule behind the mask
         weight = 0.0
-    # Of two findings on the same calls the one that moves more; what is dropped there comes first where it is unknown.
+    # Of two findings on the same calls the one with the larger flow; a dropped one first where its flow is not known.
     flow = abs(numbers.get("flow", math.inf if "dropped elements" in numbers else 0.0))
     return (
         0.0 if case.finding.kind == "saturated-output" and all_saturated(evidence) else 1.0,
@@ -157,7 +157,7 @@ def _explains(evidence: Evidence, cause: _Case, case: _Case) -> bool:
         return cause.explodes and case.without <= _GONE * case.size
     left = _left(evidence, cause.change, case)
     back = 1.0 if case.change is None else _left(evidence, case.change, cause)
-    # Any call made exact calms the multipliers before it; of two that do so to one another the stronger is the cause.
+    # Any call made exact shrinks the multipliers before it; of two that explain each other the stronger is the cause.
     return left <= _GONE and left <= _STRONGER * back
 
 
@@ -175,7 +175,7 @@ def _measured(evidence: Evidence, case: _Case, cases: Sequence[_Case]) -> Counte
     for change in evidence.trace.counterfactuals:
         if change.step or not case.nodes or len(change.self_leak) not in (0, len(evidence.size)):
             continue
-        if case.finding.kind == "lost-path":  # the rule to be made exact is that of the call which takes the tensor
+        if case.finding.kind == "lost-path":  # made exact by the rule of the call that takes the tensor
             covers = _left(evidence, change, case) <= _GONE
         else:
             exact = [node for node in case.nodes if _made_exact(evidence, node, change)]

@@ -16,7 +16,7 @@ from tracer.records import Finding, Note, NoteKind
 from tracer.text import clean, figure, percentage
 
 _MATTERS = 1e-3
-"""What f(x') may be off by, as a share of |f(x) − f(x')|, before it is worth a word."""
+"""What f(x') may be off by, as a share of |f(x) − f(x')|, before it is a finding."""
 _NONFINITE_QUERY = """SELECT node, dtype, TOTAL(CASE direction WHEN 'in' THEN multiplier_nonfinite END),
     TOTAL(CASE direction WHEN 'out' THEN multiplier_nonfinite END)
 FROM edge WHERE multiplier_nonfinite > 0 GROUP BY node"""
@@ -24,14 +24,14 @@ FROM edge WHERE multiplier_nonfinite > 0 GROUP BY node"""
 
 @fault("hook-skipped")
 def hook_skipped(evidence: Evidence) -> Iterator[Finding]:
-    """captum passed over a module because it carried a backward hook already."""
+    """captum skipped a module because it already had a backward hook."""
     notes = _leaking(evidence, "hook skipped")
     if notes:
         yield noted_finding(
             evidence,
             "hook-skipped",
             notes,
-            f"captum skips {name_of(notes[0])}{and_more(notes)} and takes it for linear: {clean(notes[0].detail)}",
+            f"captum skips {name_of(notes[0])}{and_more(notes)} and treats it as linear: {clean(notes[0].detail)}",
             "remove the hook before attributing",
             leaks=True,
         )
@@ -47,7 +47,7 @@ def subclass_ignored(evidence: Evidence) -> Iterator[Finding]:
             evidence,
             "subclass-ignored",
             notes,
-            f"captum takes {name_of(notes[0])}{and_more(notes)} for linear: {clean(notes[0].detail)}, "
+            f"captum treats {name_of(notes[0])}{and_more(notes)} as linear: {clean(notes[0].detail)}, "
             "and captum has rules for the exact types only",
             f"use nn.{base} itself, {OR_EXACT}",
             leaks=True,
@@ -83,7 +83,7 @@ def training_mode(evidence: Evidence) -> Iterator[Finding]:
 
 @fault("half-underflow")
 def half_underflow(evidence: Evidence) -> Iterator[Finding]:
-    """captum's guard against small differences rounds to 0 in half precision, and 0 / 0 is no number."""
+    """captum's guard against small differences rounds to 0 in half precision, and 0 / 0 is NaN."""
     count = len(evidence.rules)
     began = []
     for node, dtype, into, out in evidence.trace.query(_NONFINITE_QUERY):
@@ -91,12 +91,12 @@ def half_underflow(evidence: Evidence) -> Iterator[Finding]:
             began.append((node, into))
     if not began:
         return
-    node, into = max(began)  # the backward pass comes to the last call first
+    node, into = max(began)  # the last call is the first in the backward pass
     call = evidence.node(node)
     finding = evidence.finding(
         "half-underflow",
         [node for node, _into in began],
-        f"{number(into)} multipliers of {clean(call.path)} ({clean(call.type)}) are no numbers: "
+        f"{number(into)} multipliers of {clean(call.path)} ({clean(call.type)}) are NaN or infinite: "
         f"{evidence.small[node]} of its inputs equal the reference's, and captum's eps of 1e-10 is 0 in half precision",
         f"attribute in float32 (model.float()), {OR_EXACT}",
         issues=(835,),
@@ -109,7 +109,7 @@ def half_underflow(evidence: Evidence) -> Iterator[Finding]:
 
 @fault("shared-extras")
 def shared_extras(evidence: Evidence) -> Iterator[Finding]:
-    """The reference ran under the input's mask or positions, and its own would give another f(x')."""
+    """The reference ran with the input's mask or positions; with its own, f(x') would differ."""
     for note in evidence.noted["shared extras"]:
         if note.amount > _MATTERS * evidence.change:
             part = f", {percentage(note.amount / evidence.change)} of f(x) − f(x')" if evidence.change else ""

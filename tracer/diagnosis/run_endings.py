@@ -1,6 +1,6 @@
 """Faults that end captum's run, or make it explain another function: how modules are called, inputs and outputs.
 
-The recorder notes them (`tracer.recording.notes`); captum's error tells which of the notes the run ended with.
+The recorder notes them (`tracer.recording.notes`); captum's error tells which of them ended the run.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from tracer.records import Finding
 from tracer.text import clean, figure
 
 _MATTERS = 1e-3
-"""What f(x) − f(x') may be off by, as a share of |f(x) − f(x')|, before it is worth a word."""
+"""What f(x) − f(x') may be off by, as a share of |f(x) − f(x')|, before it is a finding."""
 
 
 @fault("integer-input", ends_run=True)
 def integer_input(evidence: Evidence) -> Iterator[Finding]:
-    """The attributed input is no floating-point tensor."""
+    """The attributed input is not a floating-point tensor."""
     for note in evidence.noted["integer input"][:1]:
         kind, _, where = note.detail.partition("; ")
         yield noted_finding(
@@ -84,7 +84,7 @@ def reused_module(evidence: Evidence) -> Iterator[Finding]:
     notes = evidence.noted["reused module"]
     if not (notes and _failed(evidence, "more than once", "required for DeepLift")):
         return
-    # captum names the type that it failed at; of a failed run no leak says which module that is.
+    # captum names the type of module that it failed at; a failed run has no leaks that could tell which one.
     stopped = [note for note in notes if f"Module {note.detail}(" in evidence.trace.run.message]
     first = (stopped or notes)[0]
     others = len({note.path for note in notes}) - 1
@@ -131,7 +131,7 @@ def in_place_target(evidence: Evidence) -> Iterator[Finding]:
 
 
 def _changed_function(evidence: Evidence) -> Iterator[Finding]:
-    """captum let a module that works in place work on a copy, and so explained another function."""
+    """captum gave a copy to a module that works in place, and so explained another function."""
     notes = [n for n in evidence.noted["in-place input"] if not n.amount <= _MATTERS * evidence.change]
     if not notes:
         return
@@ -150,6 +150,6 @@ def _changed_function(evidence: Evidence) -> Iterator[Finding]:
 
 
 def _failed(evidence: Evidence, *words: str) -> bool:
-    """Whether the run ended with an error, one with any of `words` in it where they are given."""
+    """Whether the run failed; where `words` are given, with one of them in its error."""
     run = evidence.trace.run
     return run.status == "failed" and (not words or any(word in run.message for word in words))

@@ -29,7 +29,7 @@ _ISSUES = (519,)
 
 @fault("softmax-normalised")
 def softmax_normalised(evidence: Evidence) -> Iterator[Finding]:
-    """Softmax modules under captum's rule: it takes one mean off all multipliers."""
+    """Softmax modules under captum's rule, which subtracts one mean from all multipliers."""
     nodes = [node for node in evidence.suspects(("captum",)) if evidence.columns.types[node] == "Softmax"]
     parts = _parts_of(evidence, nodes)
     nodes = [node for node in nodes if not abs(parts[node][1]) < _UNSEEN_PART * evidence.size[node]]
@@ -83,7 +83,7 @@ def dropped_difference(evidence: Evidence) -> Iterator[Finding]:
 
 @fault("exploding-secant", harmful=True)
 def exploding_secant(evidence: Evidence) -> Iterator[Finding]:
-    """Calls ruled element by element whose multipliers grow past what the op's slope allows."""
+    """Calls ruled element by element whose multipliers grow beyond the op's steepest slope."""
     for name, group in evidence.by_type(exploding(evidence)).items():
         secant = float(np.nanmax(evidence.largest_secant[group]))
         gain = float(np.nanmax(evidence.columns.gain[group]))
@@ -109,13 +109,13 @@ def exploding_secant(evidence: Evidence) -> Iterator[Finding]:
 
 
 def _parts_of(evidence: Evidence, nodes: Sequence[int]) -> dict[int, tuple[float, float]]:
-    """The two parts of the worst calls' leaks; NaN for the others, which are not worth the reading."""
+    """The two parts of the worst calls' leaks; NaN for all others, whose tensors are not read."""
     worst = set(evidence.worst_first(nodes)[:_READ])
     return {node: _parts(evidence, node) if node in worst else (math.nan, math.nan) for node in nodes}
 
 
 def _parts(evidence: Evidence, node: int) -> tuple[float, float]:
-    """The two parts of a call's leak: (what the fallback drops, what the mean takes off); NaN without tensors."""
+    """The two parts of a call's leak: (what the fallback drops, what the mean subtracts); NaN without tensors."""
     sides = evidence.both_sides(node)
     if sides is None:
         return math.nan, math.nan
@@ -127,7 +127,7 @@ def _parts(evidence: Evidence, node: int) -> tuple[float, float]:
 
 
 def _balanced(evidence: Evidence, node: int) -> bool:
-    """Whether Σ Δin = 0, so that what is taken off all multipliers alike takes nothing off the flow."""
+    """Whether Σ Δin = 0, so that subtracting one number from all multipliers leaves the flow as it is."""
     (edge,) = [edge for edge in evidence.trace.edges(node) if edge.direction == "in"] or (None,)
     difference = None if edge is None else edge.difference_statistics
     if difference is None:

@@ -1,4 +1,4 @@
-"""Words that several findings have in common. Pure: figures in, text out."""
+"""Words that several findings share. Pure: figures in, text out."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def number(value: float) -> str:
 def weight(evidence: Evidence, nodes: Sequence[int]) -> str:
     """What the calls add to the delta: "47 % of the error arises in these 6 calls (+31.7 in sum)".
 
-    Where their self leaks cancel one another, over calls or examples, the sum of sizes: their sum says nothing then.
+    Where their self leaks cancel, over calls or examples, Σ|self leak| stands instead of their sum.
     """
     share = evidence.share(nodes)
     part = "the error arises" if math.isnan(share) else f"{percentage(share)} of the error arises"
@@ -36,7 +36,7 @@ def weight(evidence: Evidence, nodes: Sequence[int]) -> str:
 
 
 def taker(evidence: Evidence) -> str:
-    """Who takes an op for linear: captum, or the rulebook that the run was given."""
+    """Who treats an op as linear: captum, or the rulebook of the run."""
     return "captum" if evidence.trace.run.method == "captum" else "the rulebook"
 
 

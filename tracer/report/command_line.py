@@ -1,4 +1,4 @@
-"""The command that makes a run again, from what its trace keeps of its options. Pure."""
+"""The command that repeats a run, from the options that its trace keeps. Pure."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from tracer.text import clean
 
 
 def command_line(command: str) -> str:
-    """The command that makes the run again, from what the trace keeps of its options; "" where it keeps none.
+    """The command that repeats the run, from the options that its trace keeps; "" where it keeps none.
 
-    Of an absolute path only the last name is shown: the folders before it are nobody else's business.
+    Of an absolute path only the last name is shown: the folders before it are private.
     """
     try:
         kept = json.loads(command) if command else None

@@ -25,7 +25,7 @@ _WIDE = 75
 def diff_text(
     a: Trace, b: Trace, comparison: Comparison, top: int = 10, example: int | None = None, width: int = 100
 ) -> str:
-    """The comparison for a terminal of `width` columns: what it comes to, the two runs, where they part, the calls."""
+    """The comparison for a terminal of `width` columns: the conclusion, the two runs, where they part, the calls."""
     lines = [*textwrap.wrap(headline(a, b, comparison, example), width), ""]
     lines += _heads(a, b, example, width)
     lines += _parting(a, b, comparison, width)
@@ -35,7 +35,7 @@ def diff_text(
 
 
 def headline(a: Trace, b: Trace, comparison: Comparison, example: int | None = None) -> str:
-    """One sentence, or two: what the comparison comes to, and both deltas."""
+    """The conclusion of the comparison, and both deltas."""
     delta_a, delta_b = (
         figure(of_example(trace.run.delta, example), signed=True) if trace.run.status == "complete" else "not known"
         for trace in (a, b)
@@ -44,7 +44,7 @@ def headline(a: Trace, b: Trace, comparison: Comparison, example: int | None = N
 
 
 def outcome(a: Trace, b: Trace, comparison: Comparison) -> str:
-    """One sentence: what the comparison comes to."""
+    """The conclusion of the comparison in one sentence."""
     counts = (len(a.columns.parent), len(b.columns.parent))
     if comparison.aligned < _LIKE * max(counts):
         return (
@@ -83,7 +83,7 @@ def _type(a: Trace, b: Trace, comparison: Comparison, row: int) -> str:
 
 
 def _heads(a: Trace, b: Trace, example: int | None, width: int) -> Iterator[str]:
-    """What the heads of both traces say: once where they agree, side by side where they do not."""
+    """The heads of both traces: once where they agree, side by side where they do not."""
     one, other = (_head_lines(trace, example) for trace in (a, b))
     versions = (a.run.versions, b.run.versions)
     kept = [f"{clean(name)} {clean(value)}" for name, value in versions[0].items() if versions[1].get(name) == value]

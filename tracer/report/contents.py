@@ -1,4 +1,4 @@
-"""What a report tells of a trace, in whatever form: text, Markdown, HTML or JSON. Pure: a trace in."""
+"""What a report says about a trace, in every form: text, Markdown, HTML and JSON. Pure: a trace in."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SIGNS = {"holds": "HOLDS", "off": "OFF", "broken": "BROKEN", "unfinished": "UNFI
 
 @dataclass(frozen=True)
 class TraceReport:
-    """What a report tells of a trace, over all examples or of one: each part is worked out when it is asked for."""
+    """What a report says about a trace, over all examples or one; each part is computed when it is first asked for."""
 
     trace: Trace
     example: int | None = None
@@ -62,12 +62,12 @@ class TraceReport:
 
     @property
     def delta(self) -> float:
-        """The convergence delta."""
+        """The convergence delta, of the example shown or in sum."""
         return self.figure(self.trace.run.delta)
 
     @property
     def change(self) -> float:
-        """f(x) − f(x')."""
+        """f(x) − f(x'), of the example shown or in sum."""
         return self.figure(self.trace.run.output) - self.figure(self.trace.run.output_reference)
 
     def figure(self, values: Floats) -> float:
@@ -83,7 +83,7 @@ class TraceReport:
             order = list(range(0 if top is None else max(count - top, 0), count))
         if top is not None and top < 1_000:
             return [self.trace.nodes[node] for node in order]
-        nodes = list(self.trace.nodes)  # one pass over the file beats a look-up for each
+        nodes = list(self.trace.nodes)  # one pass over the file is faster than a look-up for each
         return [nodes[node] for node in order]
 
     def numbers(self) -> list[tuple[str, str]]:
@@ -114,7 +114,7 @@ class TraceReport:
         return [(name, value) for name, value in rows if value]
 
     def _worst_of_several(self) -> str:
-        """The worst example's delta, to stand behind a sum in which deltas may cancel; "" where there is no sum."""
+        """The worst example's delta, to follow a sum in which deltas may cancel; "" where there is no sum."""
         run = self.trace.run
         if self.example is not None or run.examples < 2 or not self.complete:
             return ""
@@ -140,7 +140,7 @@ def token_attributions(trace: Trace, example: int | None) -> Iterator[tuple[int,
 
 
 def ranked(ranking: Ranking, tokens: Sequence[str]) -> list[tuple[str, float, float]]:
-    """(token, score, normalised score) by falling score, NaN last; a score without a token goes by its place."""
+    """(token, score, normalised score) by falling score, NaN last; one without a token is named by its place, "#7"."""
     names = [*tokens, *(f"#{index}" for index in range(len(tokens), len(ranking.scores)))]
     rows = list(zip(names, ranking.scores, ranking.normalised, strict=False))
     return sorted(rows, key=lambda row: (math.isnan(row[1]), -row[1]))

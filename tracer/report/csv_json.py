@@ -21,7 +21,7 @@ LEDGER = (
     "relative_leak", "largest_secant", "small_differences", "dropped_differences", "nonfinite", "seconds",
 )  # fmt: skip
 """The columns of the ledger as CSV: figures summed over the examples, `share` = |self leak| / Σ|self leak|."""
-# What a spreadsheet takes for a formula at the beginning of a cell.
+# A spreadsheet reads a cell that begins so as a formula.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
@@ -73,7 +73,7 @@ def edge_data(edge: Edge) -> dict[str, Any]:
 
 
 def json_lines(trace: Trace) -> Iterator[str]:
-    """The lines of one JSON object: the report, its `nodes` in the data's order with all figures and their `edges`."""
+    """The lines of one JSON object: the report, its `nodes` in execution order with all figures and their `edges`."""
     report = report_data(trace, top=1)
     report["run"] = run_data(trace)
     report["notes"] = [
@@ -99,7 +99,7 @@ def json_lines(trace: Trace) -> Iterator[str]:
 
 
 def csv_lines(trace: Trace) -> Iterator[str]:
-    """The ledger as CSV: a head, then a line a call in the data's order. NaN is empty.
+    """The ledger as CSV: a head, then a line a call in execution order. NaN is empty.
 
     A text that a spreadsheet would take for a formula has an apostrophe before it.
     """

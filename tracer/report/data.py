@@ -20,7 +20,7 @@ def report_data(trace: Trace, top: int | None = None, example: int | None = None
     """The report as strict JSON takes it: NaN is None, infinities are "inf" and "-inf".
 
     Figures are sums over the examples, or those of `example`; `worst_example` is the one that the verdict is about. A
-    run that is not complete has no delta and no leaks: they are None, and `nodes` stand in the data's order. `nodes`
+    run that is not complete has no delta and no leaks: they are None, and `nodes` stand in execution order. `nodes`
     are worst first, at most `top` of them. A token's attribution is the sum over its embedding, None where the
     attributions are not by token. A ranking's tokens stand by falling score. `findings` stand as `tracer.diagnose`
     gives them, `counterfactuals` as they were measured.

@@ -77,7 +77,7 @@ def _cells(flow: FlowMap, row: int, left: float, y: float, cell: float) -> Itera
     )
     largest = float(np.abs(values[np.isfinite(values)]).max(initial=0.0))
     if not np.isfinite(values).all():
-        told = "left out of the trace to save room" if np.isnan(values).all() else "some are no numbers"
+        told = "left out of the trace to save room" if np.isnan(values).all() else "some are not finite"
         yield f'<text x="{left + 6:.1f}" y="{y + _CELL / 2 + 4:.1f}" font-style="italic">{told}</text>'
     titles = flow.values.size <= _MOST_TITLES
     for index, value in enumerate(values.tolist()):

@@ -1,6 +1,6 @@
 """The report on a trace as one HTML page that needs nothing else, and as a fragment for notebooks. Pure.
 
-Everything that comes from the trace is escaped, and the page forbids itself scripts and requests.
+Everything that comes from the trace is escaped; the page's policy forbids scripts and requests.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def report_html(trace: Trace, top: int = 25, example: int | None = None) -> str:
 def fragment(trace: Trace) -> str:
     """The short form for a notebook's cell: verdict, numbers, flow map, worst calls, the first findings.
 
-    Its style holds inside it only; colours are those of the notebook.
+    Its style applies to itself only; colours are those of the notebook.
     """
     report = TraceReport(trace)
     parts = [

@@ -72,7 +72,7 @@ def ladder(report: TraceReport) -> Iterator[str]:
 
 
 def _log_bar(share: float, shares: Sequence[float]) -> str:
-    """A bar of up to 10 em: a decade is as long wherever it is."""
+    """A bar of up to 10 em on a logarithmic scale."""
     known = [each for each in shares if 0 < each < math.inf]
     if not known or not 0 < share < math.inf:
         return ""

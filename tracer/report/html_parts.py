@@ -1,4 +1,4 @@
-"""Pieces of HTML that the parts of the page share: text of which nothing is HTML, and lists of names and values."""
+"""Pieces of HTML that the parts of the page share: escaped text, and lists of names and values."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tracer.text import clean
 
 
 def text(value: str) -> str:
-    """`value` in one line of which nothing is HTML."""
+    """`value` in one line, escaped."""
     return escape(clean(value))
 
 

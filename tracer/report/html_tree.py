@@ -1,4 +1,4 @@
-"""The worst calls of a trace as a part of the HTML page: a tree, to be opened and closed without a script. Pure."""
+"""The worst calls of a trace as a part of the HTML page: a tree that opens and closes without a script. Pure."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ def calls(report: TraceReport, top: int) -> Iterator[str]:
     yield worst_tree(report, nodes)
 
 
-@np.errstate(over="ignore", invalid="ignore")  # the figures of a trace may be anything
+@np.errstate(over="ignore", invalid="ignore")  # a trace may hold any figures
 def worst_tree(report: TraceReport, nodes: Sequence[Node]) -> str:
-    """The tree of these calls and of what holds them; a chain of holders with nothing else to show is one line."""
+    """The tree of these calls and of the calls around them; a chain without branches is one line."""
     columns = report.trace.columns
     leak = report.trace.leaks(report.example)[0]
     worst = {node.id for node in nodes}
@@ -73,7 +73,7 @@ def worst_tree(report: TraceReport, nodes: Sequence[Node]) -> str:
 
 
 def _branching(parent: Sequence[int], worst: set[int]) -> dict[int, int]:
-    """Each call to show, with the shown one around it (−1: none): the worst, and where the ways to several part."""
+    """The calls to show, each with the shown one around it (−1: none): the worst, and where paths to several branch."""
     above: dict[int, set[int]] = {}
     for node in worst:
         child = node
@@ -94,7 +94,7 @@ def _branching(parent: Sequence[int], worst: set[int]) -> dict[int, int]:
 
 
 def _name(path: str, above: str, call: int) -> str:
-    """The part of a path that the line above does not say."""
+    """The part of a path that the line above does not show."""
     rest = (
         path[len(above) + 1 :]
         if above and path.startswith(above) and path[len(above) : len(above) + 1] in "./"

@@ -1,6 +1,6 @@
 """The report on a trace as Markdown, to be pasted into an issue thread. Pure: a trace in, text out.
 
-Names, texts and tokens come from the trace, and take no effect as markup, mention, reference, link or HTML.
+Names, texts and tokens of the trace are escaped: none acts as markup, mention, reference, link or HTML.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ CAPTUM = "meta-pytorch/captum"
 _NAMES = {"model", "method", "target", "text", "reference", "not exact", "error"}
 _MARKUP = re.compile(r"[\\`*_\[\]|~]")
 _ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;", "$": "&#36;"}
-# What GitHub makes a link or a picture of, in text of any kind: @name, #1, GH-1, a commit, :emoji:, an address.
+# What GitHub turns into a link or a picture, anywhere in a text: @name, #1, GH-1, a commit, :emoji:, an address.
 _LINKS = re.compile(r"(@|#|:(?=[\w/+-])|\bGH-|\bwww(?=\.)|\b[0-9a-fA-F]{6}(?=[0-9a-fA-F]))", re.IGNORECASE)
 _BREAK = "\u200b"
 
@@ -39,7 +39,7 @@ def report_markdown(trace: Trace, top: int = 10, example: int | None = None) -> 
 
 
 def prose(text: str) -> str:
-    """`text` in one line in which nothing is markup."""
+    """`text` in one line, its markup escaped."""
     text = _LINKS.sub(rf"\1{_BREAK}", clean(text))
     text = _MARKUP.sub(lambda found: f"\\{found[0]}", text)
     return re.sub(r"[&<>$]", lambda found: _ENTITIES[found[0]], text)
@@ -94,7 +94,7 @@ def _fact(name: str, value: str) -> str:
 
 
 def _issues(finding: Finding) -> str:
-    """Links to captum's issues, wherever the report is pasted: these are meant."""
+    """Links to captum's issues that work wherever the report is pasted."""
     return ", ".join(f"{CAPTUM}#{issue}" for issue in finding.issues)
 
 

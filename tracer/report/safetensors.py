@@ -62,7 +62,7 @@ def write_safetensors(trace: Trace, file: BinaryIO, progress: Progress | None = 
         stored = names[name]
         if progress is not None:
             progress("Exporting tensors", done, len(order))
-        if stored.row != row:  # one content has many names, which stand one after the other
+        if stored.row != row:  # names of one content follow one another
             data, row = _data(trace, stored), stored.row
         file.write(data)
     return len(order), len(elided)
@@ -111,7 +111,7 @@ def _stored(trace: Trace) -> Iterator[_Stored]:
 
 
 def _item(stored: _Stored) -> int:
-    """Bytes of an element: the widest stand first, so that each tensor begins at a multiple of its own."""
+    """Bytes of an element: the widest come first, so that each tensor begins at a multiple of its own."""
     return np.dtype(ITEM_TYPES[stored.dtype]).itemsize
 
 

@@ -101,7 +101,7 @@ def _labelled(name: str, value: str, width: int, indent: int = 0) -> list[str]:
 
 
 def _ladder(report: TraceReport, width: int) -> Iterator[str]:
-    """What was measured with other rules, or how to have it measured."""
+    """What was measured with other rules, or the command that measures it."""
     repair = report.repair
     if repair.counterfactuals:
         yield ""
