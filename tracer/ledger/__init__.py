@@ -1,4 +1,4 @@
-"""Hands out the convergence delta to the calls that made it. May import model, ops, records and errors.
+"""Hands out the convergence delta to the calls that made it. May import model, rules, ops and records.
 
 The words, in the order of the data's way:
 
