@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from tracer.records import Floats, Node, Ranking, Run
+from tracer.records import Finding, Floats, Node, Ranking, Run
 from tracer.text import clean, figure, percentage, times
 from tracer.tracefile.columns import worst_first
 from tracer.tracefile.trace import Trace
@@ -129,7 +129,7 @@ def _unfinished(trace: Trace) -> str:
     return "The trace holds no example."
 
 
-def call_name(node: Node) -> str:
-    """A call's path, with its number where it is not the first; "the model" for the model itself."""
-    path = clean(node.path) or "the model"
-    return f"{path} call {node.call}" if node.call else path
+def call_name(found: Node | Finding) -> str:
+    """The path of a call, with its number where it is not the first; "the model" for the model itself."""
+    path = clean(found.path) or "the model"
+    return f"{path} call {found.call}" if found.call else path

@@ -61,7 +61,7 @@ def finding_facts(finding: Finding, report: TraceReport) -> Iterator[tuple[str, 
     """
     if finding.node is not None or finding.path:
         more = len(finding.nodes) - 1
-        yield "where", finding_place(finding) + (f" and {more} more call{'s' * (more > 1)}" if more > 0 else "")
+        yield "where", call_name(finding) + (f" and {more} more call{'s' * (more > 1)}" if more > 0 else "")
     if finding.source:
         yield "line", clean(finding.source)
     yield "why", clean(finding.message)
@@ -86,12 +86,6 @@ def _before_and_after(finding: Finding, report: TraceReport) -> str:
         f"{figure(numbers.get(DELTA_AFTER, math.nan), signed=True)} in example {worst:.0f} "
         f"instead of {figure(float(delta[example]), signed=True)} in example {example}"
     )
-
-
-def finding_place(finding: Finding) -> str:
-    """The call to look at first, by its path and number."""
-    path = clean(finding.path) or "the model"
-    return f"{path} call {finding.call}" if finding.call else path
 
 
 def _labelled(name: str, value: str, width: int, indent: int = 0) -> list[str]:
