@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from tests.rules.pairs import pair
+import tracer
+from tests.rules.pairs import Model, pair
 
 EPS = torch.finfo(torch.float64).eps
 TABLE = torch.linspace(-1, 1, 24, dtype=torch.float64).sin().reshape(8, 3)
@@ -145,3 +146,31 @@ def test_the_choice_is_shared_out(name: str, zero: bool) -> None:
         parts = (found.multipliers * (x - x_ref)).reshape(-1)
         size = parts.abs().sum() + (weights * found.output).abs().sum() + (weights * found.reference).abs().sum()
         assert abs(parts.sum() - found.flow) <= 1000 * EPS * size
+
+
+@pytest.mark.parametrize("zero", [False, True], ids=["another", "zero"])
+def test_experts_by_hand_through_the_public_class(zero: bool) -> None:
+    x, x_ref = drawn(0), drawn(100) * (0 if zero else 1)
+    lift = tracer.DeepLift(Model(lambda t: _experts(t).reshape(2, -1).sin().sum(1)))
+    attributions, delta = lift.attribute(x, x_ref, return_convergence_delta=True)
+    assert lift.notes == () and lift.decided
+    assert (delta.abs() <= 1000 * EPS * (attributions.abs().sum(1) + 1)).all()
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x: x[(x[:, 0] > 0).nonzero().squeeze(-1)].mean(0, keepdim=True).expand(2, -1).sum(1) * x[:, 1],
+        lambda x: x[torch.where(x[:, 0] > 0)[0]].sum() * x.sum(1),
+    ],
+    ids=["a mean of what is found", "a sum of what is found"],
+)
+def test_places_that_are_not_written_back_leave_the_output_as_it_is(function: Callable[[Tensor], Tensor]) -> None:
+    """All places for those of a mask would change what such a model computes: then the choice is noted."""
+    x = torch.tensor([[0.5, 1.0, -2.0], [-1.0, 0.3, 0.7]], dtype=torch.float64)
+    x_ref = torch.tensor([[-0.5, 0.2, 1.0], [1.0, -0.4, 0.1]], dtype=torch.float64)
+    lift = tracer.DeepLift(Model(function))
+    lift.attribute(x, x_ref)
+    assert lift.outputs is not None
+    assert torch.allclose(lift.outputs[0], function(x)) and torch.allclose(lift.outputs[1], function(x_ref))
+    assert "discrete choice" in [note.what for note in lift.notes]

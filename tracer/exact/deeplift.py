@@ -222,12 +222,19 @@ class DeepLift:
         layers: Mapping[nn.Module, str],
         observer: Observer,
     ) -> Evaluation:
-        engine = PairedEvaluation(self.model, self.rulebook, observer.names)
-        seen = LayerContributions(leaves[0].shape[0])
-        with engine.reference_pass(), listening(layers, seen), observer.reference_run(refs):
-            starts = tuple(ref.detach().requires_grad_() for ref in refs)
-            result = self.model(*(t.clone() for t in starts), *copied(baseline_args))
-            reference = select(logits_of(result), target).detach()
+        def begin(all_places: bool) -> tuple[PairedEvaluation, LayerContributions, Any, Tensor]:
+            """The reference's run, with what it gives and the numbers of it that are explained."""
+            engine = PairedEvaluation(self.model, self.rulebook, observer.names, all_places)
+            seen = LayerContributions(leaves[0].shape[0])
+            with engine.reference_pass(), listening(layers, seen), observer.reference_run(refs):
+                starts = tuple(ref.detach().requires_grad_() for ref in refs)
+                result = self.model(*(t.clone() for t in starts), *copied(baseline_args))
+                return engine, seen, result, select(logits_of(result), target).detach()
+
+        engine, seen, result, reference = begin(all_places=True)
+        if engine.took_all_places and not self._same_at_all_places(leaves, refs, args, baseline_args, rewind):
+            rewind()
+            engine, seen, result, reference = begin(all_places=False)
         examples = _examples(reference, leaves[0].shape[0])
         rewind()  # the same random numbers for both runs: under dropout they then differ only by their inputs
         seen.second_run(examples)
@@ -249,6 +256,28 @@ class DeepLift:
             seen.mixed,
             tuple(engine.decided),
         )
+
+    def _same_at_all_places(
+        self, leaves: Tensors, refs: Tensors, args: Any, baseline_args: Any, rewind: Callable[[], None]
+    ) -> bool:
+        """Whether the model computes the same when it takes all places of a mask and weighs them by it.
+
+        So it does if, as in a mixture of experts, each place is written back on its own; not if it takes a mean of
+        those that it finds.
+        """
+        engine = PairedEvaluation(self.model, self.rulebook)
+        for run, tensors, extras in ((engine.reference_pass, refs, baseline_args), (engine.input_pass, leaves, args)):
+            rewind()
+            with torch.no_grad():
+                plain = logits_of(self.model(*(t.clone() for t in tensors), *copied(extras)))
+            rewind()
+            with run():
+                starts = tuple(t.detach().requires_grad_() for t in tensors)
+                found = logits_of(self.model(*(t.clone() for t in starts), *copied(extras))).detach()
+            rounding = 1e3 * torch.finfo(plain.dtype).eps * (1 + float(plain.abs().max()))
+            if found.shape != plain.shape or bool(((found - plain).abs() > rounding).any()):
+                return False
+        return True
 
     def _note_of_coupling(
         self,

@@ -63,11 +63,16 @@ class PairedEvaluation(Mode):
 
     `notes` lists what is not exact; leaks in it are known after the backward pass. `names` maps modules to paths.
     `decided` are the choices that numbers make, with the flow that went into each.
+    `all_places`: of a mask that the input decides, `nonzero` gives all places (`tracer.exact.choices.twins.AllPlaces`).
     `unused` are the rulebook's overrides that no call has matched, `ruled` the modules whose gradient a rule replaces.
     """
 
     def __init__(
-        self, model: nn.Module, rulebook: Rulebook = EXACT, names: Mapping[nn.Module, str] | None = None
+        self,
+        model: nn.Module,
+        rulebook: Rulebook = EXACT,
+        names: Mapping[nn.Module, str] | None = None,
+        all_places: bool = True,
     ) -> None:
         super().__init__()
         self.model = model
@@ -79,7 +84,8 @@ class PairedEvaluation(Mode):
         self.unused = set(rulebook.overrides)
         self._tape = Tape()
         self._held = HeldTensors()
-        self._choices = Choices(self, wanted="exact" in (rulebook.default, *(o.rule for o in rulebook.overrides)))
+        wanted = "exact" in (rulebook.default, *(override.rule for override in rulebook.overrides))
+        self._choices = Choices(self, wanted, all_places)
         self._inverse_scales = InverseScales()
         self._running = False
 
@@ -108,6 +114,11 @@ class PairedEvaluation(Mode):
             yield
         self._held.clear()
         self._tape.check_read_to_the_end()
+
+    @property
+    def took_all_places(self) -> bool:
+        """Whether a mask was taken at all its places, which is right only where the model then computes the same."""
+        return self._choices.took_all_places
 
     def note_unseen(self, output: Tensor, inputs: Sequence[Tensor]) -> None:
         """Note non-linear nodes of the graph from `inputs` to `output` that no rule replaced.

@@ -47,11 +47,17 @@ class Engine(Protocol):
 
 
 class Choices:
-    """The masks and indices of one engine's runs; `wanted`: any op of them may have an exact rule."""
+    """The masks and indices of one engine's runs.
 
-    def __init__(self, engine: Engine, wanted: bool) -> None:
+    `wanted`: any op of them may have an exact rule. `all_places`: a mask's `nonzero` may give all its places;
+    `took_all_places` says that one did.
+    """
+
+    def __init__(self, engine: Engine, wanted: bool, all_places: bool) -> None:
         self._engine = weakref.ref(engine)  # which holds this: a cycle would keep a run in memory
         self.wanted = wanted
+        self.all_places = all_places
+        self.took_all_places = False
         self.twins = Twins()
 
     @property

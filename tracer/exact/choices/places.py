@@ -173,8 +173,9 @@ def nonzero(choices: Choices, how: Treatment, call: OpCall) -> Any:
         return NotImplemented
     mask = call.value(0, "condition" if how.name == "where" else "input")
     twin = choices.twins.mask(mask)
-    if twin is None or mask.numel() > _LARGEST:
+    if twin is None or mask.numel() > _LARGEST or not choices.all_places:
         return NotImplemented
+    choices.took_all_places = True
     separate = how.name == "where" or bool(call.kwargs.get("as_tuple", False))
     found = torch.ones(mask.shape, dtype=torch.bool, device=mask.device).nonzero(as_tuple=True)
     with choices.engine:
