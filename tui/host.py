@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Protocol, cast
 
 from textual.message_pump import MessagePump
@@ -18,7 +17,6 @@ class Host(Protocol):
 
     session: Session
     keys: Keymap
-    folder: Path | None
 
     @property
     def look(self) -> Look:
