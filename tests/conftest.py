@@ -20,7 +20,7 @@ from torch import nn
 
 from tests.tiny import TINY_VOCABULARY, make_tiny
 
-torch.set_num_threads(1)
+torch.set_num_threads(int(os.environ.get("ROUNDING_THREADS", "1")))
 
 
 @pytest.fixture(scope="session")

@@ -59,6 +59,12 @@ def walk(steps: float) -> float:
     return 4 * math.sqrt(steps)
 
 
+def of_sum(dtype: torch.dtype, steps: float, *terms: Tensor) -> float:
+    """How far rounding may take a sum, each of whose `terms` is rounded `steps` times: `walk` of √Σ term²."""
+    squares = sum(float(term.double().square().sum()) for term in terms)
+    return walk(steps) * unit(dtype) * math.sqrt(squares)
+
+
 def of_delta(trace: Trace, terms: int) -> Floats:
     """(examples,) how far rounding may take each example's delta Σ m·Δ − (f(x) − f(x')) from 0 in an exact run.
 

@@ -4,36 +4,41 @@ from __future__ import annotations
 
 import warnings
 
+import numpy as np
 import pytest
 import torch
+from torch import nn
 
+import tracer
 from tests.architectures import ARCHITECTURES, Named, casts, pair_for, target_for
+from tests.rounding import of_delta, seeded, unit, walk
 from tracer.exact.deeplift import DeepLift
 from tracer.model.output import logits_of
+from tracer.tracefile.trace import Trace
 
 warnings.filterwarnings("ignore")
 
 # Routing to experts is a choice that differs between the runs; an expert then meets other tokens in each.
 CONTINUOUS = [name for name, architecture in ARCHITECTURES.items() if not architecture.routes]
-CAST = 1e-6
-BERT_FAMILY = {
-    "BERT", "RoBERTa", "XLM-R", "CamemBERT", "ELECTRA", "ALBERT", "DistilBERT", "MPNet", "DeBERTa", "DeBERTa-v2",
-}  # fmt: skip
 
 
-def limits(name: str, dtype: torch.dtype, cast: bool) -> tuple[float, float]:
-    """Bounds on each example's delta relative to its own f(x) − f(x'), and, relative to the largest attribution, on an
-    example alone against the same example in the batch.
+def longest_sum(model: nn.Module) -> int:
+    """How many products the largest matrix or kernel of a model sums up."""
+    return max(parameter[0].numel() for parameter in model.parameters() if parameter.dim() > 1)
 
-    Batches of other sizes are multiplied by other kernels, whose sums round differently. In float64 that is 1e-13; in
-    float32 weights 20 times the usual size carry a rounding of 6e-8 on to 6e-6. A model that casts to float32 inside
-    has float32's delta, the larger the more an example's differences cancel, whatever dtype it is given in; relative to
-    the larger difference of the two examples it stays below `CAST`.
+
+def of_alone(trace: Trace, terms: int) -> float:
+    """How far rounding in float32 may part an example alone from the same in a batch, as a share of its attributions.
+
+    Batches of other sizes are multiplied by other kernels, whose sums round differently: an attribution is rounded at
+    each call, in a model given in float32 `terms` times.
     """
-    delta = 1e-9 if dtype == torch.float64 and not cast else 1e-5 if name in BERT_FAMILY else 1e-4
-    return delta, 1e-5 if dtype == torch.float32 else 1e-6 if cast else 1e-9
+    rounded = [any(edge.dtype == "float32" for edge in trace.edges(node)) for node in trace.nodes]
+    return walk(sum(rounded) * terms) * unit(torch.float32)
 
 
+@pytest.mark.rounding
+@pytest.mark.slow
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
 @pytest.mark.parametrize("name", CONTINUOUS)
 def test_exact_rules_conserve(name: str, attention: str) -> None:
@@ -42,8 +47,7 @@ def test_exact_rules_conserve(name: str, attention: str) -> None:
         pytest.skip(f"{name} has no {attention} attention")
     for dtype in (torch.float64, torch.float32):
         model = Named(architecture.build(attention, dtype), *architecture.passed)
-        x, x_ref = pair_for(architecture, dtype)
-        delta_limit, alone_limit = limits(name, dtype, casts(model, x))
+        x, x_ref = pair_for(architecture, dtype, seeded(1))
         with torch.no_grad():
             target = target_for(logits_of(model(x)), logits_of(model(x_ref)))
         lift = DeepLift(model)
@@ -51,9 +55,13 @@ def test_exact_rules_conserve(name: str, attention: str) -> None:
         attributions = found.multipliers[0] * (x - x_ref)
         difference = (found.output - found.output_reference).double()
         delta = attributions.double().flatten(1).sum(1) - difference
-        assert float((delta / difference).abs().max()) <= delta_limit
-        if dtype == torch.float64:
-            assert float(delta.abs().max() / difference.abs().max()) <= CAST
+        limit, alone_limit = 1e-9 * difference.abs(), 1e-9
+        if dtype == torch.float32 or casts(model, x):
+            trace = tracer.record(model, x, x_ref, target=target, method="exact")
+            limit = torch.from_numpy(of_delta(trace, longest_sum(model)))
+            alone_limit = max(1e-9, of_alone(trace, longest_sum(model) if dtype == torch.float32 else 1))
+            assert (np.abs(trace.delta) <= limit.numpy()).all()
+        assert (delta.abs() <= limit).all()
         assert {note.what for note in lift.notes} <= {"approximated"}
         alone = DeepLift(model).attribute(x[:1], x_ref[:1], target=target)
         assert float((alone[0] - attributions[0]).abs().max()) <= alone_limit * float(attributions[0].abs().max())

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 import tracer
+from tests.rounding import of_delta, of_sum
 from tracer.analysis.candidates import candidates
 from tracer.analysis.ladder import stored_repair
 from tracer.cli import main
@@ -22,6 +23,9 @@ from tracer.model.explicit import explicit
 from tracer.subject.text import make_subject
 from tracer.text import figure
 from tracer.tracefile.trace import Trace
+
+pytestmark = pytest.mark.slow
+LONGEST_SUM = 1536  # MiniLM's intermediate size
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +49,16 @@ def traces(result: DemoResult, folder: Path) -> Iterator[dict[str, Trace]]:
         trace.close()
 
 
+def rounding(trace: Trace) -> float:
+    """How far rounding may part Σ self leaks from captum's delta.
+
+    A tensor's multiplier is the sum of those of its consumers, four at most (queries, keys, values, what is added to
+    them), and captum sums the attributions up in float32.
+    """
+    attributions = torch.from_numpy(trace.attributions[0])
+    return float(of_delta(trace, 4)[0]) + of_sum(torch.float32, attributions.numel(), attributions)
+
+
 def test_the_delta_explodes_when_captum_rules_softmax(traces: dict[str, Trace]) -> None:
     change = traces["shipped"].run.output - traces["shipped"].run.output_reference
     assert 1.5 < change[0] < 3.5
@@ -57,8 +71,8 @@ def test_the_delta_explodes_when_captum_rules_softmax(traces: dict[str, Trace]) 
 def test_self_leaks_sum_to_captums_delta(traces: dict[str, Trace], name: str) -> None:
     trace = traces[name]
     total = trace.leaks()[1].sum()
-    assert abs(total - trace.delta[0]) <= 1e-3 * max(1, abs(trace.delta[0]))
-    assert abs(trace.nodes[0].self_leak[0]) <= 1e-6 * max(1, abs(trace.delta[0]))
+    assert abs(total - trace.delta[0]) <= rounding(trace) <= 1e-3 * max(1, abs(trace.delta[0]))
+    assert abs(trace.nodes[0].self_leak[0]) <= of_delta(trace, 4)[0]  # what no call accounts for
 
 
 @pytest.mark.parametrize("name", ["softmax", "softmax-gelu"])
@@ -69,10 +83,11 @@ def test_the_worst_call_is_in_the_first_layer(traces: dict[str, Trace], name: st
 def test_exact_rules_make_the_delta_vanish_on_the_model_as_shipped(traces: dict[str, Trace]) -> None:
     run = traces["exact"].run
     assert (run.method, run.variant) == ("exact", "as shipped")
-    assert abs(run.delta[0]) <= 1e-5
+    bound = of_delta(traces["exact"], LONGEST_SUM)[0]
+    assert abs(run.delta[0]) <= bound <= 1e-4
     scores = dict(zip(run.tokens[0], run.panel.rankings[-1].scores, strict=True))
     assert {token for token, _ in sorted(scores.items(), key=lambda item: -item[1])[:2]} == {"amazing", "great"}
-    assert max(abs(node.self_leak[0]) for node in traces["exact"].nodes) < 1e-4
+    assert max(abs(node.self_leak[0]) for node in traces["exact"].nodes) <= bound
     rules = {node.rule for node in traces["exact"].nodes}
     assert rules == {"autograd", "exact"}
 
@@ -137,7 +152,8 @@ def test_the_worst_run_is_repaired_rung_by_rung(traces: dict[str, Trace], result
     for row, rung in zip(rows[1:], found.ladder, strict=True):
         assert rung.change in row and figure(float(rung.delta[0]), signed=True) in "".join(row)
     after = [abs(float(rung.delta[0])) for rung in found.ladder]
-    assert 100 < after[0] < 10_000 and 1 < after[1] < 100 and after[2] < 1e-4
+    assert 100 < after[0] < 10_000 and 1 < after[1] < 100
+    assert after[2] <= of_delta(traces["exact"], LONGEST_SUM)[0]
     assert lines[title + 7] == "to confirm: --rule softmax=exact --rule layer_norm=exact --rule matmul=exact"
 
 
@@ -164,13 +180,13 @@ def test_the_report_has_the_keys_of_the_contract(traces: dict[str, Trace], capsy
     data: dict[str, Any] = json.loads(capsys.readouterr().out)
     wanted = {"schema", "model", "method", "target", "output", "output_reference", "delta", "relative_delta", "tokens"}
     assert wanted | {"self_leak_sum", "nodes", "findings"} <= set(data)
-    assert abs(data["self_leak_sum"] - data["delta"]) <= 1e-3 * abs(data["delta"])
+    assert abs(data["self_leak_sum"] - data["delta"]) <= rounding(trace)
     assert data["nodes"][0].keys() >= {"path", "call", "kind", "type", "source", "leak", "self_leak", "gain"}
     assert data["nodes"][0]["path"].startswith("bert.encoder.layer.0.")
     assert len(data["nodes"]) == len(trace.nodes)
     assert data["tokens"][0]["token"] == "[CLS]"
     assert sum(token["attribution"] for token in data["tokens"]) == pytest.approx(
-        data["delta"] + data["output"] - data["output_reference"], rel=1e-4
+        data["delta"] + data["output"] - data["output_reference"], rel=0, abs=rounding(trace)
     )
 
 
