@@ -1,4 +1,4 @@
-"""README.md and CONTRIBUTING.md stay short, and what they name exists: files, sections, commands, options."""
+"""README.md and CONTRIBUTING.md stay short, and what the pages name exists: files, sections, commands, options."""
 
 from __future__ import annotations
 
@@ -13,13 +13,16 @@ from tracer.cli import parser
 ROOT = Path(__file__).parent.parent
 PAGES = [
     ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
     ROOT / "CHANGELOG.md",
     ROOT / "tests" / "benchmarks" / "RESULTS.md",
     *sorted(page for package in ("tracer", "tui") for page in (ROOT / package).rglob("*.md")),
 ]
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
-LONGEST = {"README.md": 150}
+LONGEST = {"README.md": 150, "CONTRIBUTING.md": 60}
+NEW = {"tui/lines/notes.py", "tui/screens/notes.py", "tracer/commands/delta.py", "tests/test_delta.py"}
+"""The files that the examples of CONTRIBUTING.md make."""
 
 
 def text_of(page: Path) -> str:
@@ -96,3 +99,22 @@ def test_the_two_set_up_commands_stand_where_the_checks_look_for_them() -> None:
     section = text_of(ROOT / "README.md").split("\n## Set up\n")[1].split("\n## ")[0]
     demo, tests = (line for line in section.splitlines() if line.startswith("python3 -m venv"))
     assert demo.endswith("deeplift-tracer demo") and tests.endswith("pytest")
+
+
+def test_every_path_of_the_recipes_exists_or_is_new() -> None:
+    text = LINK.sub("", text_of(ROOT / "CONTRIBUTING.md"))
+    paths = {
+        path.rstrip(".")
+        for path in re.findall(r"[\w.]+(?:/[\w.]*)+", text)
+        if path.split("/")[0] in {"tests", "tracer", "tui", ".ci"}
+    }
+    assert paths >= NEW and ".ci/check" in paths
+    assert [path for path in sorted(paths - NEW) if not (ROOT / path).exists()] == []
+    assert [path for path in sorted(NEW) if (ROOT / path).exists() or not (ROOT / path).parent.is_dir()] == []
+
+
+@pytest.mark.parametrize("package", ["tracer", "tui"])
+def test_the_map_names_every_folder(package: str) -> None:
+    order = text_of(ROOT / "CONTRIBUTING.md").split(f"    {package}:")[1].split("\n\n")[0].split("\n    tui:")[0]
+    folders = {file.parent.name for file in (ROOT / package).glob("*/__init__.py")} - {"pictures"}
+    assert folders <= set(re.findall(r"\w+", order))
