@@ -24,8 +24,8 @@ from torch import nn
 
 import tracer
 import tracer.recording.record
+import tracer.recording.subject
 import tracer.subject.factory
-import tracer.subject.sanity_panel
 from tests.fuzzing.reading import read_everything
 from tests.process_memory import limit_memory
 from tests.test_journal import Chain

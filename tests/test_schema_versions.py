@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import signal
 import sqlite3
+import subprocess
+import sys
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -134,6 +137,26 @@ def test_a_failed_amendment_changes_nothing(tmp_path: Path) -> None:
         with pytest.raises((TraceFileError, sqlite3.Error)):
             amend(trace, counterfactuals=[_run(nodes, step=1), bad])
         assert [run.step for run in trace.counterfactuals] == [0]
+
+
+def test_a_process_that_is_killed_while_it_amends_leaves_a_trace_that_opens(tmp_path: Path) -> None:
+    path = tmp_path / "run.dltrace"
+    write_synthetic(path, layers=20, ops_per_layer=500)
+    code = (
+        "import os, signal, sys, numpy as np\n"
+        "import tracer\n"
+        "from tracer.records import Counterfactual\n"
+        "from tracer.tracefile.amend import amend\n"
+        "class Runs(list):\n"
+        "    def __iter__(self):\n"
+        "        for _ in range(100): yield Counterfactual(0, 'x', 'y', (), np.zeros(1), np.zeros(10_121))\n"
+        "        os.kill(os.getpid(), signal.SIGKILL)\n"
+        "amend(tracer.open_trace(sys.argv[1]), counterfactuals=Runs())\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, path], cwd=Path(__file__).parent.parent, check=False)
+    assert done.returncode == -signal.SIGKILL
+    with open_trace(path) as trace:  # SQLite had written some of its 8 MB
+        assert trace.counterfactuals == () and len(trace.nodes) == 10_121
 
 
 def test_a_trace_that_is_being_recorded_is_not_amended(tmp_path: Path) -> None:

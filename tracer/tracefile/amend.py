@@ -10,6 +10,7 @@ from tracer.errors import TraceFileError
 from tracer.records import Counterfactual, Finding
 from tracer.tracefile import rows
 from tracer.tracefile.layout import COUNTERFACTUAL_COLUMNS, FINDING_COLUMNS, SECOND_FINDING_COLUMNS, insertion
+from tracer.tracefile.reservation import fold_log
 from tracer.tracefile.trace import Trace
 
 
@@ -53,6 +54,11 @@ def writing(trace: Trace) -> Iterator[sqlite3.Connection]:
         address = f"{trace.path.absolute().as_uri()}?mode=rw"
         connection = sqlite3.connect(address, uri=True, isolation_level=None)
     try:
+        if trace.path is not None:
+            # Into a log: a process that is killed while it changes the file itself leaves a journal that must be rolled
+            # back, which nobody may who only reads. Not synchronous, the change of modes is a matter of microseconds.
+            connection.execute("PRAGMA synchronous = OFF")
+            connection.execute("PRAGMA journal_mode = WAL")
         if connection.in_transaction:  # a trace in memory stays in the writer's
             connection.execute("COMMIT")
         connection.execute("PRAGMA trusted_schema = OFF")
@@ -65,4 +71,5 @@ def writing(trace: Trace) -> Iterator[sqlite3.Connection]:
         connection.execute("COMMIT")
     finally:
         if trace.path is not None:
+            fold_log(connection)
             connection.close()

@@ -122,6 +122,14 @@ def _never_began(path: Path) -> bool:
         return False
 
 
+def fold_log(connection: sqlite3.Connection) -> None:
+    """Move the write-ahead log into the file; while a reader has it open the log stays beside it, harmlessly."""
+    with suppress(sqlite3.OperationalError):
+        connection.execute("PRAGMA busy_timeout = 200")
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        connection.execute("PRAGMA journal_mode = DELETE")
+
+
 def remove(path: Path) -> None:
     """Remove a trace file and what SQLite keeps beside it."""
     for name in _files(path):

@@ -19,7 +19,7 @@ from tracer.errors import InputError, TraceFileError
 from tracer.records import Edge, Node, Note, Run, TensorRef
 from tracer.tracefile import layout
 from tracer.tracefile.cells import ITEM_TYPES, Cell, content_hash, shape_text, storable
-from tracer.tracefile.reservation import beginning, claim, move, remove
+from tracer.tracefile.reservation import beginning, claim, fold_log, move, remove
 from tracer.tracefile.rows import edge_row, node_row, note_row, refs_to_json, run_row
 
 if TYPE_CHECKING:
@@ -269,15 +269,11 @@ class TraceWriter:
         self._committed, self._uncommitted = time.monotonic(), 0
 
     def _fold(self) -> None:
-        """Move the write-ahead log into the file; while a reader has it open the log stays beside it, harmlessly."""
         if self.path is None:
             return
         with suppress(sqlite3.Error):
             self._connection.execute("COMMIT")
-        with suppress(sqlite3.OperationalError):
-            self._connection.execute("PRAGMA busy_timeout = 200")
-            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-            self._connection.execute("PRAGMA journal_mode = DELETE")
+        fold_log(self._connection)
         with suppress(sqlite3.Error):
             self._connection.execute("BEGIN")
 
