@@ -6,9 +6,9 @@ The map, from the top; a folder or module imports only what stands below it:
     screens/       whole screens with their styles, each loaded when it is first shown
     widgets/       the panes that screens are made of
     host           what screens and widgets know of the application
-    lines/         figures and a width in, lines of text with roles out; themes say how roles look
+    lines/         figures and a width in, lines of text with roles out
     live/          traces that are being recorded       terminal/   what differs from terminal to terminal
-    actions        the table of what the user can do    screen_table   the screens: key, title, actions
-    keys           an action with its keys
+    actions        the table of what the user can do    looks/      roles of text, themes, shades by size
+    screen_table   the screens: key, title, actions     keys        an action with its keys
     model/         what the screens show and remember
 """

@@ -18,10 +18,10 @@ from tracer.text import clean, shorten
 from tracer.tracefile.trace import TensorName, Trace, open_trace
 from tui import actions
 from tui.keys import Action, Keymap, keys_of, shown
-from tui.lines.themes import LOOKS, PLAIN, Look
 from tui.live.follow import follow
 from tui.live.process import RecordingProcess
 from tui.live.watch import Watch
+from tui.looks.themes import LOOKS, PLAIN, Look
 from tui.model.placeholder import empty_trace
 from tui.model.session import Session
 from tui.model.settings import Settings, load

@@ -8,7 +8,7 @@ from textual.message_pump import MessagePump
 
 from tracer.tracefile.trace import TensorName, Trace
 from tui.keys import Keymap
-from tui.lines.themes import Look
+from tui.looks.themes import Look
 from tui.model.session import Session
 
 

@@ -14,10 +14,11 @@ from rich.cells import cell_len
 from tests.tui.builders import EVIL
 from tracer.analysis.flow_map import FlowMap
 from tui.lines import flow as flow_rows
-from tui.lines import flow_table, heat
+from tui.lines import flow_table
 from tui.lines.flow import FLIP
 from tui.lines.flow_table import FlowTable
-from tui.lines.roles import Piece, Role
+from tui.looks import heat
+from tui.looks.roles import Piece, Role
 
 Floats = npt.NDArray[np.float64]
 VALUES = np.array(

@@ -24,7 +24,7 @@ from tracer.tracefile.writer import TraceWriter
 from tui.app import TracerApp
 from tui.lines.format import number
 from tui.lines.heads import HeadTable, head_lines, heading, layout, row, unrecorded_text
-from tui.lines.roles import Line
+from tui.looks.roles import Line
 from tui.screens.heads import HeadsScreen
 from tui.screens.layers import LayersScreen
 from tui.screens.tensor import TensorScreen

@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from tui.lines import heat
-from tui.lines.roles import Role
-from tui.lines.themes import PLAIN
+from tui.looks import heat
+from tui.looks.roles import Role
+from tui.looks.themes import PLAIN
 from tui.terminal.ascii import to_ascii
 
 

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from rich.color import ColorSystem
 
 from tui.lines.heatmap import Picture, frame, picture
-from tui.lines.ramp import INFINITE, NAN, TOP, characters_of, levels_of, ramp_of
-from tui.lines.themes import DARK, LOOKS, PLAIN
+from tui.looks.ramp import INFINITE, NAN, TOP, characters_of, levels_of, ramp_of
+from tui.looks.themes import DARK, LOOKS, PLAIN
 from tui.model.matrix import View, extreme_of, fit, reduce
 from tui.model.tensor_figures import Summary, histogram
 

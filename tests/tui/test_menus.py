@@ -17,8 +17,8 @@ from tui.lines import layers as rows
 from tui.lines import menus
 from tui.lines.crumbs import SEPARATOR, crumbs
 from tui.lines.menus import Item, menu_line
-from tui.lines.roles import Line
-from tui.lines.themes import LOOKS
+from tui.looks.roles import Line
+from tui.looks.themes import LOOKS
 from tui.model.filters import Filter
 
 TREE = figures(

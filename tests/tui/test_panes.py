@@ -19,8 +19,8 @@ from tui.lines.detail import detail_lines
 from tui.lines.header import header_lines
 from tui.lines.help import help_lines
 from tui.lines.layers import READING
-from tui.lines.roles import Line
 from tui.lines.tokens import token_lines
+from tui.looks.roles import Line
 
 WIDTHS = (38, 60, 78, 100, 160)
 SMALL = figures([-1, 0], [0.0, -770.0])

@@ -12,7 +12,7 @@ from rich.cells import cell_len
 from tests.tui.builders import EVIL, figures
 from tracer.analysis.severity import Severity
 from tui.lines import layers as rows
-from tui.lines.roles import GLYPHS, Piece, Role
+from tui.looks.roles import GLYPHS, Piece, Role
 from tui.model.outline import Sort
 
 NAMES = ["", "bert.encoder", "bert.encoder.layer.0", "bert.encoder.layer.0/softmax", "世界" * 30, EVIL, "x" * 500]

@@ -16,8 +16,8 @@ from tracer.analysis.difference import difference
 from tracer.records import Edge, TensorRef
 from tracer.tracefile.trace import Trace, open_trace
 from tracer.tracefile.writer import TraceWriter
-from tui.lines.roles import Line
 from tui.lines.tensor import Reading, histogram_line, quantity_line, reading_line, summary_lines, tensor_title
+from tui.looks.roles import Line
 from tui.model.axis_labels import axis_labels, row_and_column_labels
 from tui.model.tensor_figures import Summary
 from tui.model.tensor_source import KEPT_ELEMENTS, QUANTITIES, TensorSource, place_of

@@ -10,8 +10,8 @@ from rich.segment import Segment
 from rich.style import Style
 from textual.color import Color
 
-from tui.lines.roles import GLYPHS, Role
-from tui.lines.themes import LOOKS, PLAIN, Look
+from tui.looks.roles import GLYPHS, Role
+from tui.looks.themes import LOOKS, PLAIN, Look
 from tui.terminal.ascii import AsciiFilter, encodes_glyphs, to_ascii
 
 

@@ -20,8 +20,8 @@ from tracer.analysis.agreement import cosine, spearman
 from tracer.records import Panel, Ranking
 from tracer.tracefile.trace import Trace, open_trace
 from tui.lines import text as text_lines
-from tui.lines.roles import Role
 from tui.lines.text import Scored
+from tui.looks.roles import Role
 from tui.screens.tokens import TokensScreen
 
 

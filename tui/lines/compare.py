@@ -20,7 +20,7 @@ from tracer.tracefile.trace import Trace
 from tui.lines import layers as rows
 from tui.lines.format import fit, narrow, number, plural, seconds, shorten, signed_bar, wrap
 from tui.lines.help import HelpText
-from tui.lines.roles import GLYPHS, SEVERITY_ROLES, Line, Piece, Role
+from tui.looks.roles import GLYPHS, SEVERITY_ROLES, Line, Piece, Role
 from tui.model.figures import Figures, Floats, Ints, derive
 
 ONLY_A, ONLY_B = "‹", "›"

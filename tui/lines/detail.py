@@ -11,7 +11,7 @@ from tracer.records import Edge, Floats, Node, Statistics
 from tracer.text import clean, percentage
 from tracer.tracefile.trace import TensorName
 from tui.lines.format import fit, number, seconds, shorten, wrap
-from tui.lines.roles import GLYPHS, SEVERITY_ROLES, Line, Piece, Role
+from tui.looks.roles import GLYPHS, SEVERITY_ROLES, Line, Piece, Role
 from tui.model.figures import Figures
 
 _LABEL = 12

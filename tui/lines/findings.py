@@ -14,7 +14,7 @@ from tracer.records import Finding, FindingKind, Run
 from tracer.text import clean, percentage
 from tui.lines.format import bar, fit, number, plural, shorten, wrap
 from tui.lines.help import HelpText
-from tui.lines.roles import GLYPHS, SEVERITY_ROLES, Line, Piece, Role
+from tui.looks.roles import GLYPHS, SEVERITY_ROLES, Line, Piece, Role
 from tui.model.figures import Figures
 
 _BAR = 10

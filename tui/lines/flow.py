@@ -9,11 +9,11 @@ import numpy as np
 from rich.cells import cell_len, chop_cells, set_cell_size
 
 from tracer.text import percentage
-from tui.lines import heat
 from tui.lines.flow_table import OFF_SHARE, FlowTable, last_before
 from tui.lines.format import fit, narrow, number, number_with_exponent, plural, shorten, wrap
 from tui.lines.help import HelpText
-from tui.lines.roles import Line, Piece, Role
+from tui.looks import heat
+from tui.looks.roles import Line, Piece, Role
 
 FLIP = "↕"
 _SUM = 11

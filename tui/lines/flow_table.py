@@ -9,8 +9,8 @@ import numpy as np
 
 from tracer.analysis.flow_map import FlowMap
 from tracer.text import clean
-from tui.lines import heat
-from tui.lines.heat import Levels
+from tui.looks import heat
+from tui.looks.heat import Levels
 from tui.model.figures import Bools, Floats
 
 OFF_SHARE = 0.01

@@ -12,7 +12,7 @@ from tracer.analysis.folder import FolderEntry, method_words
 from tracer.text import clean, figure, multiple
 from tui.lines.format import fit, plural, shorten, wrap
 from tui.lines.menus import Item
-from tui.lines.roles import Line, Piece, Role
+from tui.looks.roles import Line, Piece, Role
 
 Sort = Literal["name", "relative", "delta", "method", "model", "status"]
 SORTS: tuple[Sort, ...] = get_args(Sort)

@@ -13,7 +13,7 @@ from tracer.analysis.verdict import Level, Verdict, changes, relative_deltas
 from tracer.records import Run
 from tracer.text import clean, figure, multiple
 from tui.lines.format import fit, number, shorten, wrap
-from tui.lines.roles import Line, Piece, Role
+from tui.looks.roles import Line, Piece, Role
 
 _GAP = "   "
 _BEFORE, _AFTER = "‹ ", " ›"

@@ -10,10 +10,10 @@ from rich.cells import cell_len
 
 from tracer.analysis.heads import Attention, HeadFigures
 from tracer.text import clean, percentage
-from tui.lines import heat
 from tui.lines.format import fit, narrow, number, shorten, wrap
 from tui.lines.help import HelpText
-from tui.lines.roles import Line, Piece, Role
+from tui.looks import heat
+from tui.looks.roles import Line, Piece, Role
 from tui.model.figures import Floats
 
 _LONGEST_NAME = 30

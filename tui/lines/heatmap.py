@@ -12,9 +12,9 @@ from rich.segment import Segment
 from rich.style import Style
 
 from tui.lines.format import fit, narrow
-from tui.lines.ramp import Levels, Ramp, characters_of, levels_of, ramp_of
-from tui.lines.roles import Role
-from tui.lines.themes import Look
+from tui.looks.ramp import Levels, Ramp, characters_of, levels_of, ramp_of
+from tui.looks.roles import Role
+from tui.looks.themes import Look
 from tui.model.matrix import Floats, Span, View
 from tui.model.matrix import fit as fit_view
 

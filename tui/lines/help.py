@@ -7,7 +7,7 @@ from tracer.text import clean
 from tui import actions
 from tui.keys import NO_KEYMAP, Keymap, Scope, keys_of, shown
 from tui.lines.format import fit, wrap
-from tui.lines.roles import GLYPHS, SEVERITY_ROLES, Line, Role
+from tui.looks.roles import GLYPHS, SEVERITY_ROLES, Line, Role
 from tui.model.settings import config_file
 from tui.screen_table import entry_of
 

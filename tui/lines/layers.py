@@ -12,7 +12,7 @@ from tracer.analysis.severity import Severity, is_unknown
 from tracer.text import clean, percentage
 from tui.lines.format import fit, narrow, number, seconds, shorten, signed_bar
 from tui.lines.help import HelpText
-from tui.lines.roles import GLYPHS, SEVERITY_ROLES, Piece, Role
+from tui.looks.roles import GLYPHS, SEVERITY_ROLES, Piece, Role
 from tui.model.figures import Figures
 from tui.model.outline import Sort
 

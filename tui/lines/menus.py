@@ -12,8 +12,8 @@ from tracer.records import Run
 from tracer.text import clean, figure, multiple
 from tui.lines.format import fit, plural, shorten
 from tui.lines.layers import ORDER, USUAL
-from tui.lines.roles import Line, Piece, Role
-from tui.lines.themes import LOOKS
+from tui.looks.roles import Line, Piece, Role
+from tui.looks.themes import LOOKS
 from tui.model import filters
 from tui.model.figures import Figures
 from tui.model.filters import FAMILIES, Filter

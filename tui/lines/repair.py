@@ -15,7 +15,7 @@ from tracer.records import Counterfactual, Floats, Run
 from tracer.text import clean, multiple, relative
 from tui.lines.format import bar, fit, log_length, number, plural, seconds, shorten, wrap
 from tui.lines.help import HelpText
-from tui.lines.roles import Line, Piece, Role
+from tui.looks.roles import Line, Piece, Role
 from tui.model.figures import Figures
 
 _DELTA = 12

@@ -13,7 +13,7 @@ from tracer.records import Edge
 from tracer.text import clean
 from tui.lines.format import fit, number, shorten, wrap
 from tui.lines.help import HelpText
-from tui.lines.roles import Line, Piece, Role
+from tui.looks.roles import Line, Piece, Role
 from tui.model.tensor_figures import Counts, Summary
 from tui.model.tensor_source import QUANTITIES, Quantity, TensorSource, shape_text, title_of
 

@@ -13,10 +13,10 @@ from tracer.analysis.agreement import cosine, spearman
 from tracer.records import Floats, Ranking
 from tracer.text import clean
 from tracer.tracefile.tensors import Array
-from tui.lines import heat
 from tui.lines.format import fit, number, shorten, wrap
 from tui.lines.help import HelpText
-from tui.lines.roles import Line, Piece, Role
+from tui.looks import heat
+from tui.looks.roles import Line, Piece, Role
 
 _FIGURE = 7
 _LONGEST_NAME = 34

@@ -11,7 +11,7 @@ from tracer.analysis.verdict import ranking_warning
 from tracer.records import Panel, Ranking, Run
 from tracer.text import clean, multiple
 from tui.lines.format import bar, fit, number, shorten, wrap
-from tui.lines.roles import Line, Piece, Role
+from tui.looks.roles import Line, Piece, Role
 
 _LEAST = 20
 _GAP = "  "

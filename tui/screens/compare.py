@@ -20,7 +20,7 @@ from tui import actions
 from tui.lines import compare as compare_rows
 from tui.lines.compare import Pair
 from tui.lines.format import wrap
-from tui.lines.roles import Line, Role
+from tui.looks.roles import Line, Role
 from tui.screens.base import TraceScreen
 from tui.widgets.compare_tree import CompareTree
 from tui.widgets.header import SHORT, Header

@@ -11,7 +11,7 @@ from tui import actions
 from tui.lines import findings as finding_lines
 from tui.lines.findings import ListedFinding
 from tui.lines.format import plural
-from tui.lines.roles import Line
+from tui.looks.roles import Line
 from tui.screens.list_screen import ListScreen
 from tui.widgets.choices import Choices
 

@@ -16,7 +16,7 @@ from tui import actions
 from tui.lines import flow as flow_rows
 from tui.lines import flow_table
 from tui.lines.format import wrap
-from tui.lines.roles import Line, Role
+from tui.looks.roles import Line, Role
 from tui.screens.base import TraceScreen
 from tui.widgets.flow_grid import FlowGrid
 from tui.widgets.header import SHORT

@@ -23,7 +23,7 @@ from tui.lines import folder as folder_lines
 from tui.lines import layers as layer_lines
 from tui.lines.folder import SORTS, Sort
 from tui.lines.format import wrap
-from tui.lines.roles import Role
+from tui.looks.roles import Role
 from tui.widgets.choices import HEADING, Choices
 from tui.widgets.footer import Footer
 from tui.widgets.header import SHORT

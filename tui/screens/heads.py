@@ -20,7 +20,7 @@ from tui import actions
 from tui.lines import heads as head_lines
 from tui.lines.format import number, wrap
 from tui.lines.heads import HeadTable
-from tui.lines.roles import Line, Role
+from tui.looks.roles import Line, Role
 from tui.model.axis_labels import row_and_column_labels
 from tui.model.tensor_source import Quantity, TensorSource
 from tui.screens.base import TraceScreen

@@ -9,7 +9,7 @@ from textual.app import ComposeResult
 from textual.containers import Container
 from textual.events import Resize
 
-from tui.lines.roles import Line
+from tui.looks.roles import Line
 from tui.screens.base import TraceScreen
 from tui.widgets.choices import Choices
 from tui.widgets.header import SHORT

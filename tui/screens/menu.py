@@ -12,7 +12,7 @@ from textual.events import Click, Key
 from textual.screen import ModalScreen
 
 from tui.lines.menus import Item, menu_line
-from tui.lines.roles import Role
+from tui.looks.roles import Role
 from tui.widgets.choices import HEADING, Choices
 
 

@@ -12,7 +12,7 @@ from tui import actions
 from tui.lines import repair as repair_lines
 from tui.lines.format import plural, wrap
 from tui.lines.repair import Ladder
-from tui.lines.roles import Line, Role
+from tui.looks.roles import Line, Role
 from tui.screens.list_screen import ListScreen
 from tui.widgets.choices import Choices
 

@@ -18,7 +18,6 @@ from tui import actions
 from tui.keys import Scope
 from tui.lines import tensor as tensor_lines
 from tui.lines.format import number
-from tui.lines.roles import Line
 from tui.lines.tensor import (
     histogram_bins,
     histogram_line,
@@ -29,6 +28,7 @@ from tui.lines.tensor import (
     summary_lines,
     tensor_title,
 )
+from tui.looks.roles import Line
 from tui.model.axis_labels import row_and_column_labels
 from tui.model.tensor_figures import Counts, histogram
 from tui.model.tensor_source import KEPT_ELEMENTS, Quantity, TensorSource, place_of

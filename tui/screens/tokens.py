@@ -15,9 +15,9 @@ from tracer.text import clean
 from tui import actions
 from tui.lines import text as text_lines
 from tui.lines.format import number, wrap
-from tui.lines.roles import Line, Role
 from tui.lines.text import Scored
 from tui.lines.tokens import token_lines
+from tui.looks.roles import Line, Role
 from tui.screens.base import TraceScreen
 from tui.widgets.lines import LinesView
 

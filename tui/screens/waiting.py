@@ -13,8 +13,8 @@ from tui import actions
 from tui.keys import Scope
 from tui.lines import layers as layer_lines
 from tui.lines.format import wrap
-from tui.lines.roles import Line, Role
 from tui.live.process import RecordingProcess
+from tui.looks.roles import Line, Role
 from tui.widgets.footer import Footer
 from tui.widgets.lines import LinesView
 from tui.widgets.note import Note

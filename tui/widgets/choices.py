@@ -16,7 +16,7 @@ from textual.strip import Strip
 
 from tui import actions
 from tui.keys import Scope
-from tui.lines.roles import Line
+from tui.looks.roles import Line
 from tui.widgets.lines import look_of, strip_of
 
 HEADING = 1

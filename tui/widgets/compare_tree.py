@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tui.lines import compare as compare_rows
 from tui.lines.compare import Pair
-from tui.lines.roles import Line
+from tui.looks.roles import Line
 from tui.widgets.layer_tree import LayerTree
 
 

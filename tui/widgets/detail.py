@@ -12,7 +12,7 @@ from tracer.text import clean
 from tracer.tracefile.trace import TensorName
 from tui.lines.detail import detail_lines, figure_of, tensor_at
 from tui.lines.format import wrap
-from tui.lines.roles import Line, Role
+from tui.looks.roles import Line, Role
 from tui.model.session import Session
 from tui.widgets.lines import LinesView
 

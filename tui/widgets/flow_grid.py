@@ -17,8 +17,8 @@ from tui.lines import flow as flow_rows
 from tui.lines import flow_table
 from tui.lines.flow import Layout
 from tui.lines.flow_table import FlowTable
-from tui.lines.roles import Line
-from tui.lines.themes import Look
+from tui.looks.roles import Line
+from tui.looks.themes import Look
 from tui.widgets.lines import look_of, strip_of
 
 

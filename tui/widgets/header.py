@@ -11,7 +11,7 @@ from textual.strip import Strip
 from textual.widget import Widget
 
 from tui.lines.header import clicked, header_lines
-from tui.lines.roles import Line
+from tui.looks.roles import Line
 from tui.model.session import Session
 from tui.widgets.lines import look_of, strip_of
 

@@ -19,8 +19,8 @@ from tracer.errors import TraceFileError
 from tui import actions
 from tui.keys import Scope
 from tui.lines.heatmap import Picture, frame, picture
-from tui.lines.roles import Role
 from tui.lines.tensor import Reading, problem_lines
+from tui.looks.roles import Role
 from tui.model.matrix import Floats, View, extreme_of, reduce
 from tui.model.tensor_figures import Summary
 from tui.model.tensor_source import KEPT_ELEMENTS, Array, TensorSource

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tui.lines.roles import Line, Role
+from tui.looks.roles import Line, Role
 from tui.widgets.note import Note
 
 _LINES: tuple[tuple[tuple[str, str], ...], ...] = (

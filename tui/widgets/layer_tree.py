@@ -19,7 +19,7 @@ from tui import actions
 from tui.keys import Scope
 from tui.lines import layers as rows
 from tui.lines.layers import Shape
-from tui.lines.roles import Line
+from tui.looks.roles import Line
 from tui.model.figures import Bools, Figures
 from tui.model.outline import Outline, Sort
 from tui.model.search import NOTHING, Found

@@ -16,8 +16,8 @@ from textual.widget import Widget
 from tui import actions
 from tui.host import host_of
 from tui.keys import Scope
-from tui.lines.roles import Line, Piece
-from tui.lines.themes import Look
+from tui.looks.roles import Line, Piece
+from tui.looks.themes import Look
 
 Lines = Sequence[Line]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tui.lines.roles import Role
+from tui.looks.roles import Role
 from tui.widgets.lines import LinesView
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from rich.style import Style
 from textual.theme import Theme
 
-from tui.lines.roles import Role
+from tui.looks.roles import Role
 
 
 @dataclass(frozen=True, slots=True)

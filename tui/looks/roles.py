@@ -1,7 +1,7 @@
 """The role of a piece of text (what it is, not how it looks), and the glyphs of severity.
 
 Nothing is said by colour alone: severity is a glyph and a number, a sign is a side and a "+" or "-".
-`tui.lines.themes` says how each role looks.
+`tui.looks.themes` says how each role looks.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from tui.lines.roles import Role
+from tui.looks.roles import Role
 from tui.model.figures import Floats
 
 Levels = npt.NDArray[np.int8]

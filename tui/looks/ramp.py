@@ -17,8 +17,8 @@ from rich.color import Color
 from rich.segment import Segment
 from rich.style import Style
 
-from tui.lines.roles import Role
-from tui.lines.themes import LOOKS
+from tui.looks.roles import Role
+from tui.looks.themes import LOOKS
 
 Levels = npt.NDArray[np.int8]
 Floats = npt.NDArray[np.floating[Any]]
