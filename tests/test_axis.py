@@ -126,3 +126,35 @@ def test_a_place_always_divides_its_axis() -> None:
     assert found is not None
     first, second = (half(np.ones((3, 2, 2)), number, found, 2) for number in (0, 1))
     assert first.shape == second.shape
+
+
+def test_rows_of_a_packed_sequence_are_those_of_its_steps() -> None:
+    rows = torch.arange(float(B)).reshape(B, 1, 1).expand(B, 3, 2).contiguous()
+    lengths = torch.tensor([3, 2, 2, 1])
+    pack = torch._VF._pack_padded_sequence  # type: ignore[attr-defined]
+    origin = Origin(rows, ExamplePlace(0, 1), "0", "_pack_padded_sequence", OpCall(pack, (rows, lengths, True), {}))
+    data, batch_sizes = pack(rows, lengths, True)
+    place = find_place(data, B, origin)
+    assert place == ExamplePlace(0, 1, (0, 1, 2, 3, 0, 1, 2, 0)) and data[:, 0].tolist() == list(
+        map(float, place.order)
+    )
+    assert find_place(data.view(-1, 2, 1), B, Origin(data, place)) == place
+    assert per_example(data.numpy(), place, B).sum(1).tolist() == [0.0, 4.0, 8.0, 6.0]
+    pad = torch._VF._pad_packed_sequence  # type: ignore[attr-defined]
+    call = OpCall(pad, (data, batch_sizes, False, 0.0, 3), {})
+    padded, _lengths = call.run()
+    assert find_place(padded, B, Origin(data, place, "0", "_pad_packed_sequence", call)) == ExamplePlace(1, 1)
+
+
+def test_halves_match_however_rows_of_one_length_were_sorted() -> None:
+    rows = torch.arange(float(B)).reshape(B, 1)
+    index = torch.tensor([1, 3, 2, 0])
+    origin = taken(ExamplePlace(0, 1), "0", torch.index_select, rows, 0, index)
+    picked = rows.index_select(0, index)
+    place = find_place(picked, B, origin)
+    assert place == ExamplePlace(0, 1, (1, 3, 2, 0))
+    assert [half(picked.numpy(), number, place, B)[:, 0].tolist() for number in (0, 1)] == [[0.0, 1.0], [2.0, 3.0]]
+    back = Origin(picked, place, "0", "index_select", OpCall(torch.index_select, (picked, 0, torch.argsort(index)), {}))
+    assert find_place(rows, B, back) == ExamplePlace(0, 1)
+    uneven = taken(ExamplePlace(0, 1), "0", torch.index_select, rows, 0, torch.tensor([0, 0, 1, 2]))
+    assert find_place(rows, B, uneven) == ExamplePlace(0, 1)  # guessed

@@ -58,7 +58,7 @@ class HostTensor(NamedTuple):
             return HostTensor(
                 part, None if self.numbers is None else half(self.numbers, number, place, rows), self.dtype
             )
-        if not self.address or self.raw.shape[place.axis] != rows * place.inner:  # a copy, not a slice
+        if not self.address or place.order or self.raw.shape[place.axis] != rows * place.inner:  # a copy, not a slice
             return HostTensor(part, part, self.dtype)
         distance = self.raw.strides[place.axis] * part.shape[place.axis]
         return HostTensor(part, part, self.dtype, self.address + number * distance)

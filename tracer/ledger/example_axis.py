@@ -10,6 +10,8 @@ import numpy.typing as npt
 import torch
 
 from tracer import ops
+from tracer.ledger import row_order
+from tracer.ledger.row_order import Order
 from tracer.model.tensors import memory_of
 from tracer.op_call import OpCall
 
@@ -20,21 +22,30 @@ class ExamplePlace(NamedTuple):
     """The examples lie on `axis`, where `inner` neighbouring elements belong to one example.
 
     A plain batch axis has `inner` 1. Merged with H heads behind it, `inner` is H. Merged with positions before it,
-    the pattern of all examples repeats along the axis.
+    the pattern of all examples repeats along the axis. An `order` says for each element along the axis to which
+    example it belongs, where that is no such pattern.
     """
 
     axis: int
     inner: int
+    order: Order = ()
 
 
 class Origin(NamedTuple):
-    """What a tensor was computed from: `tensor`, with its `place`, as argument `name` of the `call` of op `op`."""
+    """What a tensor was computed from: `tensor`, with its `place`, as argument `name` of the `call` of op `op`.
+
+    A module has its type for `op`, and no `call`. The tensor computed is the result named `result`.
+    """
 
     tensor: torch.Tensor
     place: ExamplePlace
     name: str = "0"
     op: str = ""
     call: OpCall | None = None
+    result: str = ""
+
+
+_RECURRENT = frozenset({"LSTM", "GRU", "RNN", "lstm", "gru", "rnn_tanh", "rnn_relu"})
 
 
 def find_place(tensor: torch.Tensor, rows: int, origin: Origin | None) -> ExamplePlace | None:
@@ -56,12 +67,22 @@ def _fits(tensor: torch.Tensor, rows: int, place: ExamplePlace) -> bool:
     if not 0 <= place.axis < tensor.dim():
         return False
     size = tensor.shape[place.axis]
+    if place.order:
+        return size == len(place.order)
     return size > 0 and size % (rows * place.inner) == 0
 
 
 def _guesses(tensor: torch.Tensor, rows: int, origin: Origin) -> Iterator[ExamplePlace | None]:
     """Places where the examples may be, the most certain first."""
     parent, place = origin.tensor, origin.place
+    if rows > 1 and origin.op in row_order.REORDERING and origin.call is not None:
+        yield _reordered(rows, origin, origin.call)
+    elif origin.op in _RECURRENT and origin.result.startswith(("output.1", "output.2")) and tensor.dim() == 3:
+        yield ExamplePlace(1, 1)  # the states at the end: (layers, examples, width)
+    if place.order:
+        shift = max(tensor.dim() - parent.dim(), 0)
+        yield from (place._replace(axis=axis) for axis in dict.fromkeys((place.axis, place.axis + shift)))
+        return
     if memory_of(parent) == memory_of(tensor):
         distance = parent.stride(place.axis) * place.inner * parent.element_size() // tensor.element_size()
         yield _by_distance(tensor, rows, distance, tensor.stride())
@@ -77,6 +98,18 @@ def _guesses(tensor: torch.Tensor, rows: int, origin: Origin) -> Iterator[Exampl
             yield ExamplePlace(axis, place.inner)
     if place.axis < tensor.dim() and tensor.shape[place.axis] % rows == 0:
         yield ExamplePlace(place.axis, tensor.shape[place.axis] // rows)
+
+
+def _reordered(rows: int, origin: Origin, call: OpCall) -> ExamplePlace | None:
+    """The place after an op that picks rows by an index, or packs them; None where that is not known."""
+    place = origin.place
+    if not place.order and (place.inner != 1 or origin.tensor.shape[place.axis] != rows):
+        return None
+    found = row_order.after(origin.op, call, place.axis, place.order or tuple(range(rows)))
+    if found is None:
+        return None
+    axis, order = found
+    return ExamplePlace(axis, 1) if order == tuple(range(rows)) else ExamplePlace(axis, 1, order)
 
 
 def _moved(tensor: torch.Tensor, origin: Origin) -> int | None:
@@ -115,6 +148,9 @@ def _reduced_axes(name: str, call: OpCall) -> tuple[int, ...]:
 def half(array: Array, number: Literal[0, 1], place: ExamplePlace, rows: int) -> Array:
     """The first or the second half of the examples; the axis that holds them is half as long."""
     axis, size = place.axis, array.shape[place.axis]
+    if place.order:
+        middle = rows // 2
+        return array.take(row_order.positions(place.order, number * middle, (number + 1) * middle), axis)
     if size == rows * place.inner:
         middle = size // 2
         part = slice(middle, None) if number else slice(middle)
@@ -131,6 +167,8 @@ def per_example(array: Array, place: ExamplePlace | None, examples: int) -> Arra
     if place is None:
         rest = array.reshape(1, -1)
         return np.concatenate([rest, np.zeros((examples - 1, rest.shape[1]), rest.dtype)])
+    if place.order:
+        return row_order.by_row(array, place.axis, place.order, examples)
     return np.moveaxis(_split(array, place, examples), place.axis + 1, 0).reshape(examples, -1)
 
 

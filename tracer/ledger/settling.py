@@ -96,7 +96,7 @@ class Settling:
 
     def consumers(self, wire: Wire) -> int:
         """How many calls take the wire itself, not a view of it."""
-        return sum(not use.reshaping for use in self._uses[wire])
+        return sum(not use.reshaping and use.call != wire.producer for use in self._uses[wire])
 
     def put_aside(self, wire: Wire) -> None:
         """Make the figures that need no multiplier, then free the tensors; soon, together with other wires."""

@@ -133,7 +133,7 @@ def figures_of(
 
     def sent_for(role: WireRole) -> MultiplierFigures | None:
         call = role.call
-        if role.passed or (role.direction == "out" and (call.leaf or arrived is None)):
+        if role.passed or (role.direction == "out" and arrived is None):
             return total
         within = tuple([number for number in every if call.index <= sending[number].call < call.end])
         if role.direction == "in":

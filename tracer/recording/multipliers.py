@@ -76,6 +76,19 @@ class Multipliers:
             self.note_sent(node, taken)
         return bool(slots)
 
+    def attach_inside(self, results: Sequence[GradientEdge], index: int) -> None:
+        """Have the gradients noted that one result of call number `index` sends to another one, inside the call.
+
+        `nn.LSTMCell` computes h from the c that it gives too.
+        """
+        assert self._observation is not None
+        made = frozenset(results)
+        for node, slot, edge in consumptions(results, self.wires):
+            if edge in made:
+                use = Use(self.wires[edge], index, "inside")
+                self._observation.uses.append(use)
+                self.note_sent(node, [(slot, use)])
+
     def note_sent(self, node: Node, slots: list[tuple[int, Use]]) -> None:
         """Have the gradients noted that a graph node sends back; the inputs numbered in `slots` belong to uses."""
         node.register_hook(partial(Multipliers._sent, self, slots))

@@ -139,7 +139,9 @@ class Recorder(Mode):
             if call.leaf:
                 self._leaf_depth = 0
                 self._references = self.log.next() if self.log else {}
+                self._running = (type(module).__name__, None)
                 self._record_results(call, _graph_tensors(tensors_in(output, "output")))
+                self._running = ("", None)
                 if call.rule == "captum" and getattr(module, "inplace", False) and call.arguments and call.results:
                     call.overwrote = not torch.equal(call.arguments[0][1].value, call.results[0][1].value)
             else:
@@ -320,7 +322,7 @@ class Recorder(Mode):
         taken, near = ("", parent) if parent is not None else source or ("", None)
         origin = None
         if near is not None and near.place is not None:
-            origin = Origin(near.value, near.place, taken, *self._running)
+            origin = Origin(near.value, near.place, taken, *self._running, name)
         memory = memory_of(tensor)  # before the shape is read: it refuses tensors that are not in one piece of memory
         place = find_place(tensor, self.observation.rows, origin)
         references = self._references.get(name)
@@ -445,6 +447,8 @@ class Recorder(Mode):
             if wire is not None:
                 self._multipliers.watch(edge, wire)
                 call.give(name, wire)
+        if len(fresh) > 1:
+            self._multipliers.attach_inside(fresh, call.index)
 
 
 def _graph_tensors(tensors: Iterable[tuple[str, torch.Tensor]]) -> list[GraphTensor]:

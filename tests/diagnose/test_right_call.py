@@ -1,0 +1,165 @@
+"""The delta arises where it is said to: packed sequences, cells with results that feed one another."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from captum.attr import DeepLift
+from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
+
+import tracer
+from tests.diagnose.models import normal
+from tracer.tracefile.trace import Trace
+
+Forward = Callable[..., Tensor]
+
+
+class Model(nn.Module):
+    """`forward_of(self, x, ...)` with the modules given by name."""
+
+    def __init__(self, forward_of: Forward, **modules: nn.Module) -> None:
+        super().__init__()
+        self.forward_of = forward_of
+        for name, module in modules.items():
+            self.add_module(name, module)
+
+    def forward(self, *args: Any) -> Tensor:
+        return self.forward_of(self, *args)
+
+
+def watched(model: nn.Module, x: Tensor, baseline: Tensor, *extras: Tensor) -> Trace:
+    """captum's own run."""
+    with tracer.watch(model.eval()) as watching:
+        DeepLift(model).attribute(x, baseline, target=0, additional_forward_args=extras or None)
+    return watching.trace
+
+
+def assert_only(trace: Trace, path: str, kind: str = "unsupported-module") -> None:
+    """Nothing but the calls at `path` leaks, for any example, and they are the finding."""
+    assert [(finding.kind, finding.path) for finding in tracer.diagnose(trace)] == [(kind, path)]
+    own = np.sum([node.self_leak for node in trace.nodes if node.path == path], axis=0)
+    np.testing.assert_allclose(own, trace.delta, atol=1e-6)
+    assert all(np.abs(node.self_leak).max() < 1e-6 for node in trace.nodes if node.path != path)
+
+
+# --- packed sequences -------------------------------------------------------------------------------------------------
+
+
+def packing(batch_first: bool = True, **options: Any) -> Callable[[Any, Tensor, Tensor], Tensor]:
+    """Packed, through the module `r`, and padded again: what it gives at each sequence's end, into `o`."""
+
+    def forward(self: Any, x: Tensor, lengths: Tensor) -> Tensor:
+        x = x if batch_first else x.transpose(0, 1)
+        packed = pack_padded_sequence(x, lengths, batch_first=batch_first, **options)
+        padded, ends = pad_packed_sequence(self.r(packed)[0], batch_first=batch_first)
+        rows = torch.arange(len(lengths))
+        return self.o(padded[rows, ends - 1] if batch_first else padded.transpose(0, 1)[rows, ends - 1])
+
+    return forward
+
+
+def of_last_state(self: Any, x: Tensor, lengths: Tensor) -> Tensor:
+    """The last layer's state at the end, which a packed sequence gives in the order of the batch."""
+    _packed, (state, _cell) = self.r(pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False))
+    return self.o(state[-1])
+
+
+def of_mean(self: Any, x: Tensor, lengths: Tensor) -> Tensor:
+    """The mean over each sequence."""
+    packed = pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
+    padded, ends = pad_packed_sequence(self.r(packed)[0])
+    return self.o(padded.sum(0) / ends[:, None])
+
+
+UNSORTED = {"enforce_sorted": False}
+PACKED: dict[str, tuple[Forward, Callable[[], nn.Module], int, list[int]]] = {
+    "RNN": (packing(**UNSORTED), lambda: nn.RNN(2, 3, batch_first=True), 3, [3, 2]),
+    "RNN, equal lengths": (packing(**UNSORTED), lambda: nn.RNN(2, 3, batch_first=True), 3, [3, 3, 3]),
+    "RNN, sequence first": (packing(False, **UNSORTED), lambda: nn.RNN(2, 3), 3, [2, 4, 4]),
+    "GRU, sorted": (packing(enforce_sorted=True), lambda: nn.GRU(2, 3, batch_first=True), 3, [4, 4]),
+    "LSTM of two layers, both ways": (
+        packing(**UNSORTED),
+        lambda: nn.LSTM(2, 3, 2, batch_first=True, bidirectional=True),
+        6,
+        [2, 4, 3],
+    ),
+    "LSTM of two layers, last state": (of_last_state, lambda: nn.LSTM(2, 3, 2, batch_first=True), 3, [3]),
+    "LSTM of four layers, last state": (of_last_state, lambda: nn.LSTM(2, 3, 4, batch_first=True), 3, [2, 4]),
+    "GRU, mean": (of_mean, lambda: nn.GRU(2, 3, batch_first=True), 3, [2, 4, 3]),
+}
+
+
+@pytest.mark.parametrize("name", PACKED)
+def test_of_a_packed_sequence_only_the_recurrence_leaks(name: str) -> None:
+    forward, make, width, lengths = PACKED[name]
+    torch.manual_seed(0)
+    model = Model(forward, r=make(), o=nn.Linear(width, 1))
+    shape = len(lengths), max(lengths), 2
+    assert_only(watched(model, normal(*shape, seed=1), normal(*shape, seed=2), torch.tensor(lengths)), "r")
+
+
+def on_packed_data(self: Any, x: Tensor, lengths: Tensor) -> Tensor:
+    """A layer on the elements of a packed sequence, split into heads and merged again."""
+    packed = pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
+    assert isinstance(packed, PackedSequence)
+    data = self.g(self.l(packed.data).view(-1, 2, 2) * 2).flatten(1)
+    padded, _ends = pad_packed_sequence(packed._replace(data=data), batch_first=True)
+    return self.o(padded.sum(1))
+
+
+def permuted(self: Any, x: Tensor) -> Tensor:
+    """Rows in another order, and back."""
+    order = torch.randperm(len(x), generator=torch.Generator().manual_seed(1))
+    return self.o(self.g(self.l(x)[order])[torch.argsort(order)])
+
+
+def test_elements_of_a_packed_sequence_keep_their_rows() -> None:
+    torch.manual_seed(0)
+    model = Model(on_packed_data, l=nn.Linear(2, 4), g=nn.GELU(), o=nn.Linear(4, 1))
+    lengths = torch.tensor([2, 4, 3])
+    assert_only(watched(model, normal(3, 4, 2, seed=1), normal(3, 4, 2, seed=2), lengths), "g")
+
+
+def test_rows_in_another_order_are_known() -> None:
+    torch.manual_seed(0)
+    model = Model(permuted, l=nn.Linear(2, 4), g=nn.GELU(), o=nn.Linear(4, 1))
+    assert_only(watched(model, normal(3, 2, seed=1), normal(3, 2, seed=2)), "g")
+
+
+# --- cells ------------------------------------------------------------------------------------------------------------
+
+
+def looped(self: Any, x: Tensor) -> Tensor:
+    """A cell over the steps of a sequence."""
+    state = x.new_zeros(len(x), 3)
+    if isinstance(self.c, nn.LSTMCell):
+        cell = state
+        for step in x.unbind(1):
+            state, cell = self.c(step, (state, cell))
+    else:
+        for step in x.unbind(1):
+            state = self.c(step, state)
+    return self.o(state)
+
+
+CELLS: dict[str, tuple[Forward, Callable[[], nn.Module]]] = {
+    "its cell state unused": (lambda self, x: self.o(self.c(x[:, 0])[0]), lambda: nn.LSTMCell(2, 3)),
+    "its hidden state unused": (lambda self, x: self.o(self.c(x[:, 0])[1]), lambda: nn.LSTMCell(2, 3)),
+    "both used": (lambda self, x: self.o(sum(self.c(x[:, 0]))), lambda: nn.LSTMCell(2, 3)),
+    "looped": (looped, lambda: nn.LSTMCell(2, 3)),
+    "GRU, looped": (looped, lambda: nn.GRUCell(2, 3)),
+    "RNN, looped": (looped, lambda: nn.RNNCell(2, 3)),
+}
+
+
+@pytest.mark.parametrize("name", CELLS)
+def test_the_leak_of_a_cell_is_its_own(name: str) -> None:
+    forward, make = CELLS[name]
+    torch.manual_seed(0)
+    model = Model(forward, c=make(), o=nn.Linear(3, 1))
+    assert_only(watched(model, normal(2, 4, 2, seed=1), normal(2, 4, 2, seed=2)), "c")
