@@ -37,10 +37,10 @@ class Evidence:
     """The figures of all N calls of a trace, of one example or over all of them, arrays of shape (N,).
 
     `self_leak` is signed, `size` = Σ |self leak| over the examples. `rounding` is what precision can cost a call:
-    eps·Σ‖m‖·(‖x‖ + ‖x'‖) over its edges, each in its own dtype and without masked elements; a leak of up to `allowed`
-    is no fault. `traffic` = Σ ‖m‖·‖Δ‖ at the outputs, an upper bound of Σ |m·Δ|. `operands` counts the varying tensors
-    that a call takes, one taken twice as two, and `elements` what is in them. `change` = Σ |f(x) − f(x')|, `total` =
-    Σ size.
+    eps·Σ‖m‖·(‖x‖ + ‖x'‖) over its edges, each in its own dtype and without masked elements, in half precision the root
+    of a sum of squares (`gathering`); a leak of up to `allowed` is no fault. `traffic` = Σ ‖m‖·‖Δ‖ at the outputs, an
+    upper bound of Σ |m·Δ|. `operands` counts the varying tensors that a call takes, one taken twice as two, and
+    `elements` what is in them. `change` = Σ |f(x) − f(x')|, `total` = Σ size.
     """
 
     trace: Trace
