@@ -67,6 +67,7 @@ def test_the_delta_explodes_when_captum_rules_softmax(traces: dict[str, Trace]) 
     assert traces["softmax-gelu"].run.relative_delta > 100_000
 
 
+@pytest.mark.rounding
 @pytest.mark.parametrize("name", [name for name, _method, _kinds in RUNS])
 def test_self_leaks_sum_to_captums_delta(traces: dict[str, Trace], name: str) -> None:
     trace = traces[name]
@@ -80,6 +81,7 @@ def test_the_worst_call_is_in_the_first_layer(traces: dict[str, Trace], name: st
     assert traces[name].worst(1)[0].path.startswith("bert.encoder.layer.0.")
 
 
+@pytest.mark.rounding
 def test_exact_rules_make_the_delta_vanish_on_the_model_as_shipped(traces: dict[str, Trace]) -> None:
     run = traces["exact"].run
     assert (run.method, run.variant) == ("exact", "as shipped")
@@ -140,6 +142,7 @@ def test_the_table_says_it_all(result: DemoResult, folder: Path) -> None:
     assert str(result.worst) in lines[-1]
 
 
+@pytest.mark.rounding
 def test_the_worst_run_is_repaired_rung_by_rung(traces: dict[str, Trace], result: DemoResult) -> None:
     lines = result.table.splitlines()
     title = lines.index("What would repair captum, softmax and GELU explicit? Measured, run by run:")
