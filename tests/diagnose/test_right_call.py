@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -163,3 +164,46 @@ def test_the_leak_of_a_cell_is_its_own(name: str) -> None:
     torch.manual_seed(0)
     model = Model(forward, c=make(), o=nn.Linear(3, 1))
     assert_only(watched(model, normal(2, 4, 2, seed=1), normal(2, 4, 2, seed=2)), "c")
+
+
+# --- leaks that cancel ------------------------------------------------------------------------------------------------
+
+
+def pool_and_skip(self: Any, x: Tensor) -> Tensor:
+    """A tensor that a pool and a skip take, behind a module under captum's rule, and a square of both."""
+    h = self.r(self.c(x))
+    taken = h.clone() if self.apart else h
+    out: Tensor = (self.a(self.p(taken).flatten(1)) + self.b(h.flatten(1))) ** 2
+    return out
+
+
+POOLS: dict[str, tuple[Callable[[], nn.Module], int]] = {
+    "max": (lambda: nn.MaxPool1d(2), 4),
+    "overlapping": (lambda: nn.MaxPool1d(3, 1, 1), 8),
+    "adaptive": (lambda: nn.AdaptiveMaxPool1d(2), 4),
+    "mean": (lambda: nn.AvgPool1d(2), 4),
+    "softmax": (lambda: nn.Softmax(-1), 8),
+    "tanh": (nn.Tanh, 8),
+}
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("name", POOLS)
+def test_what_cancels_is_one_finding_and_the_first_is_worth_most(name: str, seed: int) -> None:
+    make, width = POOLS[name]
+    torch.manual_seed(seed)
+    parts = {"c": nn.Conv1d(1, 2, 3, padding=1), "r": nn.ReLU(), "a": nn.Linear(width, 1), "b": nn.Linear(8, 1)}
+    model = Model(pool_and_skip, p=make(), **parts).eval()
+    model.apart = False  # type: ignore[assignment]
+    x, baseline = torch.randn(1, 1, 4) * 2, torch.randn(1, 1, 4)
+    trace = tracer.record(model, x, baseline, target=0)
+    findings = tracer.diagnose(trace)
+    kinds = [finding.kind for finding in findings]
+    assert set(kinds) <= {"stale-gradient", "unseen-op", "unsupported-module"} and len(kinds) == len(set(kinds))
+    before, after = abs(float(trace.delta[0])), []
+    for finding in findings:
+        rules = re.findall(r"--rule '([^']*)'", finding.advice)
+        model.apart = not rules  # type: ignore[assignment]
+        assert rules or "x.clone()" in finding.advice
+        after.append(abs(float(tracer.record(model, x, baseline, target=0, rules=rules).delta[0])))
+    assert after[0] == min(after) < before

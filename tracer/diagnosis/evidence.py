@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -12,7 +11,6 @@ from functools import cached_property
 import numpy as np
 
 from tracer import ops
-from tracer.diagnosis.query_columns import query_columns
 from tracer.diagnosis.taken_for_linear import linearised_fault
 from tracer.errors import TraceFileError
 from tracer.records import Bools, EvidenceName, Finding, FindingKind, Floats, Node, Note, NoteKind
@@ -27,9 +25,6 @@ _HOLDS, _CANCELS = 1e-5, 1e-3
 _NOTHING, _LITTLE, _LITTLE_SHARE = 1e-5, 1e-3, 1e-2
 
 _CONDITIONS: tuple[NoteKind, ...] = ("hook skipped", "subclass ignored", "training mode")
-_FIGURES = ("value_mean", "value_norm", "value_maximum", "reference_norm", "multiplier_mean", "multiplier_norm")
-_RULED_QUERY = f"""SELECT node, direction = 'out' AS made, {", ".join(_FIGURES)} FROM edge
-WHERE node IN (SELECT id FROM node WHERE rule = 'captum' OR kind = 'lost') ORDER BY node"""
 
 
 @dataclass(frozen=True)
@@ -40,7 +35,9 @@ class Evidence:
     eps·Σ‖m‖·(‖x‖ + ‖x'‖) over its edges, each in its own dtype and without masked elements, in half precision the root
     of a sum of squares (`gathering`); a leak of up to `allowed` is no fault. `traffic` = Σ ‖m‖·‖Δ‖ at the outputs, an
     upper bound of Σ |m·Δ|. `operands` counts the varying tensors that a call takes, one taken twice as two, and
-    `elements` what is in them. `change` = Σ |f(x) − f(x')|, `total` = Σ size.
+    `elements` what is in them. `handed_to` says which call takes the very tensor of another, and `unread` whose
+    multipliers no call reads (see `handed_on`): their leaks count for the call that read too early. `change` =
+    Σ |f(x) − f(x')|, `total` = Σ size.
     """
 
     trace: Trace
@@ -57,6 +54,8 @@ class Evidence:
     small: Ints
     dropped: Ints
     allowed: Floats
+    handed_to: dict[int, int]
+    unread: frozenset[int]
     change: float
     total: float
 
@@ -202,31 +201,6 @@ class Evidence:
     def _arguments(self, node: int) -> list[str]:
         """The names of the arguments that vary."""
         return [edge.name for edge in self.trace.edges(node) if edge.direction == "in"]
-
-    @cached_property
-    def handed_to(self) -> dict[int, int]:
-        """Lost paths and calls under captum's rule, each with the first call under that rule that takes its output.
-
-        Two edges are one tensor where the figures of value, reference and multiplier agree.
-        """
-        made: dict[int, list[tuple[float, ...]]] = defaultdict(list)
-        taken: dict[tuple[float, ...], list[int]] = defaultdict(list)
-        rows = query_columns(self.trace, ("node", "made", *_FIGURES), _RULED_QUERY)
-        for node, out, *figures in zip(*rows, strict=True):
-            if not 0 <= node < len(self.size):
-                continue
-            if out:
-                made[node].append(tuple(figures))
-            else:
-                taken[tuple(figures)].append(node)
-        found = {}
-        for node, results in made.items():
-            takers = taken.get(results[0], []) if len(results) == 1 else []
-            # The lost path of the model's own input may come after the call that takes that tensor.
-            later = bisect_right(takers, node) if self.columns.kinds[node] != "lost" else 0
-            if later < len(takers):
-                found[node] = takers[later]
-        return found
 
     def both_sides(self, node: int) -> tuple[Floats, ...] | None:
         """x, x', m_in, y, y' and m_out of an elementwise call, float64 of one shape, of the examples shown.

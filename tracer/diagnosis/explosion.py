@@ -24,7 +24,7 @@ def exploding(evidence: Evidence) -> list[int]:
     gain, secant = evidence.columns.gain, evidence.largest_secant
     found = []
     for node in np.flatnonzero((secant > _SECANT) & (gain > _SLOPE)).tolist():
-        if evidence.rules[node] not in ("captum", "rescale"):
+        if evidence.rules[node] not in ("captum", "rescale") or node in evidence.unread:
             continue
         if ops.common_name(evidence.columns.types[node]) == "softmax" or (
             gain[node] > _OTHER_GAIN and secant[node] > _OTHER_SECANT

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from tracer.diagnosis.evidence import Evidence
+from tracer.diagnosis.handed_on import HandedOn, net_leaks
 from tracer.diagnosis.query_columns import query_columns
 from tracer.records import Floats
 from tracer.text import require_example
@@ -57,6 +58,7 @@ def _gather(trace: Trace, example: int | None, columns: Columns, count: int) -> 
         blobs = [cell for (cell,) in trace.query(_LEAKS_QUERY, (count,))]
         leaks = unpack(b"".join(blobs)).reshape(count, run.examples)
         leaks = leaks if example is None else leaks[:, example : example + 1]
+    leaks = leaks.copy()
     change = np.abs(run.output - run.output_reference)
     figures = np.zeros((7, count))
     asked = ("node", "traffic", "operands", "elements", "bound", "eps", "products", "steps")
@@ -70,7 +72,9 @@ def _gather(trace: Trace, example: int | None, columns: Columns, count: int) -> 
         raise ValueError("its tables differ in length")
     traffic, operands, elements, *precision = figures
     rounding, allowed = _rounding(*precision)
+    handed_on = HandedOn(trace, columns)
     with np.errstate(invalid="ignore"):
+        unread = net_leaks(leaks, allowed, columns.kinds, handed_on)
         size, signed = np.abs(leaks).sum(axis=1), leaks.sum(axis=1)
     return Evidence(
         trace=trace,
@@ -87,6 +91,8 @@ def _gather(trace: Trace, example: int | None, columns: Columns, count: int) -> 
         small=np.array(small, dtype=np.int64),
         dropped=np.array(dropped, dtype=np.int64),
         allowed=allowed,
+        handed_to=handed_on.to,
+        unread=unread,
         change=float(change.sum() if example is None else change[example]),
         total=float(size[np.isfinite(size)].sum()),
     )

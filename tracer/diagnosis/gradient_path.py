@@ -9,7 +9,7 @@ import numpy as np
 from tracer import ops
 from tracer.diagnosis.evidence import Evidence
 from tracer.diagnosis.fault import fault
-from tracer.diagnosis.wording import calls, weight
+from tracer.diagnosis.wording import calls, exact, weight
 from tracer.records import Edge, Finding
 from tracer.text import clean
 
@@ -39,11 +39,21 @@ def stale_gradient(evidence: Evidence) -> Iterator[Finding]:
             "stale-gradient",
             nodes,
             message,
-            "put something between the two modules that makes a new tensor, such as x.clone(), "
-            "or use exact rules: --method exact",
+            _apart(evidence, list(pairs.values())),
             issues=(1104,),
             evidence=() if replaced is None else (("elements with another gradient", replaced),),
         )
+
+
+def _apart(evidence: Evidence, takers: list[int]) -> str:
+    """What to change so that the rule reads the gradient of the rules behind it, and those conserve."""
+    own = sum(float(np.abs(evidence.node(node).self_leak).sum()) for node in takers if node not in evidence.handed_to)
+    if own > _OTHER * evidence.change:  # a rule that leaks by itself, which then is read
+        return exact(*(evidence.columns.types[node] for node in takers))
+    return (
+        "put something between the two modules that makes a new tensor, such as x.clone(), "
+        "or use exact rules: --method exact"
+    )
 
 
 @fault("lost-path")

@@ -40,6 +40,7 @@ def taker(evidence: Evidence) -> str:
     return "captum" if evidence.trace.run.method == "captum" else "the rulebook"
 
 
-def exact(pattern: str) -> str:
-    """The advice to rule some calls exactly, or all: as options of the command line."""
-    return f"make it exact with --rule '{clean(pattern)}=exact', or everything with --method exact"
+def exact(*patterns: str) -> str:
+    """The advice to rule the calls that some patterns fit exactly, or all: as options of the command line."""
+    rules = " ".join(f"--rule '{clean(pattern)}=exact'" for pattern in dict.fromkeys(patterns))
+    return f"make it exact with {rules}, or everything with --method exact"
