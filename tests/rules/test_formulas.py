@@ -151,7 +151,9 @@ def test_queries_without_any_key_stay_finite() -> None:
 def test_attention_of_settings_alone() -> None:
     (q, q_ref), (k, k_ref), (v, v_ref) = (drawn(1, 1, 3, 4, seed=i) for i in range(3))
     g = torch.randn(1, 1, 3, 4).double()
-    found = attention.attention(g, (q, k, v), (q_ref, k_ref, v_ref), (None, None), attention.Attention(), (True,) * 4)
+    found = attention.attention(
+        g, (q, k, v), (q_ref, k_ref, v_ref), (None, None), attention.AttentionSettings(), (True,) * 4
+    )
     logits, logits_ref = q @ k.mT / 2, q_ref @ k_ref.mT / 2
     of_logits = softmax(g @ ((v + v_ref) / 2).mT, logits, logits_ref, -1)
     assert torch.allclose(found[0], of_logits @ ((k + k_ref) / 2) / 2, atol=1e-12)

@@ -11,7 +11,10 @@ from torch import Tensor
 from tracer.op_call import ArgumentPlace, OpCall
 
 Gs = Sequence[Tensor | None]
-Multipliers = Callable[[Gs, Sequence[Tensor], Sequence[Tensor], Sequence[bool]], Sequence[Tensor | None]]
+"""The multipliers that arrive at the outputs of an op; None where nothing arrives."""
+Found = Sequence[Tensor | None]
+"""The multipliers of the operands; None for those that want none."""
+Multipliers = Callable[[Gs, Sequence[Tensor], Sequence[Tensor], Sequence[bool]], Found]
 Binder = Callable[[OpCall], "BoundCall | None"]
 """Binds a call to its rule; None where the op is linear in this call."""
 

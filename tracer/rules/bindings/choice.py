@@ -9,10 +9,8 @@ import torch
 from torch import Tensor
 
 from tracer.op_call import OpCall
-from tracer.rules.call import Binder, BoundCall, Gs, arrived, bound
+from tracer.rules.call import Binder, BoundCall, Found, Gs, arrived, bound
 from tracer.rules.formulas import choice, steps
-
-Found = Sequence[Tensor | None]
 
 
 def _chooses(choice_at: tuple[int, str], *tensors_at: tuple[int, str]) -> Binder:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -10,10 +9,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tracer.op_call import OpCall
-from tracer.rules.call import Binder, BoundCall, Gs, arrived, bound
+from tracer.rules.call import Binder, BoundCall, Found, Gs, arrived, bound
 from tracer.rules.formulas import norm
-
-Found = Sequence[Tensor | None]
 
 
 def _normalised(centred: bool) -> Binder:

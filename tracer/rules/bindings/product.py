@@ -8,10 +8,9 @@ from typing import Any
 from torch import Tensor
 
 from tracer.op_call import OpCall
-from tracer.rules.call import Binder, BoundCall, Gs, arrived, bound
+from tracer.rules.call import Binder, BoundCall, Found, Gs, arrived, bound
 from tracer.rules.formulas import bilinear, scale
 
-Found = Sequence[Tensor | None]
 Pairwise = Callable[..., tuple[Tensor | None, Tensor | None]]
 
 

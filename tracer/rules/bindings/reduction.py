@@ -10,10 +10,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tracer.op_call import KEYWORD_ONLY, OpCall
-from tracer.rules.call import Binder, BoundCall, Gs, arrived, bound, substituted
+from tracer.rules.call import Binder, BoundCall, Found, Gs, arrived, bound, substituted
 from tracer.rules.formulas import norm, pooling
-
-Found = Sequence[Tensor | None]
 
 
 def _dims(dim: Any, rank: int) -> tuple[int, ...]:

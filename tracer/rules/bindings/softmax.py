@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor
 
 from tracer.op_call import KEYWORD_ONLY, OpCall
-from tracer.rules.call import Binder, BoundCall, Gs, arrived, bound
+from tracer.rules.call import Binder, BoundCall, Found, Gs, arrived, bound
 from tracer.rules.formulas import attention, softmax
-
-Found = Sequence[Tensor | None]
 
 
 def _over_dim(rule: Callable[[Tensor, Tensor, Tensor, int], Tensor]) -> Binder:
@@ -44,7 +42,7 @@ def _attention(call: OpCall) -> BoundCall | None:
         raise NotImplementedError
     mask_at = call.place(3, "attn_mask")
     mask = None if mask_at is None else call.value(3, "attn_mask")
-    settings = attention.Attention(
+    settings = attention.AttentionSettings(
         bool(call.value(5, "is_causal", False)),
         call.value(KEYWORD_ONLY, "scale"),
         bool(call.value(KEYWORD_ONLY, "enable_gqa", False)),

@@ -18,7 +18,7 @@ from tracer.rules.formulas.softmax import logarithmic_mean, masked_rows, spread
 
 
 @dataclass(frozen=True, slots=True)
-class Attention:
+class AttentionSettings:
     """The arguments of `scaled_dot_product_attention` other than tensors."""
 
     is_causal: bool = False
@@ -27,7 +27,7 @@ class Attention:
 
 
 def _logits(
-    q: Tensor, k: Tensor, mask: Tensor | None, settings: Attention, scale: float
+    q: Tensor, k: Tensor, mask: Tensor | None, settings: AttentionSettings, scale: float
 ) -> tuple[Tensor, Tensor | None]:
     """Logits, and where a float mask is given which rows it masks throughout."""
     logits = torch.matmul(q * scale, k.transpose(-1, -2))
@@ -61,7 +61,7 @@ def attention(
     operands: Sequence[Tensor],
     references: Sequence[Tensor],
     masks: tuple[Tensor | None, Tensor | None],
-    settings: Attention,
+    settings: AttentionSettings,
     needs: Sequence[bool],
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None]:
     """Multipliers of query, key, value and (a varying float) mask.
