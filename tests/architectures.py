@@ -35,7 +35,7 @@ class Architecture:
     """`model` is the transformers class' name, `inputs` the name and shape of what is attributed.
 
     `settings` are the config's, `extra` further named arguments. `bare`: the config takes none of the common settings.
-    `routes`: a mixture of experts.
+    `experts`: which of transformers' implementations a mixture of experts runs; "": its default.
     """
 
     model: str
@@ -44,7 +44,7 @@ class Architecture:
     extra: dict[str, Any] = field(default_factory=dict)
     attention: tuple[str, ...] = ("sdpa", "eager")
     bare: bool = False
-    routes: bool = False
+    experts: str = ""
     scale: float = 20.0
 
     @property
@@ -60,6 +60,8 @@ class Architecture:
         kind = getattr(transformers, self.model)
         config = kind.config_class(**{**({"num_labels": 3} if self.bare else _COMMON), **self.settings})
         config._attn_implementation = attention
+        if self.experts or dtype == torch.float64:  # torch's grouped product has no float64
+            config._experts_implementation = self.experts or "eager"
         torch.manual_seed(seeded(0))
         model: nn.Module = kind(config)
         with torch.no_grad():
@@ -70,6 +72,26 @@ class Architecture:
 
 
 _GQA = {"num_key_value_heads": 2, "head_dim": 8}
+_EXPERTS = {
+    "num_experts": 8,
+    "num_local_experts": 8,
+    "n_routed_experts": 8,
+    "num_experts_per_tok": 2,
+    "moe_intermediate_size": 24,
+}
+_DEEPSEEK = {
+    "n_group": 4,
+    "topk_group": 2,
+    "q_lora_rank": 16,
+    "kv_lora_rank": 8,
+    "qk_rope_head_dim": 8,
+    "qk_nope_head_dim": 8,
+    "v_head_dim": 8,
+    "head_dim": 8,
+    "num_key_value_heads": 4,
+    "first_k_dense_replace": 1,
+    "n_shared_experts": 1,
+}
 _T5 = {"d_model": WIDTH, "d_kv": 8, "d_ff": 48, "num_layers": 2, "num_heads": 4, "decoder_start_token_id": 0}
 _BART = {
     "d_model": WIDTH,
@@ -161,11 +183,17 @@ ARCHITECTURES: dict[str, Architecture] = {
     "BLOOM": Architecture("BloomForCausalLM", {"n_layer": 2, "n_head": 4}, attention=("eager",)),
     "Llama": Architecture("LlamaForCausalLM", _GQA),
     "Mistral": Architecture("MistralForCausalLM", {**_GQA, "sliding_window": 4}),
-    "Mixtral": Architecture(
-        "MixtralForCausalLM",
-        {**_GQA, "num_local_experts": 2, "num_experts_per_tok": 2, "experts_implementation": "eager"},
-        routes=True,
+    "Mixtral": Architecture("MixtralForCausalLM", {**_GQA, **_EXPERTS}),
+    "Mixtral, eager experts": Architecture("MixtralForCausalLM", {**_GQA, **_EXPERTS}, experts="eager"),
+    "Qwen2-MoE": Architecture("Qwen2MoeForCausalLM", {**_GQA, **_EXPERTS}),
+    "Qwen3-MoE": Architecture("Qwen3MoeForCausalLM", {**_GQA, **_EXPERTS}),
+    "OLMoE": Architecture("OlmoeForCausalLM", {"num_key_value_heads": 2, **_EXPERTS}),
+    "GPT-OSS": Architecture(
+        "GptOssForCausalLM",
+        {**_GQA, **_EXPERTS, "layer_types": ["full_attention", "sliding_attention"]},
+        attention=("eager",),
     ),
+    "DeepSeek-V3": Architecture("DeepseekV3ForCausalLM", {**_EXPERTS, **_DEEPSEEK}),
     "Qwen2": Architecture("Qwen2ForCausalLM", _GQA),
     "Qwen3": Architecture("Qwen3ForCausalLM", _GQA),
     "Gemma": Architecture("GemmaForCausalLM", _GQA),

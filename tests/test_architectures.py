@@ -18,9 +18,6 @@ from tracer.tracefile.trace import Trace
 
 warnings.filterwarnings("ignore")
 
-# Routing to experts is a choice that differs between the runs; an expert then meets other tokens in each.
-CONTINUOUS = [name for name, architecture in ARCHITECTURES.items() if not architecture.routes]
-
 
 def longest_sum(model: nn.Module) -> int:
     """How many products the largest matrix or kernel of a model sums up."""
@@ -40,7 +37,7 @@ def of_alone(trace: Trace, terms: int) -> float:
 @pytest.mark.rounding
 @pytest.mark.slow
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
-@pytest.mark.parametrize("name", CONTINUOUS)
+@pytest.mark.parametrize("name", ARCHITECTURES)
 def test_exact_rules_conserve(name: str, attention: str) -> None:
     architecture = ARCHITECTURES[name]
     if attention not in architecture.attention:

@@ -32,7 +32,7 @@ INJECTED = (
     "BERT", "RoBERTa", "DistilBERT", "ELECTRA", "ModernBERT", "DeBERTa-v2", "GPT-2", "GPT-NeoX", "Llama", "Qwen3",
     "Gemma 2", "Phi", "T5", "BART", "ViT", "BEiT", "Swin", "ConvNeXT", "ResNet", "Wav2Vec2",
 )  # fmt: skip
-_CLEAN = [name for name, architecture in ARCHITECTURES.items() if not architecture.routes]  # routing is a choice
+_CLEAN = list(ARCHITECTURES)
 
 
 def subjects() -> list[Subject]:

@@ -255,7 +255,11 @@ class Recorder(Mode):
             self._keep_value(written, op.name)
         inputs = self._wires(torch_functions.arguments(call if written is None else call.replaced([(0, written)])))
         started = time.perf_counter()
-        output = func(*args, **kwargs)
+        self._leaf_depth = 1  # an op is a leaf, whatever modules a rule runs in it: a mixture of experts runs several
+        try:
+            output = func(*args, **kwargs)
+        finally:
+            self._leaf_depth = 0
         results = _graph_tensors(tensors_in(output if written is None else written, "output"))
         self._running = (op.name, call)
         if op.role == "shape" and not _picks(call) and len({wire.index for _name, wire in inputs}) == 1:

@@ -88,14 +88,18 @@ class ReferenceLog(Mode):
         if written is not None:  # the op overwrites it: log the value from before
             with torch._C.DisableTorchFunction():
                 arguments = [(name, item.clone() if item is written else item) for name, item in arguments]
-        output = func(*args, **kwargs)
+        self._leaf_depth = 1  # an op is a leaf, whatever modules a rule runs in it: a mixture of experts runs several
+        try:
+            output = func(*args, **kwargs)
+        finally:
+            self._leaf_depth = 0
         self._log([*arguments, *tensors_in(output if written is None else written, "output")])
         return output
 
     def _log(self, tensors: list[tuple[str, torch.Tensor]]) -> None:
-        entry = {name: tensor.detach() for name, tensor in tensors}
-        self._entries.append(entry)
-        with torch._C.DisableTorchFunction():
+        with torch._C.DisableTorchFunction():  # the engine's mode below is not to see these
+            entry = {name: tensor.detach() for name, tensor in tensors}
+            self._entries.append(entry)
             for name in entry:
                 self._held.hold(entry, name)
 

@@ -21,6 +21,9 @@ _VIEWS = frozenset({
 })  # fmt: skip
 
 
+_SAME = frozenset({"contiguous", "clone", "detach"})
+
+
 def one_hot_of(choices: Choices, index: Any, size: int) -> Tensor | None:
     """The one-hot of an index over `size` places; None for an index that does not vary.
 
@@ -54,6 +57,9 @@ def viewed(choices: Choices, how: Treatment, call: OpCall) -> Any:
     real = choices.real(call)
     if not isinstance(real, Tensor):
         return NotImplemented
+    if real.shape == index.shape and how.name in _SAME:
+        choices.twins.keep(real, twin)
+        return real
     # Where each element of the view comes from; one look-up does for every kind of view.
     numbers = torch.arange(index.numel(), device=index.device).reshape(index.shape)
     origin = call.replaced([(0, numbers)]).run()
