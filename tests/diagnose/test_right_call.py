@@ -207,3 +207,67 @@ def test_what_cancels_is_one_finding_and_the_first_is_worth_most(name: str, seed
         assert rules or "x.clone()" in finding.advice
         after.append(abs(float(tracer.record(model, x, baseline, target=0, rules=rules).delta[0])))
     assert after[0] == min(after) < before
+
+
+# --- tensors that no gradient reaches ---------------------------------------------------------------------------------
+
+
+def without_grad(self: Any, x: Tensor) -> Tensor:
+    """A branch under no_grad."""
+    with torch.no_grad():
+        gate = torch.sigmoid(self.l(x))
+    return self.l(x) + gate
+
+
+def written(self: Any, x: Tensor) -> Tensor:
+    """Numbers written into a column."""
+    h = self.l(x).clone()
+    h[:, 0] = x.detach()[:, 1]
+    return h
+
+
+CONSTANTS: dict[str, tuple[Callable[[Any, Tensor], Tensor], str]] = {
+    "ids cast inside": (lambda self, x: torch.cat([x[:, :1], self.e(x[:, 2].detach().abs().long())], 1), "/cat"),
+    "no_grad": (without_grad, "/add"),
+    "a list": (lambda self, x: self.l(x) + torch.tensor(x.tolist())[:, :2], "/add"),
+    "numpy": (lambda self, x: torch.from_numpy(x.detach().numpy()[:, :2].copy()) - self.l(x), "/sub"),
+    "straight through": (lambda self, x: (lambda h: h + (h.round() - h).detach())(self.l(x)), "/add"),
+    "stacked": (lambda self, x: torch.stack([self.l(x), x.detach()[:, :2]], 1).sum(1), "/stack"),
+    "lerp": (lambda self, x: torch.lerp(self.l(x), x.detach()[:, :2], 0.3), "/lerp"),
+    "index_add": (lambda self, x: self.l(x).index_add(1, torch.tensor([0]), x.detach()[:, :1]), "/index_add"),
+    "written": (written, "/setitem"),
+}
+
+
+@pytest.mark.parametrize("method", ["exact", "captum"])
+@pytest.mark.parametrize("name", CONSTANTS)
+def test_a_tensor_without_gradient_is_found_by_either_method(name: str, method: Any) -> None:
+    function, path = CONSTANTS[name]
+    torch.manual_seed(0)
+    model = Model(lambda self, x: self.q(function(self, x)), l=nn.Linear(3, 2), e=nn.Embedding(5, 1), q=nn.Linear(2, 1))
+    x, baseline = torch.tensor([[0.3, -1.0, 4.0]]), torch.tensor([[-0.2, 0.7, 1.0]])
+    trace = tracer.record(model.eval(), x, baseline, target=0, method=method)
+    (finding,) = [finding for finding in tracer.diagnose(trace) if finding.kind != "decided"]
+    assert (finding.kind, finding.path) == ("differing-constant", path)
+    assert finding.share > 0.99 and "exact" not in finding.advice
+
+
+def test_an_exact_rule_is_not_blamed_for_its_constants() -> None:
+    """The weight of a layer norm comes from the input, without a gradient."""
+    torch.manual_seed(0)
+    model = Model(
+        lambda self, x: self.q(torch.nn.functional.layer_norm(self.l(x), (2,), x.detach()[0, :2])),
+        l=nn.Linear(3, 2),
+        q=nn.Linear(2, 1),
+    )
+    trace = tracer.record(model.eval(), normal(1, 3, seed=1), normal(1, 3, seed=2), target=0, method="exact")
+    assert [finding.kind for finding in tracer.diagnose(trace)] == ["differing-constant"]
+
+
+def test_an_output_that_is_cut_off_says_where() -> None:
+    torch.manual_seed(0)
+    model = Model(lambda self, x: self.q(self.l(x).detach()), l=nn.Linear(3, 2), q=nn.Linear(2, 1))
+    trace = tracer.record(model.eval(), normal(1, 3, seed=1), normal(1, 3, seed=2), target=0, method="exact")
+    (finding,) = tracer.diagnose(trace)
+    assert finding.kind == "differing-constant"
+    assert finding.message.startswith("/detach hands its value on without a gradient")

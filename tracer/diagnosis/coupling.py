@@ -11,7 +11,7 @@ from tracer.diagnosis.evidence import Evidence
 from tracer.diagnosis.fault import fault
 from tracer.diagnosis.gradient_path import stale_calls
 from tracer.diagnosis.noted import noted_finding
-from tracer.diagnosis.wording import calls, weight
+from tracer.diagnosis.wording import calls, exact, weight
 from tracer.records import Finding
 from tracer.text import clean, figure, percentage
 
@@ -42,8 +42,7 @@ def pool_overlap(evidence: Evidence) -> Iterator[Finding]:
             "pool-overlap",
             group,
             message,
-            f"use windows that do not overlap (stride = kernel_size), or make it exact with --rule '{name}=exact', "
-            "or everything with --method exact",
+            f"use windows that do not overlap (stride = kernel_size), or {exact(evidence, name)}",
         )
 
 

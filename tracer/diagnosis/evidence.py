@@ -14,6 +14,7 @@ from tracer import ops
 from tracer.diagnosis.taken_for_linear import linearised_fault
 from tracer.errors import TraceFileError
 from tracer.records import Bools, EvidenceName, Finding, FindingKind, Floats, Node, Note, NoteKind
+from tracer.rules.rulebook import Rulebook, fits, recorded_names
 from tracer.tracefile.columns import Columns, Ints
 from tracer.tracefile.trace import TensorName, Trace
 
@@ -132,6 +133,19 @@ class Evidence:
         """The leaking calls whose multipliers one of `rules` made, in execution order."""
         wanted = frozenset(rules)
         return (index for index in self.leaks if self.rules[index] in wanted)
+
+    @cached_property
+    def _rulebook(self) -> Rulebook:
+        run = self.trace.run
+        default, *overrides = run.rulebook.split() or [run.method]
+        return Rulebook.parse(default, overrides)
+
+    def ruled_exactly(self, node: int) -> bool:
+        """Whether the run's rules ask for an exact rule for a call."""
+        columns = self.columns
+        names = recorded_names(columns.kinds[node], columns.types[node], columns.paths[node], self.module_types[node])
+        fitting = [each.rule for each in self._rulebook.overrides if fits((each.pattern,), names)]
+        return (fitting[-1] if fitting else self._rulebook.default) == "exact"
 
     def by_type(self, nodes: Iterable[int]) -> dict[str, list[int]]:
         """The calls by their type."""

@@ -9,7 +9,7 @@ import numpy as np
 from tracer import ops
 from tracer.diagnosis.evidence import Evidence
 from tracer.diagnosis.fault import fault
-from tracer.diagnosis.wording import calls, exact, weight
+from tracer.diagnosis.wording import calls, exact, or_exact, weight
 from tracer.records import Edge, Finding
 from tracer.text import clean
 
@@ -49,11 +49,8 @@ def _apart(evidence: Evidence, takers: list[int]) -> str:
     """What to change so that the rule reads the gradient of the rules behind it, and those conserve."""
     own = sum(float(np.abs(evidence.node(node).self_leak).sum()) for node in takers if node not in evidence.handed_to)
     if own > _OTHER * evidence.change:  # a rule that leaks by itself, which then is read
-        return exact(*(evidence.columns.types[node] for node in takers))
-    return (
-        "put something between the two modules that makes a new tensor, such as x.clone(), "
-        "or use exact rules: --method exact"
-    )
+        return exact(evidence, *(evidence.columns.types[node] for node in takers))
+    return f"put something between the two modules that makes a new tensor, such as x.clone(), {or_exact(evidence)}"
 
 
 @fault("lost-path")
@@ -80,7 +77,7 @@ def lost_path(evidence: Evidence) -> Iterator[Finding]:
         "lost-path",
         nodes,
         message,
-        "give the ruled module a tensor of its own, as relu(h.clone()) for relu(h), or use exact rules: --method exact",
+        f"give the ruled module a tensor of its own, as relu(h.clone()) for relu(h), {or_exact(evidence)}",
     )
 
 
@@ -116,8 +113,7 @@ def _lost_rules(evidence: Evidence) -> Iterator[Finding]:
         "lost-path",
         nodes,
         message,
-        "give each ruled module a tensor of its own, as relu(h.clone()) for relu(h), "
-        "or use exact rules: --method exact",
+        f"give each ruled module a tensor of its own, as relu(h.clone()) for relu(h), {or_exact(evidence)}",
     )
 
 

@@ -8,10 +8,13 @@ from collections.abc import Callable, Collection, Iterator
 
 from tracer import ops
 from tracer.diagnosis.evidence import Evidence
+from tracer.diagnosis.noted import and_more, name_of
 from tracer.diagnosis.wording import exact, weight
-from tracer.records import Finding, LeftoverKind
+from tracer.records import Finding, LeftoverKind, Note, NoteKind
 from tracer.text import clean, figure
 
+_CUTS: tuple[NoteKind, ...] = ("cut", "unseen")
+_REPORT = "if it takes nothing else that differs between input and reference, please report it with this trace"
 _FAR_BELOW = -1e3
 """An element is masked where it lies this many times their size below all unmasked elements."""
 
@@ -34,22 +37,30 @@ def _kind(evidence: Evidence, node: int, differing: bool) -> LeftoverKind | None
     columns, rule = evidence.columns, evidence.rules[node]
     name = columns.types[node]
     if columns.kinds[node] == "unobserved" or columns.end[node] > node + 1:
-        return "approximated-rule" if rule == "approximated" else "unobserved-code"
+        if rule == "approximated":
+            return "approximated-rule"
+        return "differing-constant" if node == 0 and _cut(evidence) else "unobserved-code"
     if columns.kinds[node] == "lost":
         return None
-    if rule == "approximated":
-        return "approximated-rule"
     if differing or rule == "differing constant":
         return "differing-constant"
-    if rule in ("autograd", "gradient") and ops.is_linear(name):
+    if rule == "approximated":
+        return "approximated-rule"
+    exactly = evidence.ruled_exactly(node)
+    if rule in ("autograd", "gradient") and (exactly or ops.is_linear(name)):
         if not evidence.precise(node):
             return None
         if name in ("add", "sub") and _masks(evidence, node):
             return "masked-difference"
-        # captum leaves linear ops to autograd, which is exact for them: the other operand must differ between runs.
-        if evidence.trace.run.method == "captum" and columns.kinds[node] == "op":
+        # Autograd is exact for linear ops, and for what exact rules leave to it: another operand must differ.
+        if columns.kinds[node] == "op":
             return "differing-constant"
-    return "unconserving-rule"
+    return "differing-constant" if exactly and rule == "exact" and _cut(evidence) else "unconserving-rule"
+
+
+def _cut(evidence: Evidence) -> list[Note]:
+    """The notes on calls that hand their values on without a gradient."""
+    return [note for kind in _CUTS for note in evidence.noted.get(kind, ())]
 
 
 def _masks(evidence: Evidence, node: int) -> bool:
@@ -80,7 +91,7 @@ def _unconserving(evidence: Evidence, name: str, nodes: list[int]) -> Finding:
         else f"{figure(float(f'{ratio:.3g}'))} of what it should"
     )
     message = f"{who} of {name} does not conserve: it sends back {back}; {weight(evidence, nodes)}"
-    advice = "this is a fault of the rule itself: please report it with this trace" if rule == "exact" else exact(name)
+    advice = _REPORT if rule == "exact" else exact(evidence, name)
     return evidence.finding("unconserving-rule", nodes, message, advice, evidence=(("sent back", ratio),))
 
 
@@ -91,9 +102,10 @@ def _unobserved(evidence: Evidence, name: str, nodes: list[int]) -> Finding:
         f"{what}, such as a custom autograd function, and has no rule: the plain gradient is sent back through it; "
         f"{weight(evidence, nodes)}"
     )
-    return evidence.finding(
-        "unobserved-code", nodes, message, "use --method exact, which averages its slope along the way"
-    )
+    advice = "use --method exact, which averages its slope along the way"
+    if evidence.trace.run.method == "exact":
+        advice = "write it with functions of torch in the model itself, which have rules"
+    return evidence.finding("unobserved-code", nodes, message, advice)
 
 
 def _approximated(evidence: Evidence, name: str, nodes: list[int]) -> Finding:
@@ -110,7 +122,7 @@ def _masked(evidence: Evidence, name: str, nodes: list[int]) -> Finding:
         f"{name} puts masked elements so far below the others that their differences vanish in rounding, and the rule "
         f"of a call behind it, such as a softmax, still sends multipliers back to them; {weight(evidence, nodes)}"
     )
-    return evidence.finding("masked-difference", nodes, message, exact("softmax"))
+    return evidence.finding("masked-difference", nodes, message, exact(evidence, "softmax"))
 
 
 def _differing(evidence: Evidence, name: str, nodes: list[int]) -> Finding:
@@ -118,6 +130,12 @@ def _differing(evidence: Evidence, name: str, nodes: list[int]) -> Finding:
         f"{name} takes a tensor that differs between input and reference and that no gradient reaches, such as a mask "
         f"or a detached value; what it does to the output is attributed to no input; {weight(evidence, nodes)}"
     )
+    cut = _cut(evidence)
+    if nodes == [0] and cut:
+        message = (
+            f"{name_of(cut[0])}{and_more(cut)} hands its value on without a gradient, and no other way leads from "
+            f"there to the input; what it does to the output is attributed to no input; {weight(evidence, nodes)}"
+        )
     advice = "attribute to that tensor too, let its gradient through, or keep it the same in both runs"
     return evidence.finding("differing-constant", nodes, message, advice)
 

@@ -23,7 +23,7 @@ def unseen_op(evidence: Evidence) -> Iterator[Finding]:
     """Non-linear functions called without a module: captum hooks modules only."""
     for name, group in evidence.by_type(_linearised(evidence, "unseen-op")).items():
         shown = clean(name, 60)
-        advice = exact(name)
+        advice = exact(evidence, name)
         module = ops.captum_module(name)
         if module and evidence.trace.run.method == "captum":
             advice = f"call an nn.{module} module of its own instead, which captum rules, or {advice}"
@@ -44,7 +44,7 @@ def unsupported_module(evidence: Evidence) -> Iterator[Finding]:
         said = "has no rule for the module type" if taker(evidence) == "captum" else "treats the module type"
         end = " and treats it as linear" if taker(evidence) == "captum" else " as linear"
         message = f"{taker(evidence)} {said} {clean(name, 60)}{end}; {weight(evidence, group)}"
-        yield evidence.finding("unsupported-module", group, message, exact(name), issues=(1357,))
+        yield evidence.finding("unsupported-module", group, message, exact(evidence, name), issues=(1357,))
 
 
 @fault("linearised-product")
@@ -55,7 +55,7 @@ def linearised_product(evidence: Evidence) -> Iterator[Finding]:
             f"{clean(name, 60)} multiplies two tensors that both change with the input, and {taker(evidence)} sends "
             f"the gradient back as if each of them changed alone; {weight(evidence, group)}"
         )
-        yield evidence.finding("linearised-product", group, message, exact(name), issues=(1085,))
+        yield evidence.finding("linearised-product", group, message, exact(evidence, name), issues=(1085,))
 
 
 @fault("linearised-norm")
@@ -70,7 +70,7 @@ def linearised_norm(evidence: Evidence) -> Iterator[Finding]:
             f"{clean(name, 60)} divides by the spread of its input, which differs in the reference, and "
             f"{taker(evidence)} treats the call as linear; {weight(evidence, group)}"
         )
-        yield evidence.finding("linearised-norm", group, message, exact(name))
+        yield evidence.finding("linearised-norm", group, message, exact(evidence, name))
 
 
 def _linearised(evidence: Evidence, fault: str) -> list[int]:

@@ -18,6 +18,7 @@ _FIGURES = ("difference_nonfinite", "value_nonfinite", "multiplier_nonfinite")
 _SUMS = ", ".join(f"TOTAL(CASE direction WHEN '{way}' THEN {name} END)" for name in _FIGURES for way in ("in", "out"))
 _ANY = " + ".join(f"TOTAL({name})" for name in _FIGURES)
 _QUERY = f"SELECT node, {_SUMS} FROM edge GROUP BY node HAVING {_ANY} > 0 ORDER BY node"
+_FINITE = "use method exact, whose slopes stay finite between two finite values, or keep its inputs off that place"
 
 
 @fault("non-finite")
@@ -55,7 +56,7 @@ def nonfinite(evidence: Evidence) -> Iterator[Finding]:
             evidence,
             node,
             f"sends back {_numbers(count)} NaN or infinite where finite multipliers arrived: its slope is infinite",
-            "use method exact, whose slopes stay finite between two finite values, or keep its inputs off that place",
+            _FINITE if evidence.trace.run.method != "exact" else "keep its inputs off that place",
             count,
         )
 

@@ -75,10 +75,12 @@ def saturated_output(evidence: Evidence) -> Iterator[Finding]:
 @fault("discrete-choice")
 def discrete_choice(evidence: Evidence) -> Iterator[Finding]:
     """Calls that pick by a mask, index or order that differs between the runs: no continuous path joins the two."""
+    constants = evidence.at(evidence.noted.get("differing constant", ()))
     chosen = [
         node
         for node in evidence.suspects(("autograd", "gradient", "discrete choice"))
-        if evidence.rules[node] == "discrete choice" or ops.jumps(evidence.columns.types[node])
+        if evidence.rules[node] == "discrete choice"
+        or (ops.jumps(evidence.columns.types[node]) and node not in constants and not evidence.ruled_exactly(node))
     ]
     nodes = [node for node in chosen if node not in evidence.accounted and evidence.in_sum(node)]
     for name, group in evidence.by_type(nodes).items():
@@ -88,7 +90,7 @@ def discrete_choice(evidence: Evidence) -> Iterator[Finding]:
             advice = "choose a reference for which the model makes the same choice, or read this error as its share"
         else:
             message = f"{picks}, and the gradient does not see the jump; {weight(evidence, group)}"
-            advice = exact(name)
+            advice = exact(evidence, name)
         yield evidence.finding("discrete-choice", group, message, advice)
 
 

@@ -11,7 +11,7 @@ from dataclasses import replace
 from tracer.diagnosis.evidence import Evidence
 from tracer.diagnosis.fault import fault
 from tracer.diagnosis.noted import OR_EXACT, and_more, name_of, noted_finding
-from tracer.diagnosis.wording import number
+from tracer.diagnosis.wording import number, or_exact
 from tracer.records import Finding, Note, NoteKind
 from tracer.text import clean, figure, percentage
 
@@ -49,7 +49,7 @@ def subclass_ignored(evidence: Evidence) -> Iterator[Finding]:
             notes,
             f"captum treats {name_of(notes[0])}{and_more(notes)} as linear: {clean(notes[0].detail)}, "
             "and captum has rules for the exact types only",
-            f"use nn.{base} itself, {OR_EXACT}",
+            f"use nn.{base} itself, {or_exact(evidence, OR_EXACT)}",
             leaks=True,
         )
 
@@ -98,7 +98,7 @@ def half_underflow(evidence: Evidence) -> Iterator[Finding]:
         [node for node, _into in began],
         f"{number(into)} multipliers of {clean(call.path)} ({clean(call.type)}) are NaN or infinite: "
         f"{evidence.small[node]} of its inputs equal the reference's, and captum's eps of 1e-10 is 0 in half precision",
-        f"attribute in float32 (model.float()), {OR_EXACT}",
+        f"attribute in float32 (model.float()), {or_exact(evidence, OR_EXACT)}",
         issues=(835,),
         evidence=[("non-finite multipliers", into), ("equal inputs", float(evidence.small[node]))],
         leaks=False,

@@ -45,7 +45,7 @@ def softmax_normalised(evidence: Evidence) -> Iterator[Finding]:
             "softmax-normalised",
             nodes,
             message,
-            exact("softmax"),
+            exact(evidence, "softmax"),
             issues=(519, 1367),
             evidence=() if math.isnan(flow) else (("flow", flow),),
         )
@@ -71,7 +71,7 @@ def dropped_difference(evidence: Evidence) -> Iterator[Finding]:
             "dropped-difference",
             group,
             message,
-            exact("softmax" if ops.common_name(name) == "softmax" else name),
+            exact(evidence, "softmax" if ops.common_name(name) == "softmax" else name),
             issues=_ISSUES,
             evidence=(
                 ("dropped elements", dropped),
@@ -102,7 +102,7 @@ def exploding_secant(evidence: Evidence) -> Iterator[Finding]:
             "exploding-secant",
             group,
             message,
-            exact("softmax" if ops.common_name(name) == "softmax" else name),
+            exact(evidence, "softmax" if ops.common_name(name) == "softmax" else name),
             issues=_ISSUES,
             evidence=(("largest secant", secant), ("largest gain", gain), ("blown up", blown_up)),
         )

@@ -40,7 +40,12 @@ def taker(evidence: Evidence) -> str:
     return "captum" if evidence.trace.run.method == "captum" else "the rulebook"
 
 
-def exact(*patterns: str) -> str:
+def exact(evidence: Evidence, *patterns: str) -> str:
     """The advice to rule the calls that some patterns fit exactly, or all: as options of the command line."""
     rules = " ".join(f"--rule '{clean(pattern)}=exact'" for pattern in dict.fromkeys(patterns))
-    return f"make it exact with {rules}, or everything with --method exact"
+    return f"make it exact with {rules}, {or_exact(evidence, 'or everything with --method exact')}"
+
+
+def or_exact(evidence: Evidence, advised: str = "or use exact rules: --method exact") -> str:
+    """`advised`, where that is method exact; in a run that has it, to leave out what keeps it from being exact."""
+    return "or leave out the rules that are not exact" if evidence.trace.run.method == "exact" else advised

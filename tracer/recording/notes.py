@@ -15,6 +15,7 @@ from torch import nn
 
 from tracer import ops
 from tracer.ledger.wires import Observation, ObservedCall, Wire
+from tracer.model.tensors import tensors_in
 from tracer.op_call import OpCall
 from tracer.recording.captum import captum_table
 from tracer.records import Note
@@ -51,6 +52,18 @@ def of_op(name: str, path: str, number: int, call: OpCall) -> Note | None:
     if not training or not rate:
         return None
     return Note("training mode", path, number, f"{name} with p={rate:g}" if "dropout" in name else name)
+
+
+def of_constants(name: str, path: str, number: int, call: OpCall, rows: int) -> Note | None:
+    """A note on an op that picks the same elements for both halves of the batch, but takes numbers that differ.
+
+    Of tensors without a gradient, along their first axis. Where the choice differs too, that is the fault.
+    """
+    constants = [t for _name, t in tensors_in((call.args, call.kwargs)) if not t.requires_grad and t.dim()]
+    differing = [t for t in constants if t.shape[0] == rows and not torch.equal(*t.chunk(2))]
+    if not differing or not all(t.is_floating_point() for t in differing):
+        return None
+    return Note("differing constant", path, number, f"{name}, rule autograd")
 
 
 def of_output(output: Any) -> Note | None:

@@ -15,6 +15,7 @@ import torch
 from torch import nn
 from torch.autograd.graph import Node
 
+from tracer import ops
 from tracer.ledger.example_axis import Origin, find_place
 from tracer.ledger.settling import Settling
 from tracer.ledger.wires import AttributedInputs, Observation, ObservedCall, Use, Wire
@@ -298,6 +299,8 @@ class Recorder(Mode):
         call = self._open(path, "op", name, source_line(), "autograd", leaf=True, arguments=inputs)
         call.started = started
         self._note(notes.of_op(name, call.path, call.number, op_call))
+        if self.observation is not None and self.observation.doubled and ops.jumps(name):
+            self._note(notes.of_constants(name, call.path, call.number, op_call, self.observation.rows))
         self._record_results(call, results)
         self._close(call)
 
