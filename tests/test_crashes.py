@@ -31,6 +31,7 @@ LAYERS = 3
 CALLS = [path for index in range(LAYERS) for path in (f"layers.{index}", f"layers.{index}.0", f"layers.{index}.1")]
 
 
+@pytest.mark.slow
 def test_a_sample_of_the_long_run() -> None:
     # 200 and more of each: python -m tests.benchmarks.kills --what all
     count, ways = 5, ("kill", "interrupt", "memory", "disk", "watch")

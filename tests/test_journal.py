@@ -143,6 +143,7 @@ def kill_once(path: Path, method: str, lines: int) -> tuple[int, str, int]:
         return committed, trace.run.status, len(trace.nodes)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(KILLS // 2))
 @pytest.mark.parametrize("method", ["captum", "exact"])
 def test_a_killed_recording_loses_no_committed_call(tmp_path: Path, method: str, seed: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import cache
 
 import pytest
 import torch
@@ -59,6 +60,7 @@ WRITTEN: dict[str, Callable[[Tensor], Tensor]] = {
 CORNERS = {"relu", "leaky_relu", "abs", "softshrink", "hardswish", "elu", "selu", "celu"}
 
 
+@cache
 def ways(low: float, high: float, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     """Pairs of points whose distances run from the whole range down to nothing."""
     generator = torch.Generator().manual_seed(seeded(0))
@@ -80,6 +82,7 @@ def worst(error: Tensor, bound: Tensor) -> float:
     return float((error / bound.clamp(min=1e-300)).detach().max())
 
 
+@cache  # a tensor is the same key as long as it is the same object
 def of_slope(name: str, x: Tensor, x_ref: Tensor) -> Tensor:
     """How far a slope, in the dtype of both points, may be from the true one.
 
