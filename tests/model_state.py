@@ -122,6 +122,7 @@ def _process() -> Iterator[tuple[str, Any]]:
         if name.startswith("_global_") and isinstance(value, dict):
             yield f"module.{name}", [(key, _plain(item)) for key, item in value.items()]
     yield "captum's table", [(kind, _Same(rule)) for kind, rule in deep_lift.SUPPORTED_NON_LINEAR.items()]
+    yield "captum's DeepLift", [(name, _plain(method)) for name, method in vars(deep_lift.DeepLift).items()]
     yield "warnings' filters", list(warnings.filters)
     yield "warnings shown by", _Same(warnings.showwarning)
     yield "Ctrl-C", _Same(signal.getsignal(signal.SIGINT))

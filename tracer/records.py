@@ -25,8 +25,9 @@ NoteKind = Literal[
     "approximated", "cut", "decided", "differing constant", "discrete choice", "unseen",
     # How the model ran, and what captum did with it.
     "batch coupled", "coupled examples", "hook skipped", "in-place input", "integer input", "keyword call",
-    "no-grad call", "non-tensor output", "overwritten output", "pool settings", "reused module", "shared extras",
-    "subclass ignored", "training mode",
+    "doubled batch", "multipliers returned", "no module", "no-grad call", "non-tensor output", "other module",
+    "other without grad", "overwritten output", "pool settings", "reused module", "shared extras", "subclass ignored",
+    "training mode",
 ]  # fmt: skip
 FaultKind = Literal[
     "integer-input", "non-tensor-output", "keyword-call", "no-grad-call", "reused-module", "in-place-target",

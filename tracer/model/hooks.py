@@ -66,12 +66,13 @@ def listening(paths: Mapping[nn.Module, str], listener: CallListener) -> Iterato
         number = RemovableHandle(OrderedDict()).id
 
     def before(module: nn.Module, args: Any, kwargs: dict[str, Any] | None = None) -> None:
-        # While the hook is being removed, torch may call it for another thread without kwargs.
-        if threading.get_ident() == thread:
+        # A copy of a module, made during the call, has the hook too. While the hook is being removed, torch may call it
+        # for another thread without kwargs.
+        if threading.get_ident() == thread and module in paths:
             listener.enter(paths[module], module, args, kwargs or {})
 
     def after(module: nn.Module, _args: Any, output: Any) -> None:
-        if threading.get_ident() == thread:
+        if threading.get_ident() == thread and module in paths:
             listener.leave(paths[module], module, output)
 
     def undo() -> None:

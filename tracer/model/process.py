@@ -2,7 +2,8 @@
 
 Settings of libraries: Python's warning filters, PyTorch's fused transformer layers, whether compiled code runs
 compiled, `torch.autograd.Function.apply`, captum's table of rules, the log and the experts of transformers. Of our
-own: which thread has which models in use. State of one thread alone is in `tracer.model.undo`.
+own: which thread has which models in use. State of one thread alone is in `tracer.model.undo`, the methods of captum's
+DeepLift that are replaced during a recording in `tracer.model.captum_runs`.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from tracer.model.captum_runs import is_deep_lift
 from tracer.model.hooks import modules_of, remove_hooks
 from tracer.model.undo import undoing
 
@@ -86,7 +87,11 @@ def _captums_hooks(module: nn.Module) -> list[Any]:
     if not (module._forward_pre_hooks or module._forward_hooks):
         return []
     hooks = (*module._forward_pre_hooks.values(), *module._forward_hooks.values())
-    return [hook for hook in hooks if str(getattr(hook, "__module__", "")).startswith("captum.")]
+    return [
+        hook
+        for hook in hooks
+        if str(getattr(hook, "__module__", "")).startswith("captum.") or is_deep_lift(getattr(hook, "__self__", None))
+    ]
 
 
 def _is(one: object, other: object) -> bool:

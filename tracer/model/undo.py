@@ -159,3 +159,7 @@ class Mode(TorchFunctionMode):
         modes = _modes()
         if modes and modes[-1] is self:
             torch._C._pop_torch_function_stack()
+
+    def take_off(self) -> None:
+        """Take the mode off the stack, wherever it is there: one that a hook has entered may be under later ones."""
+        _restore_modes([mode for mode in _modes() if mode is not self])

@@ -1,19 +1,25 @@
-"""What a recording reads off captum: its table of rules, the modules that it hooked, the inputs that it was given."""
+"""What a recording reads off captum: its table of rules, what it hooked, what it was given and what it gave."""
 
 from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
 from tracer.errors import ObservationError
 from tracer.ledger.wires import AttributedInputs, Observation
+from tracer.model.captum_runs import is_deep_lift
+from tracer.model.hooks import module_paths, modules_of
 from tracer.model.unsupported import check_tensors
-from tracer.records import HookReport
+from tracer.recording.probe import apart_without_grad
+from tracer.records import Floats, HookReport, Note
 
 
 def captum_table() -> Mapping[type[nn.Module], Any]:
@@ -23,21 +29,69 @@ def captum_table() -> Mapping[type[nn.Module], Any]:
 
 
 def captum_rule(module: nn.Module) -> str | None:
-    """ "captum" if a captum DeepLift object has hooked the module, and so replaces its gradient; else None.
+    """ "captum" if a DeepLift object of captum's, or of a subclass, has hooked the module and so replaces its gradient;
+    else None."""
+    hooks = module._forward_pre_hooks.values()
+    return "captum" if any(is_deep_lift(getattr(hook, "__self__", None)) for hook in hooks) else None
 
-    Raises `ObservationError` for captum's attributions to a layer.
+
+def refuse_layers(lift: Any) -> None:
+    """Raise `ObservationError` for captum's attributions to a layer."""
+    kind = next((base for base in type(lift).__mro__ if base.__module__.startswith("captum.attr._core.layer.")), None)
+    if kind is not None:
+        raise ObservationError(
+            f"{kind.__name__} attributes to a layer, which a trace does not show: "
+            "watch captum.attr.DeepLift, whose trace has every layer"
+        )
+
+
+def is_related(watched: nn.Module, given: Any) -> bool:
+    """Whether what a DeepLift object was given is the watched model, holds it, is a part of it, or is no module."""
+    if given is watched or not isinstance(given, nn.Module):
+        return True
+    return watched in modules_of(given) or given in modules_of(watched)
+
+
+def given_notes(watched: nn.Module, given: Any) -> Iterator[Note]:
+    """A note where DeepLift was given something else than the watched model."""
+    if not isinstance(given, nn.Module):
+        name = getattr(given, "__name__", "")
+        yield Note("no module", detail=f"{type(given).__name__} {name}".rstrip())
+    elif given is not watched:
+        outer, inner = (given, watched) if watched in modules_of(given) else (watched, given)
+        where = "holds" if outer is given else "is in"
+        detail = f"{type(given).__name__}, which {where} the watched {type(watched).__name__}"
+        yield Note("other module", detail=f"{detail}, as {module_paths(outer)[inner]}")
+
+
+@dataclass(frozen=True, slots=True)
+class CaptumResult:
+    """What captum's `attribute` gave. `how` says why these are no attributions by the default logic ("" if they are).
+
+    `without_grad()` runs the model again and gives Σ |f without gradients − f with them| over input and reference.
     """
-    for hook in module._forward_pre_hooks.values():
-        owner = getattr(hook, "__self__", None)
-        if owner is None or not type(owner).__module__.startswith("captum.attr"):
-            continue
-        if not type(owner).__name__.startswith("DeepLift"):
-            raise ObservationError(
-                f"{type(owner).__name__} attributes to a layer, which a trace does not show: "
-                "watch captum.attr.DeepLift, whose trace has every layer"
-            )
-        return "captum"
-    return None
+
+    how: str
+    attributions: tuple[torch.Tensor, ...]
+    delta: Floats | None
+    without_grad: Callable[[], float]
+
+
+def result_of(lift: Any, arguments: Mapping[str, Any], result: Any) -> CaptumResult:
+    """What `lift.attribute` gave for these arguments."""
+    how = ""
+    if arguments["custom_attribution_func"] is not None:
+        how = "a custom_attribution_func"
+    elif not lift.multiplies_by_inputs:
+        how = "multiply_by_inputs=False"
+    attributions, delta = result if arguments["return_convergence_delta"] else (result, None)
+    tensors = attributions if isinstance(attributions, tuple) else (attributions,)
+    return CaptumResult(
+        how,
+        tuple(tensor.detach() for tensor in tensors),
+        None if delta is None else np.asarray(delta.detach().double().cpu().numpy(), dtype=np.float64),
+        partial(apart_without_grad, lift.model, arguments),
+    )
 
 
 def captum_inputs(args: tuple[Any, ...], _kwargs: dict[str, Any]) -> AttributedInputs | None:

@@ -6,22 +6,27 @@ observation (`after_run`). Only modules and ops that ran in the recorded calls c
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
 from tracer import ops
+from tracer.ledger.settling import Settling
 from tracer.ledger.wires import Observation, ObservedCall, Wire
 from tracer.model.tensors import tensors_in
 from tracer.op_call import OpCall
-from tracer.recording.captum import captum_table
-from tracer.records import Note
+from tracer.recording.captum import CaptumResult, captum_table
+from tracer.records import Floats, Note, NoteKind
+from tracer.text import figure
 
 _POOLS = (nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d)
 _POOL_SETTINGS = ("kernel_size", "stride", "padding", "dilation", "ceil_mode")
+_ROUNDING = 1e-5  # of f, what two ways of computing a delta may differ by
 # Under captum's rules for these an example's multipliers depend on the other examples of its batch.
 _COUPLING = (nn.Softmax, *_POOLS)
 
@@ -105,6 +110,36 @@ def after_run(observation: Observation, modules: Mapping[str, nn.Module]) -> Ite
             yield Note("subclass ignored", path, detail=f"{type(module).__name__} is a {base.__name__}")
     if any(call.rule == "captum" for call in observation.calls):
         yield from _overwriting(observation, modules)
+
+
+def of_result(result: CaptumResult, settling: Settling, noted: Collection[NoteKind]) -> Iterator[Note]:
+    """Notes on what captum gave: numbers of another meaning, or a delta of another function than it explained.
+
+    `noted` are the kinds of the other notes: some say already why captum's delta is another.
+    """
+    delta, ours = result.delta, settling.delta
+    if result.how:
+        pairs = zip(result.attributions, settling.attributions, strict=False)
+        if all(one.shape == other.shape and torch.allclose(one.cpu(), other, rtol=1e-3) for one, other in pairs):
+            return  # the function says what captum does by default
+        said = ""
+        if delta is not None:
+            said = f"; captum's own delta is {_figures(delta)}, that of multipliers × differences {_figures(ours)}"
+        amount = math.nan if delta is None else float(delta.sum())
+        yield Note("multipliers returned", detail=result.how + said, amount=amount)
+    elif (
+        delta is not None and delta.shape == ours.shape and not {"training mode", "in-place input"}.intersection(noted)
+    ):
+        numbers = (delta, settling.output, settling.output_reference)
+        if np.abs(delta - ours).sum() > _ROUNDING * sum(float(np.abs(each).sum()) for each in numbers):
+            apart = result.without_grad()
+            if apart:
+                yield Note("other without grad", detail="captum's delta is of runs without gradients", amount=apart)
+
+
+def _figures(values: Floats) -> str:
+    shown = ", ".join(figure(value) for value in values[:4].tolist())
+    return f"{shown} and {len(values) - 4} more" if len(values) > 4 else shown
 
 
 def may_couple(observation: Observation, modules: Mapping[str, nn.Module]) -> bool:

@@ -1,19 +1,24 @@
-"""Asks the model after a recording: does an example depend on the rest of its batch, the reference on its extras?
+"""Asks the model after a recording: does an example depend on the rest of its batch, the reference on its extras, the
+output on whether gradients are on; does the model take the batch of twice the rows that captum makes?
 
 Each function runs the model again, unobserved, and leaves it as it was.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from tracer.errors import TracerError
 from tracer.exact.deeplift import formatted
 from tracer.model.output import logits_of, select
 from tracer.model.process import no_warnings
-from tracer.model.restore import restoring_random_numbers
+from tracer.model.restore import restoring_buffers, restoring_random_numbers
+from tracer.model.tensors import copied
 from tracer.records import Note
 
 
@@ -52,6 +57,90 @@ def extras_note(model: nn.Module, call: tuple[Any, Any, Any, Any], own: Any) -> 
             outputs.append(select(logits_of(model(*references, *further)), target))
     amount = float((outputs[0] - outputs[1]).double().abs().sum())
     return Note("shared extras", detail="the reference ran under the input's extra arguments", amount=amount)
+
+
+def apart_without_grad(model: nn.Module, arguments: Mapping[str, Any]) -> float:
+    """Σ |f without gradients − f with them| over the numbers explained, of the inputs and of the references.
+
+    `arguments` are those of captum's `attribute`, by name.
+    """
+    inputs, references = formatted(arguments["inputs"], arguments["baselines"])
+    total = 0.0
+    with _running_again(model) as rewind:
+        for tensors in (inputs, references):
+            found = []
+            for graded in (True, False):
+                rewind()
+                given = [tensor.clone().requires_grad_(graded) for tensor in tensors]
+                with torch.set_grad_enabled(graded):
+                    output = model(*(tensor.clone() for tensor in given), *_extras(arguments))
+                    found.append(select(logits_of(output), arguments["target"]).detach().double())
+            total += float((found[0] - found[1]).abs().sum())
+    return total
+
+
+def doubled_note(model: nn.Module, arguments: Mapping[str, Any], error: Exception) -> Note | None:
+    """A note that the model runs on the inputs, and not on captum's batch of inputs and references; None otherwise.
+
+    For an `attribute` that ended with `error`; `arguments` are its, by name. `amount` is 1 where it would run if the
+    inputs were one example, x[None].
+    """
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return None
+    from captum._utils.common import ExpansionTypes, _expand_additional_forward_args
+
+    try:
+        inputs, references = formatted(arguments["inputs"], arguments["baselines"])
+    except TracerError:
+        return None
+    extras = _extras(arguments)
+    twice: Any = _expand_additional_forward_args(extras, 2, ExpansionTypes.repeat) if extras else ()
+    joined = [torch.cat(pair) for pair in zip(inputs, references, strict=True)]
+    with _running_again(model) as rewind:
+
+        def ends(tensors: list[Tensor], extras: tuple[Any, ...]) -> Tensor | Exception:
+            rewind()
+            try:
+                return logits_of(model(*(tensor.clone() for tensor in tensors), *copied(extras)))
+            except Exception as raised:
+                return raised
+
+        alone, doubled = ends(list(inputs), extras), ends(joined, twice)
+        if isinstance(alone, Exception):
+            return None
+        rows = joined[0].shape[0]
+        if isinstance(doubled, Exception):
+            detail = f"on {rows} rows it ends with {type(doubled).__name__}"
+        elif not alone.dim() or doubled.shape[0] != 2 * alone.shape[0]:
+            shapes = tuple(alone.shape), tuple(doubled.shape)
+            detail = f"on {rows} rows its output has shape {shapes[1]}, on {rows // 2} it has {shapes[0]}"
+        else:
+            return None
+        fits = False
+        if inputs[0].dim() == 1 or not alone.dim() or alone.shape[0] != rows // 2:  # the rows are no examples
+            one = ends([torch.stack(pair) for pair in zip(inputs, references, strict=True)], twice)
+            fits = isinstance(one, Tensor) and one.dim() > 0 and one.shape[0] == 2
+    return Note("doubled batch", detail=detail, amount=float(fits))
+
+
+def examples_of(arguments: Mapping[str, Any]) -> int:
+    """How many examples captum's `attribute` was given in these arguments."""
+    inputs = arguments["inputs"]
+    first = inputs[0] if isinstance(inputs, tuple) and inputs else inputs
+    return int(first.shape[0]) if isinstance(first, Tensor) and first.dim() else 1
+
+
+def _extras(arguments: Mapping[str, Any]) -> tuple[Any, ...]:
+    """The arguments that follow the inputs; those that the model may write to are copies."""
+    extras = arguments["additional_forward_args"]
+    return copied(() if extras is None else extras if isinstance(extras, tuple) else (extras,))  # type: ignore[no-any-return]
+
+
+@contextmanager
+def _running_again(model: nn.Module) -> Iterator[Callable[[], None]]:
+    """To run the model again, unseen; gives a function that resets the random numbers, as leaving does."""
+    with no_warnings.on(), restoring_buffers(model), restoring_random_numbers(model) as rewind:
+        yield rewind
 
 
 def _alone(call: tuple[Any, Any, Any, Any], examples: int) -> tuple[Any, Any, Any, Any]:

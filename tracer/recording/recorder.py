@@ -46,8 +46,8 @@ GraphTensor: TypeAlias = tuple[str, torch.Tensor, GradientEdge]
 class Recorder(Mode):
     """Notes one forward pass of `model` and the backward pass through it, as an `Observation`.
 
-    Use it as the listener of `hooks.listening` and as a context manager. Only the first attribution is recorded;
-    `later_runs` counts the others. The arguments:
+    Use it as the listener of `hooks.listening`, and as a context manager unless it `enters_itself`: then it is a
+    function mode only while the model runs. Only the first attribution is recorded. The arguments:
 
     - `on_root(args, kwargs)` is asked at each call of the model for the inputs; None lets the call pass unrecorded.
     - `rule_of` names the rule that replaces a module's gradient, `rule_of_node` the one behind a graph node (None:
@@ -68,6 +68,7 @@ class Recorder(Mode):
         root_type: str = "",
         journal: Journal | None = None,
         settling: Callable[[Observation], Settling] = Settling,
+        enters_itself: bool = False,
     ) -> None:
         super().__init__()
         self.model = model
@@ -79,7 +80,7 @@ class Recorder(Mode):
         self.journal = journal
         self.observation: Observation | None = None
         self.settling: Settling | None = None
-        self.later_runs = 0
+        self._enters_itself = enters_itself
         self._settling_of = settling
         self._active = False
         self._stack: list[ObservedCall] = []
@@ -155,11 +156,8 @@ class Recorder(Mode):
                 self._finish()
 
     def _begin(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        attributed = self.on_root(args, kwargs)
+        attributed = None if self.observation is not None else self.on_root(args, kwargs)
         if attributed is None:
-            return
-        if self.observation is not None:
-            self.later_runs += 1
             return
         self._attributed = attributed
         self.observation = Observation(attributed.examples, attributed.doubled)
@@ -168,6 +166,8 @@ class Recorder(Mode):
         if self.journal is not None:
             self.journal.begin(attributed.examples)
         self._active = True
+        if self._enters_itself:
+            self.__enter__()
 
     def _take_inputs(self) -> None:
         assert self._attributed is not None
@@ -191,6 +191,8 @@ class Recorder(Mode):
         self._forget()
 
     def _forget(self) -> None:
+        if self._enters_itself:
+            self.take_off()
         self._active = False
         self._leaf_depth = 0
         self._stack.clear()

@@ -22,9 +22,9 @@ from tracer.ledger.settling import Settling
 from tracer.ledger.spill import Spill
 from tracer.ledger.wires import Observation
 from tracer.model.hooks import module_paths
-from tracer.recording.captum import hook_report
+from tracer.recording.captum import CaptumResult, hook_report
 from tracer.recording.journal import Journal
-from tracer.recording.notes import after_run
+from tracer.recording.notes import after_run, of_result
 from tracer.recording.options import PanelMaker, StorageOptions
 from tracer.recording.versions import installed_versions
 from tracer.records import Floats, Note, Panel, Run, Status
@@ -39,7 +39,8 @@ Probe = Callable[[Observation], Iterable[Note]]
 class Outcome:
     """What the attribution method itself reported; None for what it did not report.
 
-    `output` is (f(x), f(x')) at the target, `notes` are the method's own.
+    `output` is (f(x), f(x')) at the target, `notes` are the method's own. `captum` is what captum's
+    own `attribute` gave, in a run of it that was watched.
     """
 
     delta: Floats | None = None
@@ -48,6 +49,7 @@ class Outcome:
     panel_maker: PanelMaker | None = None
     notes: Sequence[Note] = ()
     probe: Probe | None = None
+    captum: CaptumResult | None = None
     status: Status = "complete"
     message: str = ""
 
@@ -64,9 +66,8 @@ class TraceRecording:
         self.method = method
         self.rulebook = rulebook
         self.paths: Mapping[nn.Module, str] = storage.details.names or module_paths(model)
-        name, started = storage.details.model or type(model).__name__, datetime.now(UTC).isoformat(timespec="seconds")
-        # A function, not a method: the journal holds it, and would hold this object, which holds the journal.
-        self._head = partial(_head, storage, method, rulebook, name, started)
+        self._started = datetime.now(UTC).isoformat(timespec="seconds")
+        self._head = self._head_for(model)
         self._clock = time.perf_counter()
         self._settling: Settling | None = None
 
@@ -79,6 +80,16 @@ class TraceRecording:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._writer.__exit__(kind, error, traceback)
+
+    def turn_to(self, model: nn.Module) -> None:
+        """Record another model than the one that was asked for; before the run begins."""
+        self.paths = module_paths(model)
+        self._head = self.journal.head = self._head_for(model)
+
+    def _head_for(self, model: nn.Module) -> Callable[[int], Run]:
+        # A function, not a method: the journal holds it, and would hold this object, which holds the journal.
+        name = self.storage.details.model or type(model).__name__
+        return partial(_head, self.storage, self.method, self.rulebook, name, self._started)
 
     def settle(self, observation: Observation) -> Settling:
         """The object that settles the wires of the run, which begins."""
@@ -123,7 +134,7 @@ class TraceRecording:
             panel = outcome.panel_maker(attributions, delta, hooks)
         else:
             panel = Panel(hooks=hooks)
-        writer.add_notes(list(_notes(observation, outcome, self.paths, settling.delta)))
+        writer.add_notes(list(_notes(observation, outcome, self.paths, settling)))
         writer.finish(replace(run, status=outcome.status, message=outcome.message, panel=panel))
         return writer.trace()
 
@@ -151,8 +162,11 @@ def _head(storage: StorageOptions, method: str, rulebook: str, model: str, start
     )  # fmt: skip
 
 
-def _notes(observation: Observation, outcome: Outcome, paths: Mapping[nn.Module, str], delta: Floats) -> Iterable[Note]:
+def _notes(
+    observation: Observation, outcome: Outcome, paths: Mapping[nn.Module, str], settling: Settling
+) -> Iterable[Note]:
     """All notes: by the method, by the recorder, on the finished run, and by the probe."""
+    delta = settling.delta
     found = [*outcome.notes, *observation.notes, *after_run(observation, {path: m for m, path in paths.items()})]
     for note in found:
         if note.kind == "in-place input" and outcome.delta is not None:
@@ -161,5 +175,7 @@ def _notes(observation: Observation, outcome: Outcome, paths: Mapping[nn.Module,
         if note.kind == "non-tensor output" and outcome.status == "complete":
             note = replace(note, detail=f"{note.detail}; its logits, or first tensor, are explained")
         yield note
+    if outcome.captum is not None and outcome.status == "complete":
+        yield from of_result(outcome.captum, settling, {note.kind for note in found})
     if outcome.probe is not None and outcome.status == "complete":
         yield from outcome.probe(observation)
