@@ -30,11 +30,12 @@ NoteKind = Literal[
     "training mode",
 ]  # fmt: skip
 FaultKind = Literal[
-    "integer-input", "non-tensor-output", "keyword-call", "no-grad-call", "reused-module", "in-place-target",
-    "unseen-op", "unsupported-module", "softmax-normalised", "dropped-difference", "exploding-secant",
-    "linearised-product", "linearised-norm", "stale-gradient", "lost-path", "hook-skipped", "subclass-ignored",
-    "training-mode", "half-underflow", "non-finite", "pool-overlap", "batch-coupled", "coupled-examples",
-    "shared-extras", "saturated-output", "discrete-choice", "decided",
+    "integer-input", "no-module", "non-tensor-output", "keyword-call", "no-grad-call", "reused-module",
+    "in-place-target", "doubled-batch", "unseen-op", "unsupported-module", "softmax-normalised", "dropped-difference",
+    "exploding-secant", "linearised-product", "linearised-norm", "stale-gradient", "lost-path", "hook-skipped",
+    "subclass-ignored", "training-mode", "half-underflow", "non-finite", "pool-overlap", "batch-coupled",
+    "coupled-examples", "shared-extras", "other-without-grad", "multipliers-returned", "other-module",
+    "saturated-output", "discrete-choice", "decided",
 ]  # fmt: skip
 """The faults that `tracer.diagnose` names; of two findings that weigh the same, the earlier here stands first."""
 LeftoverKind = Literal[
@@ -43,7 +44,8 @@ LeftoverKind = Literal[
 """What leaks and is none of these faults."""
 FindingKind = FaultKind | LeftoverKind
 EvidenceName = Literal[
-    "blown up", "calls", "change of f", "decided", "difference of f(x')", "dropped elements", "elements",
+    "blown up", "calls", "captum's delta", "change of f", "decided", "difference of f(x')",
+    "difference without grad", "dropped elements", "elements",
     "elements with another gradient", "equal inputs", "example once exact", "flow", "its delta once exact",
     "largest gain", "largest secant", "modules", "non-finite multipliers", "non-finite numbers", "output",
     "output at the reference", "relative difference", "sent back",

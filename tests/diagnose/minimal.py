@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
+from captum.attr import DeepLift
 from torch import nn
 
 from tests.diagnose.case import Case
@@ -38,9 +39,12 @@ from tests.diagnose.run_models import (
     Masked,
     Net,
     NoGrad,
+    OtherWithoutGrad,
     Reused,
     Subclassed,
+    TwoRows,
     Wrapped,
+    watched,
 )
 from tracer.records import FindingKind
 
@@ -332,6 +336,60 @@ OF_RUNS: dict[FindingKind, Case] = {
             "% of f(x) − f(x')"
         ),
         advice="use method exact, which takes baseline_forward_args, or attribute with extras that fit both",
+    ),
+    "doubled-batch": Case(
+        TwoRows,
+        Net,
+        message=(
+            "captum gives the model inputs and references in one batch, of twice the rows, which it cannot take: on 4 "
+            "rows it ends with RuntimeError"
+        ),
+        advice="use method exact, which runs the inputs and the references one after the other",
+    ),
+    "other-without-grad": Case(
+        OtherWithoutGrad,
+        Net,
+        message=(
+            "captum's delta is of runs without gradients, in which the model gives other values than in the run that "
+            "is explained: f(x) and f(x') differ by 0.08 in all, 50 % of f(x) − f(x')"
+        ),
+        advice=(
+            "make the model compute the same with and without gradients; nn.TransformerEncoder does after "
+            "torch.backends.mha.set_fastpath_enabled(False)"
+        ),
+    ),
+    "no-module": Case(
+        Net,
+        Case(Net, watched=watched(lambda model: DeepLift(model))),
+        watched=watched(lambda model: DeepLift(model.forward)),
+        message="DeepLift was given a method forward, and can hook modules only",
+        advice=(
+            "write what the function does into the forward of an nn.Module that holds the model, and give that to "
+            "DeepLift and to tracer.watch"
+        ),
+    ),
+    "other-module": Case(
+        Net,
+        Case(Net, watched=watched(lambda model: DeepLift(model))),
+        watched=watched(lambda model: DeepLift(nn.Sequential(model))),
+        message=(
+            "DeepLift was given Sequential, which holds the watched Net, as 0: this trace is of what DeepLift was given"
+        ),
+        advice="give tracer.watch the module that DeepLift is given",
+    ),
+    "multipliers-returned": Case(
+        Net,
+        Case(Net, watched=watched(lambda model: DeepLift(model))),
+        watched=watched(lambda model: DeepLift(model, multiply_by_inputs=False)),
+        message=(
+            "captum returned no attributions, which this trace shows, but other numbers (multiply_by_inputs=False; "
+            "captum's own delta is -0.001368, 0.04043, that of multipliers × differences -3.725e-09, -8.848e-09): "
+            "their sum is not f(x) − f(x')"
+        ),
+        advice=(
+            "for attributions use multiply_by_inputs=True and no custom_attribution_func; otherwise do not read "
+            "captum's delta"
+        ),
     ),
 }
 """Faults that lie in how a run was made."""

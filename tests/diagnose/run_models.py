@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -45,6 +46,25 @@ class NoGrad(Net):
             gate = self.act(self.first(x))
         h: torch.Tensor = self.last(self.second(x) + gate)
         return h
+
+
+class TwoRows(Net):
+    """Has a state for each of two rows."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.state = nn.Parameter(torch.ones(2, 4))
+
+    def forward(self, x: torch.Tensor) -> Any:
+        return super().forward(x + self.state)
+
+
+class OtherWithoutGrad(Net):
+    """Gives other values while gradients are off, as torch's fused transformer layers do at padded places."""
+
+    def forward(self, x: torch.Tensor) -> Any:
+        out = super().forward(x)
+        return out if torch.is_grad_enabled() else 1.5 * out
 
 
 class Wrapped(Net):
@@ -216,3 +236,8 @@ class Graph(nn.Module):
         h = torch.tanh(x)
         out: torch.Tensor = self.last(h + h.mean(0, keepdim=True) if self.joined else h)
         return out
+
+
+def watched(make: Callable[[Any], Any]) -> Callable[[nn.Module, torch.Tensor, torch.Tensor | None], Any]:
+    """An attribution, with its delta, by the DeepLift object that `make` gives for the watched model."""
+    return lambda model, x, baseline: make(model).attribute(x, baseline, target=1, return_convergence_delta=True)

@@ -280,7 +280,7 @@ def test_issue_numbers() -> None:
         "dropped-difference": (519,), "exploding-secant": (519,), "linearised-product": (1085,),
         "stale-gradient": (1104,), "batch-coupled": (1276, 519), "integer-input": (347,), "non-tensor-output": (480,),
         "reused-module": (199, 578, 934), "in-place-target": (382, 415), "half-underflow": (835,),
-        "shared-extras": (375,),
+        "shared-extras": (375,), "doubled-batch": (798, 975, 1177), "multipliers-returned": (35, 170),
     }  # fmt: skip
     assert {kind: first(kind).issues for kind in CASES if first(kind).issues} == expected
 

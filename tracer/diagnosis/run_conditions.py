@@ -5,6 +5,7 @@ The recorder notes them (`tracer.recording.notes`); here they become findings.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -123,6 +124,54 @@ def shared_extras(evidence: Evidence) -> Iterator[Finding]:
                 issues=(375,),
                 proof=[("difference of f(x')", note.amount)],
             )
+
+
+@fault("other-without-grad")
+def other_without_grad(evidence: Evidence) -> Iterator[Finding]:
+    """The model computes another function while gradients are off, and captum's delta is of that one."""
+    for note in evidence.noted["other without grad"]:
+        if note.amount > _MATTERS * evidence.change:
+            part = f", {percentage(note.amount / evidence.change)} of f(x) − f(x')" if evidence.change else ""
+            yield noted_finding(
+                evidence,
+                "other-without-grad",
+                [],
+                f"{clean(note.detail)}, in which the model gives other values than in the run that is explained: f(x) "
+                f"and f(x') differ by {figure(float(f'{note.amount:.3g}'))} in all{part}",
+                "make the model compute the same with and without gradients; nn.TransformerEncoder does after "
+                "torch.backends.mha.set_fastpath_enabled(False)",
+                proof=[("difference without grad", note.amount)],
+            )
+
+
+@fault("multipliers-returned")
+def multipliers_returned(evidence: Evidence) -> Iterator[Finding]:
+    """captum gave multipliers, or what a function made of them: their sum is not f(x) − f(x')."""
+    for note in evidence.noted["multipliers returned"]:
+        yield noted_finding(
+            evidence,
+            "multipliers-returned",
+            [],
+            f"captum returned no attributions, which this trace shows, but other numbers ({clean(note.detail)}): their "
+            "sum is not f(x) − f(x')",
+            "for attributions use multiply_by_inputs=True and no custom_attribution_func; otherwise do not read "
+            "captum's delta",
+            issues=(35, 170),
+            proof=[] if math.isnan(note.amount) else [("captum's delta", note.amount)],
+        )
+
+
+@fault("other-module")
+def other_module(evidence: Evidence) -> Iterator[Finding]:
+    """DeepLift was given a module around the watched one, or a part of it."""
+    for note in evidence.noted["other module"]:
+        yield noted_finding(
+            evidence,
+            "other-module",
+            [],
+            f"DeepLift was given {clean(note.detail)}: this trace is of what DeepLift was given",
+            "give tracer.watch the module that DeepLift is given",
+        )
 
 
 def _leaking(evidence: Evidence, kind: NoteKind) -> list[Note]:

@@ -33,6 +33,20 @@ def integer_input(evidence: Evidence) -> Iterator[Finding]:
         )
 
 
+@fault("no-module", ends_run=True)
+def no_module(evidence: Evidence) -> Iterator[Finding]:
+    """captum's DeepLift was given a function, and it works by hooks on modules."""
+    for note in evidence.noted["no module"][:1]:
+        yield noted_finding(
+            evidence,
+            "no-module",
+            [],
+            f"DeepLift was given a {clean(note.detail)}, and can hook modules only",
+            "write what the function does into the forward of an nn.Module that holds the model, and give that to "
+            "DeepLift and to tracer.watch",
+        )
+
+
 @fault("non-tensor-output", ends_run=True)
 def non_tensor_output(evidence: Evidence) -> Iterator[Finding]:
     """captum cannot take the model's output apart."""
@@ -128,6 +142,24 @@ def in_place_target(evidence: Evidence) -> Iterator[Finding]:
             )
     elif not _failed(evidence):
         yield from _changed_function(evidence)
+
+
+@fault("doubled-batch", ends_run=True)
+def doubled_batch(evidence: Evidence) -> Iterator[Finding]:
+    """captum joins the inputs and their references into one batch, and the model does not run on that."""
+    for note in evidence.noted["doubled batch"][:1]:
+        advice = "use method exact, which runs the inputs and the references one after the other"
+        if note.amount:
+            advice = "give the input as a batch of one example, x[None]"
+        yield noted_finding(
+            evidence,
+            "doubled-batch",
+            [],
+            "captum gives the model inputs and references in one batch, of twice the rows, which it cannot take: "
+            f"{clean(note.detail)}",
+            advice,
+            issues=(798, 975, 1177),
+        )
 
 
 def _changed_function(evidence: Evidence) -> Iterator[Finding]:
