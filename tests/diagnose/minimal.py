@@ -272,7 +272,10 @@ OF_RUNS: dict[FindingKind, Case] = {
         NoGrad,
         Net,
         message="captum needs a gradient at every module that it rules: act, ReLU runs under torch.no_grad()",
-        advice="call a function such as torch.relu there instead of a module, or use method exact",
+        advice=(
+            "let its gradient through: a function instead of the module, or method exact, would run, but nothing that "
+            "goes this way would be attributed"
+        ),
     ),
     "reused-module": Case(
         Reused,

@@ -202,6 +202,9 @@ def test_what_cancels_is_one_finding_and_the_first_is_worth_most(name: str, seed
     assert set(kinds) <= {"stale-gradient", "unseen-op", "unsupported-module"} and len(kinds) == len(set(kinds))
     before, after = abs(float(trace.delta[0])), []
     for finding in findings:
+        if "cancel in part" in finding.advice:
+            assert finding is not findings[0]
+            continue
         rules = re.findall(r"--rule '([^']*)'", finding.advice)
         model.apart = not rules  # type: ignore[assignment]
         assert rules or "x.clone()" in finding.advice

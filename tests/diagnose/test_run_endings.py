@@ -45,8 +45,8 @@ ENDING: dict[str, tuple[nn.Module, str, str, str]] = {
     "no grad": (
         NoGrad(), "no-grad-call", "act",
         "captum's DeepLift ended with RuntimeError: captum needs a gradient at every module that it rules: act, ReLU "
-        "runs under torch.no_grad(); call a function such as torch.relu there instead of a module, "
-        "or use method exact",
+        "runs under torch.no_grad(); let its gradient through: a function instead of the module, or method exact, "
+        "would run, but nothing that goes this way would be attributed",
     ),
     "overwritten": (
         Overwritten(), "in-place-target", "act",

@@ -32,18 +32,19 @@ _CONDITIONS: tuple[NoteKind, ...] = ("hook skipped", "subclass ignored", "traini
 class Evidence:
     """The figures of all N calls of a trace, of one example or over all of them, arrays of shape (N,).
 
-    `self_leak` is signed, `size` = Σ |self leak| over the examples. `rounding` is what precision can cost a call:
-    eps·Σ‖m‖·(‖x‖ + ‖x'‖) over its edges, each in its own dtype and without masked elements, in half precision the root
-    of a sum of squares (`gathering`); a leak of up to `allowed` is no fault. `traffic` = Σ ‖m‖·‖Δ‖ at the outputs, an
-    upper bound of Σ |m·Δ|. `operands` counts the varying tensors that a call takes, one taken twice as two, and
-    `elements` what is in them. `handed_to` says which call takes the very tensor of another, and `unread` whose
-    multipliers no call reads (see `handed_on`): their leaks count for the call that read too early. `change` =
-    Σ |f(x) − f(x')|, `total` = Σ size.
+    `leaks_by_example` (N, E) are the self leaks of the examples shown, signed, `self_leak` is their sum and `size` that
+    of their sizes. `rounding` is what precision can cost a call: eps·Σ‖m‖·(‖x‖ + ‖x'‖) over its edges, each in its own
+    dtype and without masked elements, in half precision the root of a sum of squares (`gathering`); a leak of up to
+    `allowed` is no fault. `traffic` = Σ ‖m‖·‖Δ‖ at the outputs, an upper bound of Σ |m·Δ|. `operands` counts the
+    varying tensors that a call takes, one taken twice as two, and `elements` what is in them. `handed_to` says which
+    call takes the very tensor of another, and `unread` whose multipliers no call reads (see `handed_on`): their leaks
+    count for the call that read too early. `change` = Σ |f(x) − f(x')|, `total` = Σ size.
     """
 
     trace: Trace
     example: int | None
     columns: Columns
+    leaks_by_example: Floats
     self_leak: Floats
     size: Floats
     rounding: Floats

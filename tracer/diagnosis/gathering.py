@@ -80,6 +80,7 @@ def _gather(trace: Trace, example: int | None, columns: Columns, count: int) -> 
         trace=trace,
         example=example,
         columns=columns,
+        leaks_by_example=leaks,
         self_leak=signed,
         size=size,
         rounding=rounding,

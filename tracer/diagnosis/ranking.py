@@ -35,7 +35,10 @@ DELTA_AFTER: Final = "its delta once exact"
 
 @dataclass(slots=True)
 class _Case:
-    """A finding, the change that was measured for its calls, and its leak `without` any multiplier blown up."""
+    """A finding, the change that was measured for its calls, and its leak `without` any multiplier blown up.
+
+    `left` estimates what part of the delta is left once it alone is exact: without its leaks. NaN where not known.
+    """
 
     finding: Finding
     number: int
@@ -43,6 +46,7 @@ class _Case:
     members: frozenset[int]
     size: float
     without: float
+    left: float = math.nan
     change: Counterfactual | None = None
 
     @property
@@ -58,13 +62,17 @@ def ranked(
 
     With counterfactuals a finding is the symptom of another one where making that exact takes nine tenths of its leak
     away, and not the other way round. Without, what leaks in calls whose multipliers a later call has blown up is the
-    symptom of the explosion. Causes stand by how much of the delta goes with them, or by their share of the leaks.
+    symptom of the explosion. Causes stand by how much of the delta goes with them, as measured or by their leaks, so
+    that those which others cancel come last; where multipliers are blown up, by their share of the leaks.
     Kinds in `ending`, which a run does not survive, stand before all others.
     """
     sizes = sizes_without(evidence, [node for f in findings if f.kind == "exploding-secant" for node in f.nodes])
     cases = [_case(evidence, number, finding, sizes) for number, finding in enumerate(findings)]
+    explodes = any(case.explodes for case in cases)
     for case in cases:
         case.change = _measured(evidence, case, cases)
+        if case.nodes and not explodes:
+            case.left = _left_of_delta(evidence, case.nodes)
     total = float(sizes[np.isfinite(sizes)].sum())
     cases.sort(key=lambda case: (case.finding.kind not in ending, *_place(evidence, case, total)))
     causes: list[_Case] = []
@@ -93,6 +101,15 @@ def _case(evidence: Evidence, number: int, finding: Finding, sizes: Floats) -> _
     return _Case(finding, number, nodes, frozenset(nodes), float(evidence.size[nodes].sum()), float(sizes[nodes].sum()))
 
 
+def _left_of_delta(evidence: Evidence, nodes: Sequence[int]) -> float:
+    """The part of Σ |delta| over the examples shown that is left without what these calls add; NaN of no delta."""
+    delta = evidence.leaks_by_example.sum(axis=0)
+    whole = float(np.abs(delta).sum())
+    return (
+        float(np.abs(delta - evidence.leaks_by_example[list(nodes)].sum(axis=0)).sum()) / whole if whole else math.nan
+    )
+
+
 def _size(case: _Case) -> float:
     return -case.size
 
@@ -100,6 +117,8 @@ def _size(case: _Case) -> float:
 def _finished(evidence: Evidence, case: _Case, caused_by: FindingKind | Literal[""]) -> Finding:
     finding = case.finding
     if case.change is None:
+        if case.left > 1 and _RULE.search(finding.advice):
+            finding = replace(finding, advice=f"its error and that of others cancel in part: {_together(evidence)}")
         return replace(finding, caused_by=caused_by)
     after = float(case.change.delta.sum())
     # The figure was measured with these rules together, so the advice must name them all.
@@ -116,8 +135,12 @@ def _finished(evidence: Evidence, case: _Case, caused_by: FindingKind | Literal[
         told = f"{figure(value, signed=True)} in example {worst}, {times(ratio)} the output's change there"
         worse = ratio > float(ratios[0][before])
     if worse:
-        advice = f"on its own an exact rule for it makes the delta {told}; {TOGETHER}"
+        advice = f"on its own an exact rule for it makes the delta {told}; {_together(evidence)}"
     return replace(finding, advice=advice, caused_by=caused_by, delta_after=after, evidence=numbers)
+
+
+def _together(evidence: Evidence) -> str:
+    return TOGETHER if evidence.trace.run.method != "exact" else "make it exact together with the other findings"
 
 
 def _place(evidence: Evidence, case: _Case, total: float) -> tuple[float, ...]:
@@ -126,6 +149,8 @@ def _place(evidence: Evidence, case: _Case, total: float) -> tuple[float, ...]:
     if case.change is not None:
         before = _delta(evidence, evidence.trace.run.delta)
         weight = 1 - _delta(evidence, case.change.delta) / before if before else 0.0
+    elif not math.isnan(case.left):
+        weight = min(1 - case.left, _ESTIMATED)
     else:
         weight = case.without / total if total else 0.0
         if case.explodes:

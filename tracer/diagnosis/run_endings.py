@@ -88,7 +88,8 @@ def no_grad_call(evidence: Evidence) -> Iterator[Finding]:
             "no-grad-call",
             [note],
             f"captum needs a gradient at every module that it rules: {name_of(note)}, {clean(note.detail)}",
-            f"call a function such as torch.relu there instead of a module, {OR_EXACT}",
+            "let its gradient through: a function instead of the module, or method exact, would run, but nothing that "
+            "goes this way would be attributed",
         )
 
 
