@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from captum.attr import LayerDeepLift
 from captum.attr._core import deep_lift
 from torch import nn
 from torch.nn.modules import module as module_globals
@@ -122,7 +123,8 @@ def _process() -> Iterator[tuple[str, Any]]:
         if name.startswith("_global_") and isinstance(value, dict):
             yield f"module.{name}", [(key, _plain(item)) for key, item in value.items()]
     yield "captum's table", [(kind, _Same(rule)) for kind, rule in deep_lift.SUPPORTED_NON_LINEAR.items()]
-    yield "captum's DeepLift", [(name, _plain(method)) for name, method in vars(deep_lift.DeepLift).items()]
+    for kind in (deep_lift.DeepLift, LayerDeepLift):
+        yield f"captum's {kind.__name__}", [(name, _plain(method)) for name, method in vars(kind).items()]
     yield "warnings' filters", list(warnings.filters)
     yield "warnings shown by", _Same(warnings.showwarning)
     yield "Ctrl-C", _Same(signal.getsignal(signal.SIGINT))

@@ -480,14 +480,6 @@ def test_wrong_inputs_are_refused_in_one_line() -> None:
         tracer.record(Plain(), torch.ones(1, 4), method="exact", capture="all")  # type: ignore[arg-type]
 
 
-def test_a_layers_attribution_is_refused() -> None:
-    from captum.attr import LayerDeepLift
-
-    model, x, reference = make("plain", torch.float64)
-    with pytest.raises(ObservationError, match="LayerDeepLift attributes to a layer"), tracer.watch(model):
-        LayerDeepLift(model, model.second).attribute(x, reference, target=1)  # type: ignore[arg-type]
-
-
 def test_no_file_is_left_by_what_recorded_nothing(tmp_path: Path) -> None:
     model, _x, _reference = make("plain", torch.float64)
     file = tmp_path / "run.dltrace"

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from captum.attr import DeepLift, DeepLiftShap, NoiseTunnel
+from captum.attr import DeepLift, DeepLiftShap, LayerDeepLift, LayerDeepLiftShap, NeuronDeepLift, NoiseTunnel
 from torch import nn
 
 import tracer
@@ -419,3 +419,94 @@ def test_a_failed_attribution_whose_error_was_caught_is_a_failed_trace() -> None
         assert torch._C._len_torch_function_stack() == 0
     assert watching.trace.run.status == "failed"
     assert kinds(watching.trace) == ["doubled-batch"]
+
+
+# --- captum's other classes -------------------------------------------------------------------------------------------
+
+
+class Deep(nn.Module):
+    """Modules that captum rules, and one function that it does not see, between and inside layers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.act, self.middle = nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 4)
+        self.block = nn.Sequential(nn.Tanh(), nn.Linear(4, 4))
+        self.last = nn.Linear(4, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        out: torch.Tensor = self.last(nn.functional.gelu(self.block(self.middle(self.act(self.first(x))))))
+        return out
+
+
+ROWS = torch.randn(3, 6, generator=torch.manual_seed(6)), torch.randn(3, 6, generator=torch.manual_seed(8))
+
+
+def value_at(model: nn.Module, layer: nn.Module, at_input: bool, x: torch.Tensor) -> torch.Tensor:
+    """What a layer takes, or gives."""
+    found: list[torch.Tensor] = []
+    handle = layer.register_forward_hook(lambda _layer, args, output: found.append(args[0] if at_input else output))
+    model(x)
+    handle.remove()
+    return found[0].detach()
+
+
+@pytest.mark.parametrize("at_input", [False, True])
+@pytest.mark.parametrize("name", ["act", "middle", "block", "last"])
+def test_a_neuron_is_what_its_attribution_explains(name: str, at_input: bool) -> None:
+    model = Deep().eval()
+    layer = model.get_submodule(name)
+    alone = NeuronDeepLift(model, layer).attribute(ROWS[0].clone(), 1, ROWS[1], attribute_to_neuron_input=at_input)
+    with tracer.watch(model) as watching:
+        NeuronDeepLift(model, layer).attribute(ROWS[0].clone(), 1, ROWS[1], attribute_to_neuron_input=at_input)
+    trace = watching.trace
+    output, reference = (value_at(model, layer, at_input, x)[:, 1].numpy() for x in ROWS)
+    assert np.allclose(trace.run.output, output, atol=1e-6)
+    assert np.allclose(trace.run.output_reference, reference, atol=1e-6)
+    assert np.array_equal(trace.attributions[0], alone.detach().numpy())
+    assert np.allclose(trace.delta, alone.detach().numpy().sum(1) - (output - reference), atol=1e-6)
+    assert np.allclose(sum(node.self_leak for node in trace.nodes), trace.delta, atol=1e-9)
+    assert kinds(trace) == (["unseen-op"] if name == "last" else [])
+    assert not [node for node in trace.nodes if node.kind == "lost"]
+
+
+@pytest.mark.parametrize("at_input", [False, True])
+@pytest.mark.parametrize("name", ["first", "act", "middle", "block", "last"])
+def test_a_layers_attribution_begins_at_the_layer(name: str, at_input: bool) -> None:
+    model = Deep().eval()
+    layer = model.get_submodule(name)
+    refused = {"first": "the layer is given the model's own input", "act": "captum leaves its rule for act out"}
+
+    def attribute() -> tuple[torch.Tensor, torch.Tensor]:
+        found, delta = LayerDeepLift(model, layer).attribute(
+            ROWS[0].clone(), ROWS[1], target=1, attribute_to_layer_input=at_input, return_convergence_delta=True
+        )
+        return (found if isinstance(found, torch.Tensor) else found[0]).detach(), delta.detach()
+
+    if name in refused and at_input:
+        with pytest.raises(ObservationError, match=refused[name]), tracer.watch(model):
+            attribute()
+        return
+    alone, delta = attribute()
+    with tracer.watch(model) as watching:
+        watched = attribute()
+    trace = watching.trace
+    assert torch.equal(alone, watched[0]) and torch.equal(delta, watched[1])
+    assert np.allclose(trace.attributions[0], alone.numpy(), atol=1e-7)
+    assert np.allclose(trace.delta, delta.numpy(), atol=1e-6)
+    assert np.allclose(trace.run.output, model(ROWS[0]).detach().numpy()[:, 1], atol=1e-6)
+    assert np.allclose(sum(node.self_leak for node in trace.nodes), trace.delta, atol=1e-9)
+    after_gelu = name == "last"
+    assert kinds(trace) == ([] if after_gelu else ["unseen-op"])
+    leaking = [node.path for node in trace.nodes if abs(node.self_leak).max() > 1e-6]
+    assert leaking == ([] if after_gelu else ["/gelu"])
+
+
+def test_so_it_does_for_several_references() -> None:
+    model = Deep().eval()
+    with tracer.watch(model) as watching:
+        _found, delta = LayerDeepLiftShap(model, model.middle).attribute(
+            *(rows.clone() for rows in ROWS), target=1, return_convergence_delta=True
+        )
+    assert np.allclose(watching.trace.delta, delta.detach().numpy(), atol=1e-6)
+    assert kinds(watching.trace) == ["unseen-op"]

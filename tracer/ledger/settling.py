@@ -120,6 +120,10 @@ class Settling:
         with torch._C.DisableTorchFunction():
             self._begin()
             observation = self.observation
+            for wire in observation.inputs:
+                sent = [use.multiplier for use in self._uses[wire] if use.multiplier is not None]
+                if wire.multiplier is None and sent:  # autograd gave it to who asked, and not to the tensor's node
+                    wire.multiplier = reduce(add, sent)
             self._outside = self._sent_from_outside()
             self.output, self.output_reference = output or selected(observation, self._outside)
             left = self._zeros
@@ -191,6 +195,9 @@ class Settling:
         found = {}
         arrived = [wire for wire in dict.fromkeys(self.observation.outputs) if wire.multiplier is not None]
         for wire in arrived:
+            if self.observation.ends_inside:
+                for use in self._uses[wire]:  # a rule's copy of the tensor, of which captum asks for the gradient
+                    use.multiplier = use.multiplier if use.reshaping else None
             settle_overrides(self._uses[wire])
         inside = {wire: [u.multiplier for u in self._uses[wire] if u.multiplier is not None] for wire in arrived}
         for wire in [wire for wire in arrived if not inside[wire]] or arrived:

@@ -151,10 +151,13 @@ def figures_of(
 
 
 def settle_overrides(uses: Sequence[Use]) -> None:
-    """Give the last use whose rule replaces the tensor's gradient all of it; what earlier such rules sent is gone."""
+    """Give the last use whose rule replaces the tensor's gradient all of it; what earlier such rules sent is gone.
+
+    A rule whose module got no gradient replaces nothing.
+    """
     last: Use | None = None
     for use in uses:
-        if use.overrides:
+        if use.overrides and use.multiplier is not None:
             use.multiplier, last = None, use
     if last is not None:
         last.multiplier = last.wire.multiplier

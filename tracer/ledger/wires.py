@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import torch
+from torch import nn
 
 from tracer import ops
 from tracer.ledger.example_axis import ExamplePlace
@@ -31,6 +32,18 @@ class AttributedInputs:
     examples: int
     doubled: bool
     joined_later: bool = False
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Border:
+    """A module at whose output, or `at_input`, an attribution ends in the place of the model's output.
+
+    `begins`: it begins there, in the place of the model's input.
+    """
+
+    module: nn.Module
+    at_input: bool
+    begins: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +158,8 @@ class ObservedCall:
 class Observation:
     """One observed attribution of `examples` examples, in one batch with their references (`doubled`) or without.
 
-    `inputs` and `outputs` are the wires of the model itself; `notes` are on how its modules were called.
+    `inputs` and `outputs` are the wires of the model itself; `notes` are on how its modules were called. `ends_inside`:
+    the outputs are of a module inside, and all that reaches them comes from the neuron that is explained.
     """
 
     examples: int
@@ -156,6 +170,7 @@ class Observation:
     inputs: list[Wire] = field(default_factory=list)
     outputs: list[Wire] = field(default_factory=list)
     notes: list[Note] = field(default_factory=list)
+    ends_inside: bool = False
 
     @classmethod
     def of_root(cls, type_name: str, examples: int, doubled: bool) -> Observation:

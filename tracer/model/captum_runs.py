@@ -19,8 +19,11 @@ from tracer.model.undo import undoing
 class AttributionListener(Protocol):
     """What is told of each attribution by a `captum.attr.DeepLift` object or one of a subclass, the `lift`."""
 
-    def begin(self, lift: Any) -> None:
-        """The object is about to hook its model and run it; told more than once of one attribution."""
+    def begin(self, lift: Any, arguments: dict[str, Any]) -> None:
+        """The object is about to hook its model and run it; told more than once of one attribution.
+
+        `arguments` are those of `attribute`, by name; {} where it is a subclass's own.
+        """
 
     def end(self, lift: Any) -> None:
         """The object has run its model forward and backward, or failed, and removed its hooks; told more than once."""
@@ -67,26 +70,28 @@ def being_told() -> bool:
 
 def _hook_main_model(lift: Any) -> Any:
     for listener in _listeners.stack[-1:]:
-        listener.begin(lift)
-    return _telling.before["_hook_main_model"](lift)
+        listener.begin(lift, {})
+    return _telling.before["DeepLift", "_hook_main_model"](lift)
 
 
 def _remove_hooks(lift: Any, *hooks: Any) -> None:
-    _telling.before["_remove_hooks"](lift, *hooks)
+    _telling.before["DeepLift", "_remove_hooks"](lift, *hooks)
     for listener in _listeners.stack[-1:]:
         listener.end(lift)
 
 
-def _attribute(lift: Any, *args: Any, **kwargs: Any) -> Any:
-    return _tell(_telling.before["attribute"], lift, *args, **kwargs)
+def _attribute_of(name: str) -> Callable[..., Any]:
+    """What stands for `attribute` of captum's class `name`."""
 
+    def attribute(lift: Any, *args: Any, **kwargs: Any) -> Any:
+        return _tell(_telling.before[name, "attribute"], lift, *args, **kwargs)
 
-def _attribute_unlogged(lift: Any, *args: Any, **kwargs: Any) -> Any:
-    return _tell(_telling.before["attribute"].__wrapped__, lift, *args, **kwargs)
+    def unlogged(lift: Any, *args: Any, **kwargs: Any) -> Any:
+        return _tell(_telling.before[name, "attribute"].__wrapped__, lift, *args, **kwargs)
 
-
-# How captum's other classes call it: around what logs each use.
-_attribute.__wrapped__ = _attribute_unlogged  # type: ignore[attr-defined]
+    # How captum's other classes call it: around what logs each use.
+    attribute.__wrapped__ = unlogged  # type: ignore[attr-defined]
+    return attribute
 
 
 def _tell(attribute: Callable[..., Any], lift: Any, *args: Any, **kwargs: Any) -> Any:
@@ -99,7 +104,7 @@ def _tell(attribute: Callable[..., Any], lift: Any, *args: Any, **kwargs: Any) -
         return attribute(lift, *args, **kwargs)  # captum says what is wrong with the arguments
     bound.apply_defaults()
     try:
-        listener.begin(lift)  # a subclass may have another `_hook_main_model`
+        listener.begin(lift, bound.arguments)
         result = attribute(lift, *args, **kwargs)
     except BaseException as error:
         listener.end(lift)
@@ -110,18 +115,27 @@ def _tell(attribute: Callable[..., Any], lift: Any, *args: Any, **kwargs: Any) -
     return result
 
 
-def _methods() -> dict[str, Any]:
-    from captum.attr import DeepLift
-
-    return {name: DeepLift.__dict__[name] for name in _TOLD_OF}
+_Methods = dict[tuple[str, str], Any]
+"""Functions by the names of captum's class and of the method."""
 
 
-def _replace_methods(methods: dict[str, Any]) -> None:
-    from captum.attr import DeepLift
+def _methods() -> _Methods:
+    from captum import attr
 
-    for name, method in methods.items():
-        setattr(DeepLift, name, method)
+    return {(kind, name): vars(getattr(attr, kind))[name] for kind, name in _TOLD_OF}
 
 
-_TOLD_OF = {"_hook_main_model": _hook_main_model, "_remove_hooks": _remove_hooks, "attribute": _attribute}
-_telling: Switch[dict[str, Any]] = Switch(_methods, _replace_methods, _TOLD_OF)
+def _replace_methods(methods: _Methods) -> None:
+    from captum import attr
+
+    for (kind, name), method in methods.items():
+        setattr(getattr(attr, kind), name, method)
+
+
+_TOLD_OF: _Methods = {
+    ("DeepLift", "_hook_main_model"): _hook_main_model,
+    ("DeepLift", "_remove_hooks"): _remove_hooks,
+    ("DeepLift", "attribute"): _attribute_of("DeepLift"),
+    ("LayerDeepLift", "attribute"): _attribute_of("LayerDeepLift"),
+}
+_telling: Switch[_Methods] = Switch(_methods, _replace_methods, _TOLD_OF)

@@ -7,14 +7,15 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
+from inspect import getclosurevars
+from types import FunctionType
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
-from tracer.errors import ObservationError
-from tracer.ledger.wires import AttributedInputs, Observation
+from tracer.ledger.wires import AttributedInputs, Border, Observation
 from tracer.model.captum_runs import is_deep_lift
 from tracer.model.hooks import module_paths, modules_of
 from tracer.model.unsupported import check_tensors
@@ -35,14 +36,25 @@ def captum_rule(module: nn.Module) -> str | None:
     return "captum" if any(is_deep_lift(getattr(hook, "__self__", None)) for hook in hooks) else None
 
 
-def refuse_layers(lift: Any) -> None:
-    """Raise `ObservationError` for captum's attributions to a layer."""
-    kind = next((base for base in type(lift).__mro__ if base.__module__.startswith("captum.attr._core.layer.")), None)
-    if kind is not None:
-        raise ObservationError(
-            f"{kind.__name__} attributes to a layer, which a trace does not show: "
-            "watch captum.attr.DeepLift, whose trace has every layer"
-        )
+def border_of(lift: Any, arguments: Mapping[str, Any]) -> Border | None:
+    """Where captum's attribution to a layer begins, or that to a neuron ends; None for others.
+
+    `arguments` are those of `attribute`, by name.
+    """
+    if is_of_layer(lift):
+        return Border(lift.layer, bool(arguments.get("attribute_to_layer_input")), begins=True)
+    if not isinstance(lift.gradient_func, FunctionType):
+        return None
+    given = getclosurevars(lift.gradient_func).nonlocals  # captum has no other place for them
+    layer = given.get("layer")
+    if not isinstance(layer, nn.Module):
+        return None
+    return Border(layer, bool(given.get("attribute_to_neuron_input")), begins=False)
+
+
+def is_of_layer(lift: Any) -> bool:
+    """Whether a DeepLift object attributes to a layer."""
+    return any(kind.__module__.startswith("captum.attr._core.layer.") for kind in type(lift).__mro__)
 
 
 def is_related(watched: nn.Module, given: Any) -> bool:

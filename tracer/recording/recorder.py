@@ -16,9 +16,10 @@ from torch import nn
 from torch.autograd.graph import Node
 
 from tracer import ops
+from tracer.errors import ObservationError
 from tracer.ledger.example_axis import Origin, find_place
 from tracer.ledger.settling import Settling
-from tracer.ledger.wires import AttributedInputs, Observation, ObservedCall, Use, Wire
+from tracer.ledger.wires import AttributedInputs, Border, Observation, ObservedCall, Use, Wire
 from tracer.model import torch_functions
 from tracer.model.autograd import GradientEdge, consumptions, gradient_edge
 from tracer.model.hooks import is_atomic
@@ -53,6 +54,7 @@ class Recorder(Mode):
     - `rule_of` names the rule that replaces a module's gradient, `rule_of_node` the one behind a graph node (None:
       autograd).
     - `log` holds the reference's run, unless the reference is half of a doubled batch.
+    - `border` is where the attribution begins or ends, unless that is at the model's own inputs and outputs.
     - `root_type` is the type to show for the model, `journal` is told how far the run is, and `settling` makes the
       object that settles the wires of the observation.
     """
@@ -69,6 +71,7 @@ class Recorder(Mode):
         journal: Journal | None = None,
         settling: Callable[[Observation], Settling] = Settling,
         enters_itself: bool = False,
+        border: Border | None = None,
     ) -> None:
         super().__init__()
         self.model = model
@@ -81,6 +84,7 @@ class Recorder(Mode):
         self.observation: Observation | None = None
         self.settling: Settling | None = None
         self._enters_itself = enters_itself
+        self._border = border
         self._settling_of = settling
         self._active = False
         self._stack: list[ObservedCall] = []
@@ -118,6 +122,8 @@ class Recorder(Mode):
                 self._note(notes.at_call(path, call.number, module, args, kwargs))
             if module is self.model:
                 self._take_inputs()
+            elif self._border is not None and module is self._border.module and self._border.at_input:
+                self._cross_border(self._border, _graph_tensors((*tensors_in(args), *tensors_in(kwargs))), call.take)
             if leaf:
                 self._leaf_depth = 1
                 if getattr(module, "inplace", False):
@@ -151,6 +157,8 @@ class Recorder(Mode):
                 self._note_results(call, _graph_tensors(tensors_in(output, "output")))
                 if self.settling is not None:
                     self._live.put_aside(call, self.settling)
+            if self._border is not None and module is self._border.module and not self._border.at_input:
+                self._cross_border(self._border, _graph_tensors(tensors_in(output, "output")), call.give)
             self._close(call)
             if module is self.model:
                 self._finish()
@@ -181,8 +189,40 @@ class Recorder(Mode):
 
     def _finish(self) -> None:
         assert self.observation is not None
-        self.observation.outputs = [wire for _name, wire in self.observation.calls[0].results]
+        if not self.observation.outputs:
+            self.observation.outputs = [wire for _name, wire in self.observation.calls[0].results]
         self._forget()
+
+    def _cross_border(self, border: Border, tensors: list[GraphTensor], show: Callable[[str, Wire], None]) -> None:
+        """Have the attribution begin, or end, at these tensors; `show` notes one at the call that has it."""
+        assert self.observation is not None
+        if not border.begins:
+            self.observation.ends_inside = True
+            self.observation.outputs = [
+                self._by_edge[edge] for _name, _tensor, edge in tensors if edge in self._by_edge
+            ]
+            return
+        root = self.observation.calls[0]
+        root.arguments.clear()
+        self.observation.inputs = []
+        for name, tensor, edge in tensors:
+            wire = self._by_edge.get(edge)
+            if wire is None:  # captum asks for no gradients at the model's inputs
+                wire = self._add(tensor, edge, None, name)
+                self._multipliers.watch(edge, wire)
+                show(name, wire)
+            wire.producer = None  # what comes before it is no part of the attribution
+            root.take(f"input {len(self.observation.inputs)}", wire)
+            self.observation.inputs.append(wire)
+        if not self.observation.inputs:
+            raise ObservationError(
+                "the layer is given the model's own input: watch captum.attr.DeepLift, which attributes to that"
+            )
+        if border.at_input and self._stack[-1].rule == "captum":
+            raise ObservationError(
+                f"captum leaves its rule for {self._stack[-1].path} out where it attributes to that module's input: "
+                "attribute to the output of the module before it"
+            )
 
     def abandon(self) -> None:
         """End the calls that an exception left open, so that the calls so far can be shown."""
@@ -312,8 +352,11 @@ class Recorder(Mode):
             return
         use = Use(source, self._stack[-1].index, "", reshaping=True)
         self._multipliers.attach([edge for _name, _tensor, edge in fresh], {source: use}, self._stack[-1].index)
-        for name, tensor, edge in fresh:
-            self._multipliers.watch(edge, self._add(tensor, edge, None, name, parent=source))
+        wires = [self._add(tensor, edge, None, name, parent=source) for name, tensor, edge in fresh]
+        for wire, (_name, _tensor, edge) in zip(wires, fresh, strict=True):
+            self._multipliers.watch(edge, wire)
+        if self.observation is not None and source in self.observation.outputs:
+            self.observation.outputs += wires  # captum asks for the gradient of a copy of what a neuron's layer gives
 
     # --- wires --------------------------------------------------------------------------------------------------------
 

@@ -11,7 +11,7 @@ from typing import Any, Self
 from torch import nn
 
 from tracer.errors import ObservationError, TracerError
-from tracer.ledger.wires import Observation
+from tracer.ledger.wires import Border, Observation
 from tracer.model.captum_runs import attributions_told
 from tracer.model.exclusive import in_use
 from tracer.model.hooks import listening
@@ -19,7 +19,7 @@ from tracer.model.process import uncompiled
 from tracer.model.restore import captum_leftovers
 from tracer.model.undo import Level, remove_stale_modes, restoring_modes
 from tracer.model.unsupported import check_model
-from tracer.recording.captum import captum_inputs, captum_rule, given_notes, is_related, refuse_layers, result_of
+from tracer.recording.captum import border_of, captum_inputs, captum_rule, given_notes, is_related, result_of
 from tracer.recording.failure import said
 from tracer.recording.options import Capture, Details, StorageOptions
 from tracer.recording.preconditions import check_request, refuse_nesting
@@ -101,7 +101,7 @@ class Watching:
 
     # --- what captum does inside the block ----------------------------------------------------------------------------
 
-    def begin(self, lift: Any) -> None:
+    def begin(self, lift: Any, arguments: dict[str, Any]) -> None:
         """Observe the run of a model that captum's DeepLift is about to make, if it is the watched one's first."""
         if self._under_way is not None:
             return
@@ -111,13 +111,12 @@ class Watching:
         elif self._lift is not None:
             self._later_runs += 1
         else:
-            refuse_layers(lift)
             self._lift = lift
             self.outcome.notes = list(given_notes(self._model, model))
             if isinstance(model, nn.Module):
-                self._observe(model)
+                self._observe(model, border_of(lift, arguments))
 
-    def _observe(self, model: nn.Module) -> None:
+    def _observe(self, model: nn.Module, border: Border | None) -> None:
         recording, running = self._recording, self._running
         if model is not self._model:
             check_model(model)
@@ -132,6 +131,7 @@ class Watching:
             journal=recording.journal,
             settling=recording.settle,
             enters_itself=True,
+            border=border,
         )
         running.enter_context(uncompiled())
         running.enter_context(listening(recording.paths, self._recorder))
