@@ -51,7 +51,7 @@ EXTRA = torch.ones(2, 6)
 
 HOOK_FUNCTIONS = (
     "enter", "leave", "__torch_function__", "before", "after", "unwrap", "_arrive", "_sent", "note",
-    "add", "rule", "_custom",
+    "add", "rule", "_custom", "pair",
     "multipliers", "_leak", "begin", "forward", "backward", "put_tensor", "_store", "finish", "settle", "next", "_step",
     "_panel", "_probe", "batch_note", "abandon", "attributed", "captum_inputs", "captum_rule",
 )  # fmt: skip

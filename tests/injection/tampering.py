@@ -13,8 +13,8 @@ from unittest.mock import patch
 import torch
 from torch import Tensor, nn
 
-from tracer.exact import paired
-from tracer.exact.paired import PairedEvaluation
+from tracer.exact import paired, pairing
+from tracer.exact.pairing import Pairing
 from tracer.exact.replacement import Replacement
 
 Multipliers = list[Tensor | None]
@@ -150,15 +150,19 @@ def _intercepted(
 ) -> Iterator[None]:
     """`rule` is told the number and the rule of each call and names another, `made` gives what replaces the call."""
     asked = {True: 0, False: 0}  # in the reference's run and in the input's
-    plain_rule, plain_replace = PairedEvaluation._rule, paired.replace  # type: ignore[attr-defined]
+    plain_rule, plain_replace = Pairing.rule_of, paired.replace  # type: ignore[attr-defined]
 
-    def counting(engine: PairedEvaluation, name: str) -> str:
-        number = asked[engine._tape.writing]
-        asked[engine._tape.writing] += 1
-        return rule(number, plain_rule(engine, name))
+    def counting(pairs: Pairing, op: str) -> str:
+        number = asked[pairs.tape.writing]
+        asked[pairs.tape.writing] += 1
+        return rule(number, plain_rule(pairs, op))
 
     def replace(replacement: Replacement, operands: object) -> object:
         return plain_replace(made(asked[False] - 1, replacement), operands)  # type: ignore[arg-type]
 
-    with patch.object(PairedEvaluation, "_rule", counting), patch.object(paired, "replace", replace):
+    with (
+        patch.object(Pairing, "rule_of", counting),
+        patch.object(paired, "replace", replace),
+        patch.object(pairing, "replace", replace),
+    ):
         yield

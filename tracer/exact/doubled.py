@@ -18,7 +18,6 @@ from captum.attr._core.deep_lift import SUPPORTED_NON_LINEAR
 from torch import Tensor, nn
 
 from tracer.exact.paired import PairedEvaluation
-from tracer.exact.tape import KeptOperands
 from tracer.model.hooks import listening
 from tracer.rules.rulebook import recorded_op
 
@@ -54,10 +53,11 @@ class DoubledEvaluation(PairedEvaluation):
         if type(module) not in SUPPORTED_NON_LINEAR or module._backward_hooks:
             return False
         kind = type(module).__name__
-        return self._chosen(recorded_op("module", kind), path, kind) == "captum"
+        return self.pairing.rule_at(recorded_op("module", kind), path, kind) == "captum"
 
-    def _step(self, name: str, operands: KeptOperands | None = None) -> KeptOperands:
-        return super()._step(name, operands) if self.needs_exchange else []
+    def _step(self, name: str) -> None:
+        if self.needs_exchange:
+            super()._step(name)
 
 
 class _Borders:

@@ -1,4 +1,4 @@
-"""What the handlers of choices share: the engine, the twins, and how a result is made of them."""
+"""What the handlers of choices share: the engine, its pairing, the twins, and how a result is made of them."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from tracer.exact.choices.twins import AllPlaces, OneHot, Twins
+from tracer.exact.pairing import Pairing
 from tracer.exact.treatment import Treatment
 from tracer.op_call import OpCall
 from tracer.rules.call import BoundCall
@@ -20,30 +21,8 @@ class Engine(Protocol):
 
     def __enter__(self) -> Any: ...
     def __exit__(self, *error: object) -> None: ...
-    def rule_of(self, name: str) -> str:
-        """The rule of the rulebook for an op that is about to run."""
-
-    def node(self, name: str, bound: BoundCall, decides: bool = False) -> Tensor:
-        """An op's value with its multipliers behind it; in the reference's run one that varies. `decides`: it is a
-        choice, whose flow is counted."""
-
-    def step(self, name: str, operands: list[Tensor | None]) -> list[Any] | None:
-        """Keep what an op holds in the reference's run, giving None; in the input's run what it held there."""
-
     def treated(self, how: Treatment, call: OpCall) -> Any:
         """What the call returns by its own rule."""
-
-    def both(self, part: Callable[[Tensor], Tensor], x: Tensor, x_ref: Tensor) -> tuple[Tensor, Tensor]:
-        """What a part of the model makes of both runs' values, in the input's run; the first with multipliers."""
-
-    def replaced(self, bound: BoundCall, x_refs: list[Tensor]) -> Tensor:
-        """An op's value with its multipliers behind it, the reference's operands being at hand."""
-
-    def keep_value(self, written: Tensor) -> None:
-        """Copy what lies in the memory of a tensor that is about to be written to."""
-
-    def note_cut(self, how: Treatment, call: OpCall) -> None:
-        """Note that a value goes on without a gradient."""
 
 
 class Choices:
@@ -53,8 +32,9 @@ class Choices:
     `took_all_places` says that one did.
     """
 
-    def __init__(self, engine: Engine, wanted: bool, all_places: bool) -> None:
+    def __init__(self, engine: Engine, pairing: Pairing, wanted: bool, all_places: bool) -> None:
         self._engine = weakref.ref(engine)  # which holds this: a cycle would keep a run in memory
+        self.pairing = pairing
         self.wanted = wanted
         self.all_places = all_places
         self.took_all_places = False
@@ -81,22 +61,32 @@ class Choices:
 
     def node(self, name: str, bound: BoundCall) -> Tensor:
         """An op on twins and numbers."""
-        return self.engine.node(name, bound)
+        return self.pairing.node(name, bound)
 
     def source(self, name: str, bound: BoundCall) -> Tensor:
         """The twin that numbers decide."""
-        return self.engine.node(name, bound, decides=True)
+        return self.pairing.node(name, bound, decides=True)
+
+    def both(self, part: Callable[[Tensor], Tensor], x: Tensor, x_ref: Tensor) -> tuple[Tensor, Tensor]:
+        """What a part of the model makes of both runs' values, in the input's run; the first with multipliers."""
+        with self.pairing.apart() as tape:
+            tape.write()
+            with self.engine:
+                y_ref = part(x_ref.detach().requires_grad_()).detach()
+            tape.read()
+            with self.engine:
+                return part(x), y_ref
 
     def written(self, how: Treatment, call: OpCall, result: Tensor) -> Any:
         """The result of a call, written to its first argument where that is what it does."""
         if not how.in_place:
             return result
         target = call.args[0]
-        self.engine.keep_value(target)
+        self.pairing.keep_value(target)
         with self.engine:
             target.copy_(result)
         return None if how.name == "setitem" else target
 
 
 Handler = Callable[[Choices, Treatment, OpCall], Any]
-"""Makes of a call what it returns; NotImplemented where it is not its business."""
+"""Gives what a call returns; NotImplemented for a call that it does not handle."""

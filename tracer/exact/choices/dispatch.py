@@ -46,7 +46,7 @@ def run(choices: Choices, how: Treatment, call: OpCall) -> Any:
     if not taken and (how.name not in SOURCES or not any(is_real(t) and is_varying(t) for t in tensors_of(call))):
         return NotImplemented
     # A comparison has no gradient that another rule could send: whether it counts is for what takes its mask to say.
-    if how.name not in masks.MAKES_MASKS and choices.engine.rule_of(how.name) != "exact":
+    if how.name not in masks.MAKES_MASKS and choices.pairing.rule_of(how.name) != "exact":
         return NotImplemented
     cut = not torch.is_grad_enabled()
     with torch.enable_grad():
@@ -74,7 +74,7 @@ def _detached(choices: Choices, how: Treatment, call: OpCall, found: Any) -> Any
         items = [item.detach() if is_real(item) else item for item in found]
         return tuple(items) if type(found) is tuple else type(found)(items)
     if is_real(found) and found.requires_grad:
-        choices.engine.note_cut(how, call)
+        choices.pairing.note_cut(how, call)
         return found.detach()
     return found
 

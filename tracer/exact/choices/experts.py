@@ -30,7 +30,7 @@ def mixture_of_experts(
     chosen: Callable[..., Any],
     loop: Callable[..., Any],
 ) -> Any:
-    """The output of a mixture of experts, as one op to whoever looks on.
+    """The output of a mixture of experts, as one op to every function mode.
 
     `hidden` (tokens, width), `index` and `weights` (tokens, experts of a token); `chosen` is the implementation that
     the model runs, `loop` the plain one.
@@ -62,15 +62,14 @@ def routed(choices: Choices, how: Treatment, call: OpCall) -> Any:
     """The rule, as an op of the engine's."""
     hidden, index, weights, module, chosen, loop = call.args
     count = module.num_experts
-    engine = choices.engine
-    with engine:
+    with choices.engine:
         places = one_hot_of(choices, index, count)
         if places is None:
             # The last place is for tokens that an expert elsewhere takes: transformers' own sentinel.
             dense = weights.new_zeros(len(hidden), count + 1).scatter_add(1, index, weights)[:, :count]
         else:
             dense = (places * weights.unsqueeze(-1).to(places.dtype)).sum(-2).to(weights.dtype)
-    references = engine.step(how.name, [hidden.detach(), dense.detach(), index])
+    references = choices.pairing.step(how.name, [hidden.detach(), dense.detach(), index])
     if references is None:
         with torch.no_grad():
             return chosen(module, hidden, index, weights).requires_grad_().clone()
@@ -84,7 +83,7 @@ def routed(choices: Choices, how: Treatment, call: OpCall) -> Any:
         found: Tensor = loop(module, h, experts.unsqueeze(1), ones)
         return found
 
-    y, y_ref = engine.both(alone, hidden[rows], hidden_ref[rows])
+    y, y_ref = choices.both(alone, hidden[rows], hidden_ref[rows])
     w, w_ref = (t[rows, experts].to(y.dtype) for t in (dense, dense_ref))
 
     def multipliers(gs: Any, xs: Any, x_refs: Any, needs: Any) -> Any:
@@ -92,7 +91,7 @@ def routed(choices: Choices, how: Treatment, call: OpCall) -> Any:
         of_w, of_y = bilinear.product(arrived(gs), wide, wide_ref, xs[1], x_refs[1], needs)
         return (None if of_w is None else of_w.squeeze(-1), of_y)
 
-    part = engine.replaced(BoundCall((w, y), lambda w, y: w.unsqueeze(-1) * y, multipliers), [w_ref, y_ref])
+    part = choices.pairing.replaced(BoundCall((w, y), lambda w, y: w.unsqueeze(-1) * y, multipliers), [w_ref, y_ref])
     return torch.zeros_like(hidden).index_add(0, rows, part.to(hidden.dtype))
 
 
