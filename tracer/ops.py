@@ -193,6 +193,11 @@ _OF_SEVERAL = frozenset({"LocalResponseNorm", "CrossMapLRN2d", "RNN", "RNNCell"}
 _LINEAR: frozenset[Kind] = frozenset({"linear", "linear in evaluation", "shape"})
 _PRODUCTS: frozenset[Kind] = frozenset({"layer", "product", "quotient"})
 _PICKS: frozenset[Kind] = frozenset({"choice", "index"})
+FLOAT_CASTS = frozenset({"to", "type", "type_as", "float", "double", "half", "bfloat16"})
+CASTS = FLOAT_CASTS | {"long", "int", "short", "bool"}
+"""Ops that give the same numbers in another dtype."""
+MOVES = frozenset({op.name for op in _OPS if op.kind == "shape"} | {"getitem", "detach"})
+"""Ops that give elements of their tensor: views, copies, repetitions, slices."""
 
 
 def find(name: str) -> Op | None:

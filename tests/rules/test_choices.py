@@ -80,6 +80,7 @@ CASES: dict[str, Callable[[Tensor], Tensor]] = {
     "Tensor.where": lambda x: x.tanh().where(x >= 0.1, -x),
     "where by two operands": lambda x: torch.where(x < x.roll(1, -1), x.sin(), x.cos()),
     "a mask as a factor": lambda x: x * (x > 0.1),
+    "masks side by side": lambda x: torch.hstack([x > 0, x < -1]).to(x.dtype) * torch.cat([x, x.sin()], 1),
     "masks summed": lambda x: (x > 0).sum(-1, keepdim=True) * x,
     "a mask cast": lambda x: (x > 0).to(x.dtype) * 2 + (x < -0.5).double(),
     "written at a mask": _inside,

@@ -12,15 +12,12 @@ from typing import Any
 
 from torch import Tensor
 
+from tracer import ops
 from tracer.exact.varying import is_varying
 from tracer.op_call import OpCall
 
 _INVERT = frozenset({"rsqrt", "reciprocal", "rdiv"})
-_PASS_ON = frozenset({
-    "to", "float", "double", "half", "bfloat16", "type", "type_as", "unsqueeze", "squeeze", "expand", "expand_as",
-    "view", "reshape", "view_as", "clone", "contiguous", "getitem", "transpose", "permute", "repeat_interleave",
-    "broadcast_to", "clamp", "flatten", "unflatten",
-})  # fmt: skip
+_PASS_ON = ops.FLOAT_CASTS | ops.MOVES | {"clamp"}
 _MAY = _INVERT | {"pow", "float_power", "div"}
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tracer import ops
 from tracer.exact.choices import experts, masks, orders, places
 from tracer.exact.choices.context import Choices, Handler
 from tracer.exact.choices.twins import is_real
@@ -25,14 +26,8 @@ for _name, _handler in places.TAKES_INDICES.items():
     TAKERS[_name] = (*TAKERS.get(_name, ()), _handler)
 
 # Computed of masks and counts as of other numbers: the same op on their twins, by the engine's rules.
-_SAME_OF_NUMBERS = frozenset({
-    "unsqueeze", "squeeze", "view", "reshape", "flatten", "unflatten", "transpose", "permute", "expand", "expand_as",
-    "broadcast_to", "view_as", "t", "T", "mT", "swapaxes", "movedim", "diagonal", "clone", "contiguous", "detach",
-    "tile", "repeat", "repeat_interleave", "flip", "roll", "select", "narrow", "unbind", "split", "chunk", "getitem",
-    "tril", "triu", "pad", "cat", "stack", "add", "sub", "rsub", "neg", "mul", "div", "abs", "pow", "sum", "mean",
-    "cumsum", "prod", "max", "min", "amax", "amin", "maximum", "minimum", "clamp", "lerp", "matmul", "rmatmul", "mm",
-    "bmm", "mv", "dot", "einsum", "linear", "addmm", "gather", "index_select", "cpu", "cuda",
-})  # fmt: skip
+_OF_NUMBERS: frozenset[ops.Kind] = frozenset({"shape", "index", "linear", "product", "layer", "quotient", "pool"})
+_FURTHER = frozenset({"abs", "clamp", "pow", "prod", "gather", "detach", "cpu", "cuda"})
 
 
 def concern(choices: Choices, name: str) -> bool:
@@ -45,7 +40,7 @@ def run(choices: Choices, how: Treatment, call: OpCall) -> Any:
     taken = bool(choices.twins) and any(choices.twins.of(t) is not None for t in tensors_of(call))
     if not taken and (how.name not in SOURCES or not any(is_real(t) and is_varying(t) for t in tensors_of(call))):
         return NotImplemented
-    # A comparison has no gradient that another rule could send: whether it counts is for what takes its mask to say.
+    # A comparison has no gradient that another rule could send: the rule of the op that takes its mask decides.
     if how.name not in masks.MAKES_MASKS and choices.pairing.rule_of(how.name) != "exact":
         return NotImplemented
     cut = not torch.is_grad_enabled()
@@ -90,7 +85,7 @@ def tensors_of(call: OpCall) -> Iterator[Tensor]:
 
 def same_of_numbers(choices: Choices, how: Treatment, call: OpCall) -> Any:
     """An op that treats masks and counts as numbers: the same on their twins, kept where it holds the same."""
-    if how.name not in _SAME_OF_NUMBERS:
+    if not _is_of_numbers(how.name) or (how.in_place and how.outside is call.function):
         return NotImplemented
     outside = call._replace(function=how.outside) if how.in_place else call
     twin = _on_twins(choices, outside)
@@ -111,6 +106,12 @@ def same_of_numbers(choices: Choices, how: Treatment, call: OpCall) -> Any:
             if not is_real(one):
                 choices.twins.keep_equal(one, other)
     return real
+
+
+def _is_of_numbers(name: str) -> bool:
+    """Not of dropout: to call it twice would draw other random numbers."""
+    op = ops.find(name)
+    return name in _FURTHER or (op is not None and op.kind in _OF_NUMBERS and not op.training_at)
 
 
 def _on_twins(choices: Choices, call: OpCall) -> Any:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tracer import ops
 from tracer.exact.choices.context import Choices, Handler
 from tracer.exact.choices.twins import OneHot, is_real
 from tracer.exact.treatment import Treatment
@@ -225,9 +226,7 @@ def _either(c: Tensor, d: Tensor) -> Tensor:
 
 
 MAKES_MASKS: dict[str, Handler] = dict.fromkeys(_COMPARISONS, compare)
-CASTS: dict[str, Handler] = dict.fromkeys(
-    ("to", "type", "type_as", "float", "double", "half", "bfloat16", "long", "int", "bool", "short"), cast
-)
+CASTS: dict[str, Handler] = dict.fromkeys(ops.CASTS, cast)
 TAKES_MASKS: dict[str, Handler] = {
     **dict.fromkeys(("invert", "logical_not", "bitwise_not"), partial(logical, lambda c: 1 - c)),
     **dict.fromkeys(("and", "rand", "iand", "logical_and", "bitwise_and"), partial(logical, lambda c, d: c * d)),

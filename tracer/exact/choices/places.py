@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from tracer import ops
 from tracer.exact.choices.context import Choices, Handler
 from tracer.exact.choices.twins import AllPlaces, OneHot, agree, is_real
 from tracer.exact.treatment import Treatment
@@ -15,12 +16,6 @@ from tracer.op_call import OpCall
 from tracer.rules.call import BoundCall, arrived
 
 _LARGEST = 1 << 24  # elements of a product with a one-hot
-_VIEWS = frozenset({
-    "unsqueeze", "getitem", "transpose", "permute", "t", "T", "expand", "view", "reshape", "flatten", "squeeze",
-    "select", "contiguous", "clone", "detach",
-})  # fmt: skip
-
-
 _SAME = frozenset({"contiguous", "clone", "detach"})
 
 
@@ -50,7 +45,7 @@ def viewed(choices: Choices, how: Treatment, call: OpCall) -> Any:
     """A view of an index: the same view of its one-hot, whose last axis stays."""
     index = call.args[0] if call.args else None
     twin = choices.twins.of(index)
-    if not isinstance(index, Tensor) or not isinstance(twin, OneHot) or how.in_place or how.name not in _VIEWS:
+    if not isinstance(index, Tensor) or not isinstance(twin, OneHot) or how.in_place or how.name not in ops.MOVES:
         return NotImplemented
     if any(isinstance(item, Tensor) for item in _items(call.value(1, "index"))):
         return NotImplemented
@@ -248,7 +243,7 @@ def _arguments(call: OpCall) -> list[Any]:
 
 
 TAKES_INDICES: dict[str, Handler] = {
-    **dict.fromkeys(_VIEWS - {"getitem"}, viewed),
+    **dict.fromkeys(ops.MOVES - {"getitem"}, viewed),
     "getitem": lambda choices, how, call: (
         found if (found := viewed(choices, how, call)) is not NotImplemented else indexed(choices, how, call)
     ),
