@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from safetensors.torch import save_file
 
 import tracer
 from tests.diagnose.case import Case
 from tests.diagnose.minimal import CASES, MORE
+from tests.diagnose.models import Between, normal
 from tests.models import MODELS
 from tracer import cli
 from tracer.records import Finding, Floats
@@ -110,6 +112,34 @@ def test_of_several_faults_the_first_is_worth_most(name: str, method: Any) -> No
             after.append(size(measured.delta))
     assert all(left < size(trace.delta) for left in after)
     assert not after or after[0] <= 1.1 * min(after) + 1e-6
+
+
+FUNCTIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "cross_entropy": lambda h: F.cross_entropy(h, torch.zeros(len(h), dtype=torch.long), reduction="none"),
+    "local_response_norm": lambda h: F.local_response_norm(3 * h[:, None], 2).sum((1, 2)),
+    "norm": lambda h: h.norm(dim=1),
+    "glu": lambda h: F.glu(h).sum(1),
+    "logsumexp": lambda h: h.logsumexp(1),
+    "topk": lambda h: h.topk(2, 1)[0].sum(1),
+}
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_a_function_that_runs_as_several_ops_is_ruled_by_its_name(name: str) -> None:
+    torch.manual_seed(0)
+    model = Between(lambda h: FUNCTIONS[name](h)[:, None], classes=1).eval()
+    trace = tracer.record(model, normal(2, 4, seed=1), normal(2, 4, seed=2), target=1)
+    (finding,) = tracer.diagnose(trace)
+    rules, _everything = options_in(finding)
+    assert rules == [f"{name}=exact"]
+    assert_holds(tracer.record(model, normal(2, 4, seed=1), normal(2, 4, seed=2), target=1, rules=rules))
+
+
+def test_a_product_with_integers_that_differ_is_attributed_as_far_as_it_goes() -> None:
+    torch.manual_seed(0)
+    model = Between(lambda h: h * (3 * h).detach().round().long()).eval()
+    trace = tracer.record(model, normal(2, 4, seed=1), normal(2, 4, seed=2), target=1, method="exact")
+    assert [finding.kind for finding in tracer.diagnose(trace)] == ["differing-constant"]
 
 
 @pytest.mark.parametrize("rule", ["captum", "gradient"])

@@ -169,9 +169,7 @@ class PairedEvaluation(Mode):
         func, args, kwargs = call
         if how.kind == "enter":
             with self:
-                if torch_functions.describe(func).role == "composite":
-                    return torch_functions.run_composite(how.name, call)
-                return torch_functions.body(func)(*args, **kwargs)
+                return torch_functions.run_composite(how.name, call)
         if not torch.is_grad_enabled() or how.kind == "cut":
             self.pairing.note_cut(how, call)
             return func(*args, **kwargs)

@@ -19,10 +19,11 @@ def call_names(op: str, path: str, module_type: str, within: str = "") -> tuple[
     """The names of a call of `op` in the module at `path`, of which a pattern has to fit one.
 
     "<path>/<op>", the module's path, its type and the op; for an op called by a composite op (`within`), such as the
-    division in `F.normalize`, also "<path>/<within>/<op>". `op` is "" where one module runs several ops.
+    division in `F.normalize`, also "<path>/<within>/<op>" and the names of the composite op, which one may be shown as.
+    `op` is "" where one module runs several ops.
     """
     names = (f"{path}/{op}", path, module_type, op)
-    return (*names, f"{path}/{within}/{op}") if within else names
+    return (*names, f"{path}/{within}/{op}", f"{path}/{within}", *within.split("/")) if within else names
 
 
 def recorded_op(kind: str, type_name: str) -> str:

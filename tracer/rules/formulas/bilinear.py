@@ -23,9 +23,16 @@ def product(
     g: Tensor, a: Tensor, a_ref: Tensor, b: Tensor, b_ref: Tensor, needs: Sequence[bool]
 ) -> tuple[Tensor | None, Tensor | None]:
     """Multipliers of `a` and `b` in the broadcast product a·b."""
-    of_a = (g * mean(b, b_ref)).sum_to_size(a.shape) if needs[0] else None
-    of_b = (g * mean(a, a_ref)).sum_to_size(b.shape) if needs[1] else None
+    of_a = (g * _mean_for(g, b, b_ref)).sum_to_size(a.shape) if needs[0] else None
+    of_b = (g * _mean_for(g, a, a_ref)).sum_to_size(b.shape) if needs[1] else None
     return of_a, of_b
+
+
+def _mean_for(g: Tensor, a: Tensor, a_ref: Tensor) -> Tensor:
+    """The mean of both runs; of integers and booleans in the dtype of `g`."""
+    if a is a_ref or a.is_floating_point() or a.is_complex():
+        return mean(a, a_ref)
+    return mean(a.to(g.dtype), a_ref.to(g.dtype))
 
 
 def matmul(
