@@ -24,25 +24,27 @@ import tracer
 from tests.architectures import ARCHITECTURES
 from tests.benchmarks.results import add_option, printed
 from tests.injection.faults import FAULTS
-from tests.injection.judging import LEAST, Verdict, injected
+from tests.injection.judging import LEAST, LEAST_IN_HALF, Verdict, injected
 from tests.injection.subject import Subject, explored, subject
 
 RIGHT_CALL, RIGHT_KIND = 0.99, 0.95
 INJECTED = (
     "BERT", "RoBERTa", "DistilBERT", "ELECTRA", "ModernBERT", "DeBERTa-v2", "GPT-2", "GPT-NeoX", "Llama", "Qwen3",
-    "Gemma 2", "Phi", "T5", "BART", "ViT", "BEiT", "Swin", "ConvNeXT", "ResNet", "Wav2Vec2",
+    "Gemma 2", "Phi", "T5", "BART", "ViT", "BEiT", "Swin", "ConvNeXT", "ResNet", "Wav2Vec2", "Mixtral", "Qwen3-MoE",
 )  # fmt: skip
+_IN_HALF = ("BERT", "ELECTRA", "GPT-2", "Llama", "Qwen3", "ViT")  # in bfloat16 too
 _CLEAN = list(ARCHITECTURES)
 
 
 def subjects() -> list[Subject]:
     """Fused and unfused attention in turn where the architecture has both; every fourth model in float64."""
+    drawn = [(name, torch.float64 if place % 4 == 3 else torch.float32) for place, name in enumerate(INJECTED)]
+    drawn += [(name, torch.bfloat16) for name in _IN_HALF]
     found = []
-    for place, name in enumerate(INJECTED):
+    for place, (name, dtype) in enumerate(drawn):
         attention = ARCHITECTURES[name].attention
-        dtype = torch.float64 if place % 4 == 3 else torch.float32
         found.append(explored(subject(name, attention[place % len(attention)], dtype)))
-        _progress("models", place + 1, len(INJECTED))
+        _progress("models", place + 1, len(drawn))
     return found
 
 
@@ -67,9 +69,10 @@ def clean(count: int, seed: int) -> tuple[int, list[str]]:
         name = _CLEAN[number % len(_CLEAN)]
         turn = number // len(_CLEAN)
         attention = ARCHITECTURES[name].attention
-        dtype = torch.float64 if turn % 2 else torch.float32
+        dtype = (torch.float32, torch.float64, torch.bfloat16)[turn % 3]
         one = subject(name, attention[turn % len(attention)], dtype, seed=seed + 2 + number)
-        said = ", ".join(f"{finding.kind} at {finding.path}" for finding in tracer.diagnose(one.record()))
+        findings = [finding for finding in tracer.diagnose(one.record()) if finding.kind != "decided"]  # which is true
+        said = ", ".join(f"{finding.kind} at {finding.path}" for finding in findings)
         if said:
             found.append(f"{one.name}, seed {seed + 2 + number}: {said}")
         _progress("clean traces", number + 1, count)
@@ -111,7 +114,8 @@ def report(found: Sequence[Verdict], without: int, clean_traces: int, stained: S
     kinds = Counter(verdict.first for verdict in found if verdict.right_kind)
     shares = sorted(verdict.share for verdict in found)
     yield (
-        f"\n{without} more draws changed the delta by less than {LEAST:.1%} of Σ |f(x) − f(x')| and do not count; "
+        f"\n{without} more draws changed the delta by less than {LEAST:.1%} ({LEAST_IN_HALF:.0%} in bfloat16) of "
+        "Σ |f(x) − f(x')| and do not count; "
         f"those that do change it by {shares[0]:.2%} to {shares[-1]:.3g} times, half by {shares[len(shares) // 2]:.0%} "
         "or more."
     )

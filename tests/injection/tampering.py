@@ -152,13 +152,21 @@ def _intercepted(
     asked = {True: 0, False: 0}  # in the reference's run and in the input's
     plain_rule, plain_replace = Pairing.rule_of, paired.replace  # type: ignore[attr-defined]
 
+    tapes: dict[int, object] = {}
+    inner = False  # what a rule runs by itself, as a mixture's experts, has no row and no number
+
     def counting(pairs: Pairing, op: str) -> str:
+        nonlocal inner
+        inner = tapes.setdefault(id(pairs), pairs.tape) is not pairs.tape
+        if inner:
+            return plain_rule(pairs, op)
         number = asked[pairs.tape.writing]
         asked[pairs.tape.writing] += 1
         return rule(number, plain_rule(pairs, op))
 
     def replace(replacement: Replacement, operands: object) -> object:
-        return plain_replace(made(asked[False] - 1, replacement), operands)  # type: ignore[arg-type]
+        changed = replacement if inner else made(asked[False] - 1, replacement)
+        return plain_replace(changed, operands)  # type: ignore[arg-type]
 
     with (
         patch.object(Pairing, "rule_of", counting),

@@ -29,7 +29,8 @@ _MAGNITUDE = """CASE WHEN value_minimum < -1e3 * (abs(value_maximum) + differenc
 _EDGES_QUERY = f"""SELECT node,
     TOTAL({_EPSILON} * multiplier_norm * {_MAGNITUDE}) AS bound,
     MAX({_EPSILON}) AS eps,
-    TOTAL(multiplier_norm * multiplier_norm * {_MAGNITUDE} * {_MAGNITUDE} / max(value_count, 1)) AS products,
+    TOTAL(multiplier_norm * multiplier_norm * {_MAGNITUDE} * {_MAGNITUDE} / max(value_count, 1) + flow * flow)
+        AS products,
     TOTAL({_STEP} * {_STEP} * (difference_norm * difference_norm + multiplier_norm * multiplier_norm)) AS steps,
     TOTAL(CASE direction WHEN 'out' THEN multiplier_norm * difference_norm END) AS traffic,
     TOTAL(direction = 'in') + TOTAL(direction = 'in' AND instr(name, ', ') > 0) AS operands,
@@ -104,8 +105,8 @@ def _rounding(bound: Floats, eps: Floats, products: Floats, steps: Floats) -> tu
 
     In single and double precision the bound that holds for any rounding: it is small anyway. In half precision that
     bound would allow half of the change. There each element's error is taken for independent, as rounding is: the root
-    of Σ (eps·m·x)², with ‖m‖²·‖x‖² / n for Σ m²·x² and the step of the smallest numbers, where those of a call count
-    at the coarsest of its dtypes, as under autocast.
+    of Σ (eps·m·x)², with ‖m‖²·‖x‖² / n for Σ m²·x², the flow where few elements carry it, and the step of the smallest
+    numbers. A call counts at the coarsest of its dtypes, as under autocast.
     """
     half = eps >= _HALF
     rounding = np.where(half, np.sqrt(eps**2 * products + steps), bound)
