@@ -53,7 +53,8 @@ HOOK_FUNCTIONS = (
     "enter", "leave", "__torch_function__", "before", "after", "unwrap", "_arrive", "_sent", "note",
     "add", "rule", "_custom", "pair",
     "multipliers", "_leak", "begin", "forward", "backward", "put_tensor", "_store", "finish", "settle", "next", "_step",
-    "_panel", "_probe", "batch_note", "abandon", "attributed", "captum_inputs", "captum_rule",
+    "_panel", "_probe", "batch_note", "abandon", "attributed", "captum_inputs", "captum_rule", "_observe", "end",
+    "returned", "result_of", "of_result",
 )  # fmt: skip
 HOOK_POINTS = calls_of(*HOOK_FUNCTIONS)
 STEPS = steps_in(

@@ -132,11 +132,12 @@ def test_so_it_is_not_after_the_advice() -> None:
     assert np.allclose(watching.trace.delta, delta.detach().numpy(), atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["layer with padding", "the layer itself"])
-def test_fused_layers_that_round_otherwise_are_no_other_function(name: str) -> None:
-    model, attribute = fused(name)
-    with tracer.watch(model) as watching:
-        attribute(model)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("name", ["layer with a module that captum hooks", "the layer itself"])
+def test_fused_layers_that_round_otherwise_are_no_other_function(name: str, dtype: torch.dtype) -> None:
+    model, _attribute = fused(name)
+    with tracer.watch(model.to(dtype)) as watching:
+        DeepLift(model).attribute(X.to(dtype), target=FUSED[name][2], return_convergence_delta=True)
     assert not [finding for finding in tracer.diagnose(watching.trace) if finding.kind == "other-without-grad"]
 
 
@@ -370,6 +371,14 @@ DOUBLED: dict[str, tuple[Callable[[], nn.Module], torch.Tensor, tuple[Any, ...],
         lambda: Function(lambda self, x: self.cell(x, torch.ones(2, 4)), cell=nn.GRUCell(3, 4)), torch.randn(2, 3), (),
         "method exact",
     ),
+    "a sum over the rows": (
+        lambda: Function(lambda self, x: self.last(x).sum().reshape(1), last=nn.Linear(3, 1)), torch.randn(2, 3), (),
+        "method exact",
+    ),
+    "one example without a batch": (
+        lambda: nn.Sequential(nn.Conv1d(2, 3, 3), nn.AdaptiveAvgPool1d(1), nn.Flatten(0)), torch.randn(2, 7), (),
+        "a batch axis",
+    ),
     "a view of a batch": (
         lambda: Function(lambda self, x: self.last(x.view(2, 3)), last=nn.Linear(3, 1)), torch.randn(2, 3), (),
         "method exact",
@@ -381,27 +390,30 @@ DOUBLED: dict[str, tuple[Callable[[], nn.Module], torch.Tensor, tuple[Any, ...],
 @pytest.mark.parametrize("recorded", [False, True])
 def test_a_model_that_cannot_take_the_doubled_batch_is_named(name: str, recorded: bool) -> None:
     make, x, extras, advice = DOUBLED[name]
+    target = None if "sum" in name else 0
     torch.manual_seed(0)
     model = make().eval()
     if recorded:
         with pytest.raises(
             ObservationError, match="captum gives the model inputs and references in one batch"
         ) as raised:
-            tracer.record(model, x, target=0, additional_forward_args=extras or None)
+            tracer.record(model, x, target=target, additional_forward_args=extras or None)
         trace = raised.value.trace
     else:
         with pytest.raises(Exception), tracer.watch(model) as watching:  # noqa: B017
-            DeepLift(model).attribute(x.clone(), target=0, additional_forward_args=extras or None)
+            DeepLift(model).attribute(x.clone(), target=target, additional_forward_args=extras or None)
         trace = watching.partial
     (finding,) = tracer.diagnose(trace)  # type: ignore[arg-type]
     assert finding.kind == "doubled-batch"
     assert advice in finding.advice
-    if "x[None]" in finding.advice:
-        assert tracer.record(model, x[None], target=0).run.status == "complete"
+    if advice == "method exact":
+        followed = tracer.record(model, x, target=target, method="exact", additional_forward_args=extras)
+    elif advice == "x[None]":
+        followed = tracer.record(model, x[None], target=0)
     else:
-        assert (
-            tracer.record(model, x, target=0, method="exact", additional_forward_args=extras).run.status == "complete"
-        )
+        axis = Function(lambda self, batch: torch.stack([self.inner(each) for each in batch]), inner=model)
+        followed = tracer.record(axis, x[None], target=0, method="exact")
+    assert followed.run.status == "complete"
 
 
 def test_a_model_that_fails_alone_too_has_no_such_finding() -> None:

@@ -17,6 +17,12 @@ from tracer.text import clean, figure
 _MATTERS = 1e-3
 """What f(x) − f(x') may be off by, as a share of |f(x) − f(x')|, before it is a finding."""
 
+_FOR_DOUBLED: dict[float, str] = {
+    0: "use method exact, which runs the inputs and the references one after the other",
+    1: "give the input as a batch of one example, x[None]",
+    2: "give the model a batch axis, first in its input and in its output, and the input as one example, x[None]",
+}
+
 
 @fault("integer-input", ends_run=True)
 def integer_input(evidence: Evidence) -> Iterator[Finding]:
@@ -149,9 +155,7 @@ def in_place_target(evidence: Evidence) -> Iterator[Finding]:
 def doubled_batch(evidence: Evidence) -> Iterator[Finding]:
     """captum joins the inputs and their references into one batch, and the model does not run on that."""
     for note in evidence.noted["doubled batch"][:1]:
-        advice = "use method exact, which runs the inputs and the references one after the other"
-        if note.amount:
-            advice = "give the input as a batch of one example, x[None]"
+        advice = _FOR_DOUBLED.get(note.amount, _FOR_DOUBLED[0])
         yield noted_finding(
             evidence,
             "doubled-batch",

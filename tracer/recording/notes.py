@@ -132,8 +132,8 @@ def of_result(result: CaptumResult, settling: Settling, noted: Collection[NoteKi
     ):
         numbers = (delta, settling.output, settling.output_reference)
         if np.abs(delta - ours).sum() > _ROUNDING * sum(float(np.abs(each).sum()) for each in numbers):
-            apart = result.without_grad()
-            if apart:
+            apart, eps = result.without_grad(), torch.finfo(result.attributions[0].dtype).eps
+            if apart > 8 * eps * (np.abs(numbers[1]).sum() + np.abs(numbers[2]).sum()):
                 yield Note("other without grad", detail="captum's delta is of runs without gradients", amount=apart)
 
 

@@ -83,7 +83,7 @@ def doubled_note(model: nn.Module, arguments: Mapping[str, Any], error: Exceptio
     """A note that the model runs on the inputs, and not on captum's batch of inputs and references; None otherwise.
 
     For an `attribute` that ended with `error`; `arguments` are its, by name. `amount` is 1 where it would run if the
-    inputs were one example, x[None].
+    inputs were one example, x[None], 2 where the rows are no examples and it takes no batch, otherwise 0.
     """
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
         return None
@@ -116,11 +116,12 @@ def doubled_note(model: nn.Module, arguments: Mapping[str, Any], error: Exceptio
             detail = f"on {rows} rows its output has shape {shapes[1]}, on {rows // 2} it has {shapes[0]}"
         else:
             return None
-        fits = False
-        if inputs[0].dim() == 1 or not alone.dim() or alone.shape[0] != rows // 2:  # the rows are no examples
+        has_rows = alone.dim() > 0 and alone.shape[0] == rows // 2
+        way = 0 if has_rows or alone.numel() == 1 else 2
+        if inputs[0].dim() == 1 or not has_rows:  # the rows are no examples
             one = ends([torch.stack(pair) for pair in zip(inputs, references, strict=True)], twice)
-            fits = isinstance(one, Tensor) and one.dim() > 0 and one.shape[0] == 2
-    return Note("doubled batch", detail=detail, amount=float(fits))
+            way = 1 if isinstance(one, Tensor) and one.dim() > 0 and one.shape[0] == 2 else way
+    return Note("doubled batch", detail=detail, amount=float(way))
 
 
 def examples_of(arguments: Mapping[str, Any]) -> int:
