@@ -51,6 +51,9 @@ EvidenceName = Literal[
     "output at the reference", "relative difference", "sent back",
 ]  # fmt: skip
 
+DECIDED, UNDECIDED = "decided by the input", "not decided by the input"
+"""What a note on a discrete choice in captum's own run says of it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Statistics:

@@ -135,6 +135,39 @@ def test_a_function_that_runs_as_several_ops_is_ruled_by_its_name(name: str) -> 
     assert_holds(tracer.record(model, normal(2, 4, seed=1), normal(2, 4, seed=2), target=1, rules=rules))
 
 
+MASKS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "boolean": lambda h: h * (h > 0.2),
+    "float": lambda h: h * (h > 0.2).float(),
+    "two": lambda h: h * ((h > 0) & ~(h > 1)),
+    "integers": lambda h: h * (3 * h).long(),
+    "count": lambda h: h / (h > 0).sum(1, keepdim=True),
+}
+
+
+@pytest.mark.parametrize("name", MASKS)
+def test_what_the_input_decides_is_advised_to_be_attributed_to_it(name: str) -> None:
+    torch.manual_seed(0)
+    model = Between(MASKS[name]).eval()
+    x, baseline = normal(2, 4, seed=1), normal(2, 4, seed=2)
+    (finding,) = tracer.diagnose(tracer.record(model, x, baseline, target=1))
+    assert finding.kind == "differing-constant" and "--method exact" in finding.advice
+    assert_holds(tracer.record(model, x, baseline, target=1, method="exact"))
+
+
+@pytest.mark.parametrize("detached", [lambda h: h.detach() > 0, lambda h: (h > 0).detach()])
+def test_of_a_choice_that_the_input_does_not_decide_no_rule_is_advised(
+    detached: Callable[[torch.Tensor], torch.Tensor],
+) -> None:
+    torch.manual_seed(0)
+    for function, kind in (
+        (lambda h: torch.where(detached(h), h, 0.1 * h + 1), "discrete-choice"),
+        (lambda h: h * detached(h), "differing-constant"),
+    ):
+        trace = tracer.record(Between(function).eval(), normal(2, 4, seed=1), normal(2, 4, seed=2), target=1)
+        (finding,) = tracer.diagnose(trace)
+        assert finding.kind == kind and options_in(finding) == ([], False)
+
+
 def test_a_product_with_integers_that_differ_is_attributed_as_far_as_it_goes() -> None:
     torch.manual_seed(0)
     model = Between(lambda h: h * (3 * h).detach().round().long()).eval()

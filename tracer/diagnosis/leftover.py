@@ -10,7 +10,7 @@ from tracer import ops
 from tracer.diagnosis.evidence import Evidence
 from tracer.diagnosis.noted import and_more, name_of
 from tracer.diagnosis.wording import exact, weight
-from tracer.records import Finding, LeftoverKind, Note, NoteKind
+from tracer.records import DECIDED, Finding, LeftoverKind, Note, NoteKind
 from tracer.text import clean, figure
 
 _CUTS: tuple[NoteKind, ...] = ("cut", "unseen")
@@ -137,6 +137,9 @@ def _differing(evidence: Evidence, name: str, nodes: list[int]) -> Finding:
             f"there to the input; what it does to the output is attributed to no input; {weight(evidence, nodes)}"
         )
     advice = "attribute to that tensor too, let its gradient through, or keep it the same in both runs"
+    decided = evidence.at(note for note in evidence.noted.get("discrete choice", ()) if note.detail == DECIDED)
+    if all(node in decided for node in nodes):
+        advice = "use --method exact, which attributes what such a choice does to what the input decides it by"
     return evidence.finding("differing-constant", nodes, message, advice)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator
 
 import numpy as np
@@ -11,7 +12,7 @@ from tracer.diagnosis.evidence import Evidence
 from tracer.diagnosis.fault import fault
 from tracer.diagnosis.noted import noted_finding
 from tracer.diagnosis.wording import exact, weight
-from tracer.records import Bools, Finding, Floats
+from tracer.records import UNDECIDED, Bools, Finding, Floats
 from tracer.text import clean, figure
 
 _PROBABILITIES = ("softmax", "sigmoid")
@@ -83,9 +84,15 @@ def discrete_choice(evidence: Evidence) -> Iterator[Finding]:
         or (ops.jumps(evidence.columns.types[node]) and node not in constants and not evidence.ruled_exactly(node))
     ]
     nodes = [node for node in chosen if node not in evidence.accounted and evidence.in_sum(node)]
-    for name, group in evidence.by_type(nodes).items():
+    undecided = evidence.at(n for n in evidence.noted.get("discrete choice", ()) if n.detail == UNDECIDED)
+    groups: dict[tuple[str, bool], list[int]] = defaultdict(list)
+    for node in nodes:
+        groups[evidence.columns.types[node], evidence.rules[node] == "discrete choice" or node in undecided].append(
+            node
+        )
+    for (name, noted), group in groups.items():
         picks = f"{clean(name, 60)} picks different elements for the input and for the reference"
-        if evidence.rules[group[0]] == "discrete choice":
+        if noted:
             message = f"{picks}, and nothing that the input decides: {weight(evidence, group)}"
             advice = "choose a reference for which the model makes the same choice, or read this error as its share"
         else:

@@ -28,6 +28,7 @@ from tracer.model.tensors import memory_of, tensors_in
 from tracer.model.undo import Mode
 from tracer.op_call import OpCall
 from tracer.recording import notes
+from tracer.recording.decided import Decided
 from tracer.recording.journal import Journal
 from tracer.recording.live_wires import LiveWires
 from tracer.recording.multipliers import Multipliers
@@ -94,6 +95,7 @@ class Recorder(Mode):
         self._running: tuple[str, OpCall | None] = ("", None)
         self._numbers: Counter[str] = Counter()
         self._live = LiveWires()
+        self._decided: Decided | None = None  # only where both runs share a batch
         self._multipliers = Multipliers(rule_of_node, journal)
         self._by_edge = self._multipliers.wires
         self._attributed: AttributedInputs | None = None
@@ -170,6 +172,7 @@ class Recorder(Mode):
         self._attributed = attributed
         self.observation = Observation(attributed.examples, attributed.doubled)
         self.settling = self._settling_of(self.observation)
+        self._decided = Decided() if attributed.doubled else None
         self._multipliers.begin(self.observation, self.settling)
         if self.journal is not None:
             self.journal.begin(attributed.examples)
@@ -238,6 +241,7 @@ class Recorder(Mode):
         self._stack.clear()
         self._multipliers.end_forward_pass()
         self._live.clear()
+        self._decided = None
         self._references = {}
 
     def _open(
@@ -282,7 +286,10 @@ class Recorder(Mode):
             return func(*args, **kwargs)
         op = torch_functions.describe(func)
         if op.role == "ignore":
-            return func(*args, **kwargs)
+            output = func(*args, **kwargs)
+            if self._decided is not None:
+                self._decided.look_at(op.name, OpCall(func, args, kwargs), output)
+            return output
         if self._doubling and op.name == "cat" and self._note_doubling(args):
             output = func(*args, **kwargs)
             self._add_input(output, None)
@@ -303,6 +310,8 @@ class Recorder(Mode):
             output = func(*args, **kwargs)
         finally:
             self._leaf_depth = 0
+        if self._decided is not None:
+            self._decided.look_at(op.name, call, output)
         results = _graph_tensors(tensors_in(output if written is None else written, "output"))
         self._running = (op.name, call)
         if op.role == "shape" and not _picks(call) and len({wire.index for _name, wire in inputs}) == 1:
@@ -341,8 +350,11 @@ class Recorder(Mode):
         call = self._open(path, "op", name, source_line(), "autograd", leaf=True, arguments=inputs)
         call.started = started
         self._note(notes.of_op(name, call.path, call.number, op_call))
-        if self.observation is not None and self.observation.doubled and ops.jumps(name):
-            self._note(notes.of_constants(name, call.path, call.number, op_call, self.observation.rows))
+        if self._decided is not None and self.observation is not None:
+            at = name, call.path, call.number, op_call, self.observation.rows
+            self._note(self._decided.note(*at))
+            if ops.jumps(name):
+                self._note(notes.of_constants(*at))
         self._record_results(call, results)
         self._close(call)
 
