@@ -30,7 +30,7 @@ BROKEN = [
     (TRACER, "tracer/nowhere.py", ""),  # a file that has no place in the way
     (TUI, "tui/lines/format.py", "import tui.widgets.lines"),
     (TUI, "tui/live/watch.py", LAZY.format("import tui.terminal.files")),
-    (TUI, "tui/widgets/note.py", TYPES.format("import tui.app")),
+    (TUI, "tui/widgets/short_lines.py", TYPES.format("import tui.app")),
     (UI, "tracer/report/text.py", "import tui.lines.format"),
     (UI, "tracer/commands/report.py", LAZY.format("import textual")),
     (READS, "tui/model/session.py", LAZY.format("import tracer.recording.run")),

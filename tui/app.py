@@ -105,7 +105,6 @@ class TracerApp(App[None]):
         self.screen.refresh()
 
     def action_command_palette(self) -> None:
-        """Show the command palette."""
         from tui.screens.palette import Palette
 
         if not isinstance(self.screen, Palette):

@@ -160,7 +160,7 @@ def test_the_list_leads_to_the_calls(trace: Trace, size: tuple[int, int]) -> Non
             await pilot.press("tab")
             assert screen.full.has_focus and "make it exact" in text_of(pilot)
             await pilot.press("tab", "j")
-            assert screen.choices.has_focus and screen.choices.cursor == 1
+            assert screen.line_list.has_focus and screen.line_list.cursor == 1
             await pilot.press("enter")
             assert isinstance(pilot.app.screen, LayersScreen) and pilot.app.screen.layer_tree.selected == 7
             await pilot.press("5", "G", "enter")
@@ -175,7 +175,7 @@ def test_a_click_selects_and_a_second_goes_to_the_call(trace: Trace) -> None:
             given_findings(pilot)
             await pilot.press("5")
             await pilot.click("#list", offset=(8, 3))
-            assert pilot.app.screen.choices.cursor == 1  # type: ignore[attr-defined]
+            assert pilot.app.screen.line_list.cursor == 1  # type: ignore[attr-defined]
             await pilot.click("#list", offset=(8, 3))
             assert isinstance(pilot.app.screen, LayersScreen) and pilot.app.screen.layer_tree.selected == 7
 

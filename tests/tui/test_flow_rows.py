@@ -216,7 +216,7 @@ def test_tokens_from_a_file_reach_no_terminal_raw() -> None:
 
 def test_a_long_token_goes_on_below() -> None:
     flow = flow_table.table(FlowMap((1,), ("l",), ("amazing", "it"), np.ones((1, 2))), 2.0, False)
-    given_layout = flow_rows.Layout(name=6, sum=0, cell=4, numbers=False, visible=2)
+    given_layout = flow_rows.FlowLayout(name=6, sum=0, cell=4, numbers=False, visible=2)
     assert flow_rows.heading_lines(flow, given_layout, 40) == 3 and flow_rows.heading_lines(flow, given_layout, 10) == 1
     lines = [text_of(line) for line in flow_rows.headings(flow, given_layout, 0, 0, 3)]
     assert [line[7:10] for line in lines] == ["ama", "zin", "g  "] and lines[2][11:13] == "it"

@@ -15,7 +15,6 @@ from tracer.tracefile.trace import Trace, open_trace
 
 
 def add(commands: argparse._SubParsersAction[Any]) -> None:
-    """Add this command."""
     command = commands.add_parser(
         "check",
         help="hold the delta of a saved trace against a bound, for CI",

@@ -19,7 +19,6 @@ from tracer.tracefile.trace import open_trace
 
 
 def add(commands: argparse._SubParsersAction[Any]) -> None:
-    """Add this command."""
     command = commands.add_parser(
         "demo", help="trace the bundled film-review classifier: captum's DeepLIFT in three variants, then exact rules"
     )

@@ -24,7 +24,6 @@ for two texts on one model.
 
 
 def add(commands: argparse._SubParsersAction[Any]) -> None:
-    """Add this command."""
     command = commands.add_parser("diff", help="compare two saved traces", description=_DESCRIPTION)
     command.add_argument("a", metavar="A", type=Path, help="a trace file, NAME.dltrace")
     command.add_argument("b", metavar="B", type=Path, help="another")

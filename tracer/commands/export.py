@@ -26,7 +26,6 @@ call. html: the report as one page.
 
 
 def add(commands: argparse._SubParsersAction[Any]) -> None:
-    """Add this command."""
     command = commands.add_parser("export", help="write a saved trace for other programs", description=_DESCRIPTION)
     command.add_argument("file", metavar="FILE", type=Path, help="a trace file, NAME.dltrace")
     command.add_argument("--to", metavar="FORMAT", choices=FORMATS, required=True, help=", ".join(FORMATS))

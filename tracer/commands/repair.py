@@ -42,7 +42,6 @@ examples:
 
 
 def add(commands: argparse._SubParsersAction[Any]) -> None:
-    """Add this command."""
     command = commands.add_parser(
         "repair",
         help="find which rules to change for the delta to vanish",

@@ -21,7 +21,6 @@ _TOP_HTML = 25
 
 
 def add(commands: argparse._SubParsersAction[Any]) -> None:
-    """Add this command."""
     command = commands.add_parser("report", help="print a report on a saved trace")
     command.add_argument("file", metavar="FILE", type=Path, help="a trace file, NAME.dltrace")
     form = command.add_mutually_exclusive_group()

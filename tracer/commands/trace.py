@@ -59,7 +59,6 @@ tensors of the file for --inputs (the first axis is examples):
 
 
 def add(commands: argparse._SubParsersAction[Any]) -> None:
-    """Add this command."""
     command = commands.add_parser(
         "trace",
         help="record an attribution of your own model",

@@ -15,7 +15,6 @@ from tracer.tracefile.trace import open_trace
 
 
 def add(commands: argparse._SubParsersAction[Any]) -> None:
-    """Add this command."""
     command = commands.add_parser("view", help="show a saved trace in the terminal UI, or compare two")
     command.add_argument("file", metavar="FILE", type=Path, help="a trace file, NAME.dltrace, or a folder of them")
     command.add_argument("other", metavar="OTHER", type=Path, nargs="?", help="another, to compare the first with")

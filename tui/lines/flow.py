@@ -40,7 +40,7 @@ READING: HelpText = (
 
 
 @dataclass(frozen=True, slots=True)
-class Layout:
+class FlowLayout:
     """Widths in characters: the layer's name, the row's sum (0: not shown), a token's cell; how many tokens fit."""
 
     name: int
@@ -55,7 +55,7 @@ class Layout:
         return self.name + self.sum
 
 
-def layout(flow: FlowTable, width: int, numbers: bool) -> Layout:
+def layout(flow: FlowTable, width: int, numbers: bool) -> FlowLayout:
     """Widths for `width` cells. Numbers are shown where all tokens fit with them, or where they are asked for."""
     columns = flow.shape[1]
     longest = max((cell_len(name) for name in flow.names), default=0)
@@ -65,12 +65,12 @@ def layout(flow: FlowTable, width: int, numbers: bool) -> Layout:
     even = room // max(columns, 1)
     if numbers or even >= _NUMBER_CELL:
         cell = min(max(even, _NUMBER_CELL), _NUMBER_CELL + 2)
-        return Layout(name, total, cell, True, max(min(room // cell, columns), 1))
+        return FlowLayout(name, total, cell, True, max(min(room // cell, columns), 1))
     cell = min(max(even, _LEAST_CELL), _NUMBER_CELL - 1)
-    return Layout(name, total, cell, False, max(min(room // cell, columns), 1))
+    return FlowLayout(name, total, cell, False, max(min(room // cell, columns), 1))
 
 
-def headings(flow: FlowTable, given: Layout, first: int, column: int, lines: int) -> list[Line]:
+def headings(flow: FlowTable, given: FlowLayout, first: int, column: int, lines: int) -> list[Line]:
     """The tokens from `first` on, above their columns, in `lines` lines; the one of the cursor stands out."""
     shown = range(first, min(first + given.visible, flow.shape[1]))
     pieces = {index: _pieces(flow.tokens[index], given.cell - 1, lines) for index in shown}
@@ -88,7 +88,7 @@ def headings(flow: FlowTable, given: Layout, first: int, column: int, lines: int
     return result
 
 
-def heading_lines(flow: FlowTable, given: Layout, height: int) -> int:
+def heading_lines(flow: FlowTable, given: FlowLayout, height: int) -> int:
     """How many lines the tokens take: as many as the longest needs, one on a low screen, at most three."""
     most = _MOST_HEADINGS if height >= 16 else 1
     width = max(given.cell - 1, 1)
@@ -96,7 +96,9 @@ def heading_lines(flow: FlowTable, given: Layout, height: int) -> int:
     return max(min(most, longest), 1)
 
 
-def row(flow: FlowTable, given: Layout, index: int, first: int, column: int | None = None) -> tuple[Line, int | None]:
+def row(
+    flow: FlowTable, given: FlowLayout, index: int, first: int, column: int | None = None
+) -> tuple[Line, int | None]:
     """The line of a layer with the tokens from `first` on, and which of its cells is the one of `column`."""
     cells: list[Piece] = [(fit(shorten(flow.names[index], given.name - 1), given.name), Role.TEXT)]
     if given.sum:
@@ -112,7 +114,7 @@ def row(flow: FlowTable, given: Layout, index: int, first: int, column: int | No
     return cells, at
 
 
-def sums(flow: FlowTable, given: Layout, first: int) -> Line:
+def sums(flow: FlowTable, given: FlowLayout, first: int) -> Line:
     """The last line: what each column sums to."""
     with np.errstate(invalid="ignore"):
         total = float(flow.row_sums[~flow.empty].sum())
@@ -189,7 +191,7 @@ def _sums_in_words(flow: FlowTable) -> str:
     return text
 
 
-def legend(flow: FlowTable, given: Layout, first: int, width: int) -> Line:
+def legend(flow: FlowTable, given: FlowLayout, first: int, width: int) -> Line:
     """Which tokens are in view where not all are, and what colours, shades and marks mean, as much as fits."""
     of = "the map" if flow.whole else "its row"
     columns = flow.shape[1]
@@ -213,7 +215,7 @@ def figure(value: float, largest: float) -> str:
     return f"{value:+.{decimals}f}"
 
 
-def _cell(flow: FlowTable, given: Layout, row: int, token: int) -> Piece:
+def _cell(flow: FlowTable, given: FlowLayout, row: int, token: int) -> Piece:
     level = int(flow.levels[row, token])
     width = given.cell - 1
     if not given.numbers:

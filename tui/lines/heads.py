@@ -75,7 +75,7 @@ class HeadTable:
 
 
 @dataclass(frozen=True, slots=True)
-class Layout:
+class HeadLayout:
     """Widths in cells: the name, the row's total (0: not shown), a head's cell; and how many heads fit."""
 
     name: int
@@ -84,7 +84,7 @@ class Layout:
     visible: int
 
 
-def layout(table: HeadTable, width: int) -> Layout:
+def layout(table: HeadTable, width: int) -> HeadLayout:
     """Widths for `width` cells: numbers where all heads fit with them, else signs and shades."""
     longest = max((cell_len(attention.name) for attention in table.attentions), default=0)
     name = max(min(longest + 1, _LONGEST_NAME, width // 3), 6)
@@ -92,10 +92,10 @@ def layout(table: HeadTable, width: int) -> Layout:
     heads = max(table.heads, 1)
     room = max(width - name - total, _LEAST_CELL)
     cell = min(max(room // heads, _LEAST_CELL), _NUMBER_CELL + 2)
-    return Layout(name, total, cell, max(min(room // cell, heads), 1))
+    return HeadLayout(name, total, cell, max(min(room // cell, heads), 1))
 
 
-def heading(table: HeadTable, given: Layout, first: int, cursor: int) -> Line:
+def heading(table: HeadTable, given: HeadLayout, first: int, cursor: int) -> Line:
     """The numbers of the heads above their cells."""
     cells: list[Piece] = [(fit("layer", given.name), Role.TITLE)]
     if given.total:
@@ -106,7 +106,7 @@ def heading(table: HeadTable, given: Layout, first: int, cursor: int) -> Line:
     return cells
 
 
-def row(table: HeadTable, given: Layout, index: int, first: int) -> tuple[Line, int]:
+def row(table: HeadTable, given: HeadLayout, index: int, first: int) -> tuple[Line, int]:
     """A layer's line, and how many cells of it do not scroll sideways."""
     attention, values = table.attentions[index], table.values(index)
     cells: list[Piece] = [(fit(clean(attention.name), given.name), Role.TEXT)]

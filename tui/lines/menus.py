@@ -100,7 +100,6 @@ def toggled_column(columns: Sequence[str] | None, name: str) -> tuple[str, ...] 
 
 
 def theme_items(theme: str) -> list[Item]:
-    """The themes."""
     keys = ("d", "l", "b", "h")
     return [
         Item(key, look.title, look.name, "", look.name == theme) for key, look in zip(keys, LOOKS.values(), strict=True)

@@ -18,7 +18,7 @@ from tui.app import TracerApp
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
+class Screenshot:
     """A picture of the README: of which of the demo's traces, after which keys, in how many cells."""
 
     name: str
@@ -29,9 +29,9 @@ class Picture:
 
 
 README = (
-    Picture("layers", "softmax-gelu"),
-    Picture("flow", "shipped", keys=("2",), size=(120, 26)),
-    Picture("compare", "softmax-gelu", "exact", keys=("w",)),
+    Screenshot("layers", "softmax-gelu"),
+    Screenshot("flow", "shipped", keys=("2",), size=(120, 26)),
+    Screenshot("compare", "softmax-gelu", "exact", keys=("w",)),
 )
 
 

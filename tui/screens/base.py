@@ -46,7 +46,6 @@ class TraceScreen(Screen[None]):
 
     @property
     def host(self) -> Host:
-        """The application."""
         return host_of(self)
 
     @property
@@ -204,5 +203,4 @@ class TraceScreen(Screen[None]):
         self.host.session_changed()
 
     async def action_quit(self) -> None:
-        """Leave."""
         self.app.exit()

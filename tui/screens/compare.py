@@ -26,7 +26,7 @@ from tui.widgets.compare_tree import CompareTree
 from tui.widgets.header import SHORT, Header
 from tui.widgets.layer_tree import LayerTree
 from tui.widgets.lines import LinesView
-from tui.widgets.note import Note
+from tui.widgets.short_lines import ShortLines
 
 HIGH = 34
 LOW = 22
@@ -72,7 +72,7 @@ class CompareScreen(TraceScreen):
 
     def compose_body(self) -> ComposeResult:
         """Headlines, a place for the tree, the selected call; or why there is nothing to compare."""
-        yield Note(8, id="pair-heads")
+        yield ShortLines(8, id="pair-heads")
         yield Container(id="pair")
         yield LinesView(id="pair-call")
         yield LinesView(id="pair-empty")
@@ -120,7 +120,6 @@ class CompareScreen(TraceScreen):
         self._go_to(None if self._pair is None else self._pair.comparison.first)
 
     def action_next(self) -> None:
-        """To the next divergence."""
         self._step(True)
 
     def action_previous(self) -> None:
@@ -208,7 +207,7 @@ class CompareScreen(TraceScreen):
         count = len(pair.figures.diverging)
         self.query_one("#pair").border_title = f"Compare   A | B   {count} diverging"
         first, second, example = session.trace.run, session.other.run, session.example
-        heads = self.query_one("#pair-heads", Note)
+        heads = self.query_one("#pair-heads", ShortLines)
         heads.show(
             lambda width: compare_rows.headline_lines(
                 pair, first, second, example, width, short=self.app.size.height < SHORT

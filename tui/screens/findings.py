@@ -13,7 +13,7 @@ from tui.lines.findings import ListedFinding
 from tui.lines.format import plural
 from tui.looks.roles import Line
 from tui.screens.list_screen import ListScreen
-from tui.widgets.choices import Choices
+from tui.widgets.line_list import LineList
 
 
 class FindingsScreen(ListScreen):
@@ -49,7 +49,7 @@ class FindingsScreen(ListScreen):
         delta = float(session.trace.run.delta.sum())  # what was measured after is a sum over the examples as well
         return finding_lines.finding_lines(self._entries[index].finding, session.figures, delta, width)
 
-    def on_choices_chosen(self, event: Choices.Chosen) -> None:
+    def on_line_list_chosen(self, event: LineList.Chosen) -> None:
         """Go to the call of a finding that was clicked."""
         self.action_open_call()
 
@@ -57,7 +57,7 @@ class FindingsScreen(ListScreen):
         """The path of the call to look at first, and the finding's share of all leaks."""
         if not self._entries:
             return "", ""
-        finding = self._entries[self.choices.cursor].finding
+        finding = self._entries[self.line_list.cursor].finding
         return clean(finding.path), repr(finding.share)
 
     def action_open_call(self) -> None:
@@ -65,7 +65,7 @@ class FindingsScreen(ListScreen):
         if not self._entries:
             self.host.say("There is no finding.")
             return
-        node = self._entries[self.choices.cursor].finding.node
+        node = self._entries[self.line_list.cursor].finding.node
         if node is None:
             self.host.say("This finding is about the whole run, not about one call.")
         else:

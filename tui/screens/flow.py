@@ -21,7 +21,7 @@ from tui.screens.base import TraceScreen
 from tui.widgets.flow_grid import FlowGrid
 from tui.widgets.header import SHORT
 from tui.widgets.lines import LinesView
-from tui.widgets.note import Note
+from tui.widgets.short_lines import ShortLines
 
 
 class FlowScreen(TraceScreen):
@@ -47,15 +47,14 @@ class FlowScreen(TraceScreen):
 
     def compose_body(self) -> ComposeResult:
         """Summary, map, the cell under the cursor; or why there is no map."""
-        yield Note(3, id="flow-summary")
+        yield ShortLines(3, id="flow-summary")
         yield FlowGrid(id="flow-grid")
-        yield Note(2, id="flow-cursor")
-        yield Note(1, id="flow-legend")
+        yield ShortLines(2, id="flow-cursor")
+        yield ShortLines(1, id="flow-legend")
         yield LinesView(id="flow-empty")
 
     @property
     def grid(self) -> FlowGrid:
-        """The map."""
         return self.query_one("#flow-grid", FlowGrid)
 
     def refresh_session(self) -> None:
@@ -82,44 +81,34 @@ class FlowScreen(TraceScreen):
         self.action_open_call()
 
     def action_cursor_up(self) -> None:
-        """One layer up."""
         self._move(-1, 0)
 
     def action_cursor_down(self) -> None:
-        """One layer down."""
         self._move(1, 0)
 
     def action_cursor_left(self) -> None:
-        """One token left."""
         self._move(0, -1)
 
     def action_cursor_right(self) -> None:
-        """One token right."""
         self._move(0, 1)
 
     def action_page_up(self) -> None:
-        """A page of layers up."""
         self._move(-self.grid.page, 0)
 
     def action_page_down(self) -> None:
-        """A page of layers down."""
         self._move(self.grid.page, 0)
 
     def action_first_token(self) -> None:
-        """To the first token."""
         self.grid.move_to(self.grid.row, 0)
 
     def action_last_token(self) -> None:
-        """To the last token."""
         if self._map is not None:
             self.grid.move_to(self.grid.row, len(self._map.tokens) - 1)
 
     def action_first_layer(self) -> None:
-        """To the first layer."""
         self.grid.move_to(0, self.grid.column)
 
     def action_last_layer(self) -> None:
-        """To the last layer."""
         if self._map is not None:
             self.grid.move_to(len(self._map.nodes) - 1, self.grid.column)
 
@@ -168,7 +157,7 @@ class FlowScreen(TraceScreen):
         run, example = self.session.trace.run, self.session.example or 0
         change = float(run.output[example] - run.output_reference[example]) if example < run.examples else float("nan")
         self.grid.show(flow_table.table(self._map, change, self._whole))
-        self.query_one("#flow-summary", Note).show(self._summary_lines)
+        self.query_one("#flow-summary", ShortLines).show(self._summary_lines)
         self._tell()
 
     def _explain(self) -> None:
@@ -180,13 +169,15 @@ class FlowScreen(TraceScreen):
             given = self.grid.layout_now
             return [] if given is None else [flow_rows.legend(table, given, self.grid.first, width)]
 
-        self.query_one("#flow-legend", Note).show(lines)
+        self.query_one("#flow-legend", ShortLines).show(lines)
 
     def _tell(self) -> None:
         table, grid = self.grid.table, self.grid
         if table is not None:
             row, column = grid.row, grid.column
-            self.query_one("#flow-cursor", Note).show(lambda width: flow_rows.cursor_lines(table, row, column, width))
+            self.query_one("#flow-cursor", ShortLines).show(
+                lambda width: flow_rows.cursor_lines(table, row, column, width)
+            )
             self._explain()
 
     def _arrange(self) -> None:
@@ -195,7 +186,7 @@ class FlowScreen(TraceScreen):
         self.query_one("#flow-legend").display = there and roomy
         self.query_one("#flow-summary").styles.margin = (0, 0, 1, 0) if self.app.size.height >= 30 else 0
         self.grid.display = there
-        self.query_one("#flow-cursor", Note).most = 2 if roomy else 1
+        self.query_one("#flow-cursor", ShortLines).most = 2 if roomy else 1
         self.query_one("#flow-cursor").display = there
         self.query_one("#flow-empty").display = not there
 

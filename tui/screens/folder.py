@@ -24,14 +24,14 @@ from tui.lines import layers as layer_lines
 from tui.lines.folder import SORTS, Sort
 from tui.lines.format import wrap
 from tui.looks.roles import Role
-from tui.widgets.choices import HEADING, Choices
 from tui.widgets.footer import Footer
 from tui.widgets.header import SHORT
+from tui.widgets.line_list import HEADING, LineList
 from tui.widgets.lines import LinesView
-from tui.widgets.note import Note
+from tui.widgets.short_lines import ShortLines
 
 
-class FolderList(Choices):
+class FolderList(LineList):
     """The files; a click on a title sorts by it."""
 
     class SortWanted(Message):
@@ -84,7 +84,6 @@ class FolderScreen(Screen[None]):
 
     @property
     def files(self) -> FolderList:
-        """The list."""
         return self.query_one("#folder", FolderList)
 
     @property
@@ -95,7 +94,7 @@ class FolderScreen(Screen[None]):
     def compose(self) -> ComposeResult:
         """The list, the selected file, or why there is none; the keys."""
         yield FolderList(id="folder")
-        yield Note(6, id="folder-entry")
+        yield ShortLines(6, id="folder-entry")
         yield LinesView(id="folder-empty")
         yield Footer(self.SCOPE, id="footer")
 
@@ -107,11 +106,11 @@ class FolderScreen(Screen[None]):
         """Show only the list on a short screen."""
         self._arrange()
 
-    def on_choices_moved(self, event: Choices.Moved) -> None:
+    def on_line_list_moved(self, event: LineList.Moved) -> None:
         """Show the file under the cursor in words."""
         self._tell()
 
-    def on_choices_chosen(self, event: Choices.Chosen) -> None:
+    def on_line_list_chosen(self, event: LineList.Chosen) -> None:
         """Open the file that was clicked."""
         self.action_open_trace()
 
@@ -167,18 +166,15 @@ class FolderScreen(Screen[None]):
         self.host.action_redraw()
 
     def action_help(self) -> None:
-        """Show the help."""
         from tui.screens.help import HelpScreen
 
         self.app.push_screen(HelpScreen(self.SCOPE, self.READING))
 
     async def action_quit(self) -> None:
-        """Leave."""
         self.app.exit()
 
     @property
     def host(self) -> Host:
-        """The application."""
         return host_of(self)
 
     def _open(self, *paths: Path) -> None:
@@ -233,7 +229,7 @@ class FolderScreen(Screen[None]):
     def _tell(self) -> None:
         entry = self.selected
         if entry is not None:
-            self.query_one("#folder-entry", Note).show(lambda width: folder_lines.entry_lines(entry, width))
+            self.query_one("#folder-entry", ShortLines).show(lambda width: folder_lines.entry_lines(entry, width))
             return
         words = self._problem or "This folder holds no traces: 'deeplift-tracer trace' writes them, as NAME.dltrace."
         empty = self.query_one("#folder-empty", LinesView)

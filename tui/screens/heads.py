@@ -28,7 +28,7 @@ from tui.widgets.head_table import HeadGrid
 from tui.widgets.header import SHORT
 from tui.widgets.heatmap import Heatmap
 from tui.widgets.lines import LinesView
-from tui.widgets.note import Note
+from tui.widgets.short_lines import ShortLines
 
 _SIDE_BY_SIDE = 90
 _LOW = 34
@@ -80,16 +80,15 @@ class HeadsScreen(TraceScreen):
     def compose_body(self) -> ComposeResult:
         """The table, the selected head in words, its matrices; or why there are none."""
         yield HeadGrid(id="head-table")
-        yield Note(4, id="head")
+        yield ShortLines(4, id="head")
         with Container(id="matrices"):
             for name, _, _ in _MATRICES:
                 yield Heatmap(id=name)
-        yield Note(1, id="head-pair")
+        yield ShortLines(1, id="head-pair")
         yield LinesView(id="heads-empty")
 
     @property
     def table(self) -> HeadGrid:
-        """The table."""
         return self.query_one("#head-table", HeadGrid)
 
     @property
@@ -257,7 +256,7 @@ class HeadsScreen(TraceScreen):
         floor = NEGLIGIBLE * abs(float(change.sum() if example is None else change[example]))
         self.table.show(HeadTable(self._attentions, dict(self._figures), floor, self._gain))
         self._arrange()
-        self.query_one("#head", Note).show(self._head_lines)
+        self.query_one("#head", ShortLines).show(self._head_lines)
         self.query_one("#heads-empty", LinesView).show(self._empty_lines)
 
     def _head_lines(self, width: int) -> list[Line]:
@@ -277,7 +276,7 @@ class HeadsScreen(TraceScreen):
 
     def _show_head(self) -> None:
         attention = self._selected
-        self.query_one("#head", Note).show(self._head_lines)
+        self.query_one("#head", ShortLines).show(self._head_lines)
         self._arrange()
         if attention is None:
             return
@@ -300,7 +299,7 @@ class HeadsScreen(TraceScreen):
         return TensorSource(self.session.trace, attention.node, attention.output.edge, quantity)
 
     def _show_pair(self) -> None:
-        self.query_one("#head-pair", Note).show(self._pair_lines)
+        self.query_one("#head-pair", ShortLines).show(self._pair_lines)
 
     def _pair_lines(self, width: int) -> list[Line]:
         readings = [heatmap.reading() for heatmap in self.matrices]
@@ -336,7 +335,7 @@ class HeadsScreen(TraceScreen):
         short, in_matrix = height < SHORT, self.focused in self.matrices
         self.table.display = there and not (short and in_matrix)
         self.query_one("#matrices").display = there and not (short and not in_matrix)
-        self.query_one("#head", Note).most = 1 if short else 4
+        self.query_one("#head", ShortLines).most = 1 if short else 4
         for name in ("#head", "#head-pair"):
             self.query_one(name).display = there
         self.query_one("#heads-empty").display = not there

@@ -120,12 +120,10 @@ class LayersScreen(TreeScreen):
 
     @property
     def detail(self) -> Detail:
-        """The detail pane."""
         return self.query_one("#detail", Detail)
 
     @property
     def tokens(self) -> Tokens:
-        """The token pane."""
         return self.query_one("#tokens", Tokens)
 
     def on_layer_tree_selected(self, event: LayerTree.Selected) -> None:

@@ -11,8 +11,8 @@ from textual.events import Resize
 
 from tui.looks.roles import Line
 from tui.screens.base import TraceScreen
-from tui.widgets.choices import Choices
 from tui.widgets.header import SHORT
+from tui.widgets.line_list import LineList
 from tui.widgets.lines import Lines, LinesView
 
 WIDE = 140
@@ -50,14 +50,13 @@ class ListScreen(TraceScreen):
     def compose_body(self) -> ComposeResult:
         """The list, the selected line in full, and why there may be nothing."""
         with Container(id="listed"):
-            yield Choices(id="list")
+            yield LineList(id="list")
             yield LinesView(id="full")
         yield LinesView(id="nothing")
 
     @property
-    def choices(self) -> Choices:
-        """The list."""
-        return self.query_one("#list", Choices)
+    def line_list(self) -> LineList:
+        return self.query_one("#list", LineList)
 
     @property
     def full(self) -> LinesView:
@@ -78,9 +77,9 @@ class ListScreen(TraceScreen):
     ) -> None:
         """Show a list of `count` lines."""
         self._show_which(True)
-        self.choices.border_title = title
+        self.line_list.border_title = title
         self.full.border_title = full_title
-        self.choices.show(count, heading, row)
+        self.line_list.show(count, heading, row)
         self._tell()
         self._arrange()
 
@@ -93,15 +92,15 @@ class ListScreen(TraceScreen):
         """Give both panes the room they need at this size."""
         self._arrange()
 
-    def on_choices_moved(self, event: Choices.Moved) -> None:
+    def on_line_list_moved(self, event: LineList.Moved) -> None:
         """Show the line under the cursor."""
         self._tell()
 
     def action_switch_pane(self) -> None:
         """Give the keys to the line in full, or back to the list."""
-        if not self.choices.count:
+        if not self.line_list.count:
             return
-        pane = self.full if self.choices.has_focus else self.choices
+        pane = self.full if self.line_list.has_focus else self.line_list
         self._arrange(to_full=pane is self.full)
         pane.focus(scroll_visible=False)
 
@@ -109,21 +108,21 @@ class ListScreen(TraceScreen):
         self.query_one("#listed").display = there
         self.query_one("#nothing").display = not there
         if not there:
-            self.choices.count = 0
+            self.line_list.count = 0
 
     def _tell(self) -> None:
-        if self.choices.count:
-            index = self.choices.cursor
+        if self.line_list.count:
+            index = self.line_list.cursor
             self.full.show(lambda width: self.lines_of(index, width))
 
     def _arrange(self, to_full: bool | None = None) -> None:
-        if not self.choices.count:
+        if not self.line_list.count:
             return
         full = self.full.has_focus if to_full is None else to_full
         short, wide = self.app.size.height < SHORT, self.app.size.width >= WIDE
         self.set_class(wide, "wide")
         self.set_class(short, "short")
-        self.choices.display = not (short and full)
+        self.line_list.display = not (short and full)
         self.full.display = not short or full
         most = max(self.app.size.height * 2 // 5, 5)
-        self.choices.styles.height = "1fr" if wide or short else min(self.choices.count + 2, most)
+        self.line_list.styles.height = "1fr" if wide or short else min(self.line_list.count + 2, most)

@@ -13,10 +13,10 @@ from textual.screen import ModalScreen
 
 from tui.lines.menus import Item, menu_line
 from tui.looks.roles import Role
-from tui.widgets.choices import HEADING, Choices
+from tui.widgets.line_list import HEADING, LineList
 
 
-class MenuList(Choices):
+class MenuList(LineList):
     """The lines; one click chooses."""
 
     def on_click(self, event: Click) -> None:
@@ -70,10 +70,10 @@ class MenuScreen(ModalScreen[None]):
 
     def compose(self) -> ComposeResult:
         """The lines in a frame."""
-        choices = MenuList(id="menu")
-        choices.border_title = self._title
-        choices.border_subtitle = "Esc closes" if not self._stays else "several can be chosen, Esc closes"
-        yield choices
+        lines = MenuList(id="menu")
+        lines.border_title = self._title
+        lines.border_subtitle = "Esc closes" if not self._stays else "several can be chosen, Esc closes"
+        yield lines
 
     def on_mount(self) -> None:
         """Show the items, the cursor on the first that holds."""
@@ -93,7 +93,7 @@ class MenuScreen(ModalScreen[None]):
                 self._take(item)
                 return
 
-    def on_choices_chosen(self, event: Choices.Chosen) -> None:
+    def on_line_list_chosen(self, event: LineList.Chosen) -> None:
         """A click."""
         self._take(self._items[event.index])
 

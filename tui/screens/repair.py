@@ -14,7 +14,7 @@ from tui.lines.format import plural, wrap
 from tui.lines.repair import Ladder
 from tui.looks.roles import Line, Role
 from tui.screens.list_screen import ListScreen
-from tui.widgets.choices import Choices
+from tui.widgets.line_list import LineList
 
 
 class RepairScreen(ListScreen):
@@ -61,7 +61,7 @@ class RepairScreen(ListScreen):
             return []
         return repair_lines.step_lines(self._ladder, index, self.session.figures, width)
 
-    def on_choices_chosen(self, event: Choices.Chosen) -> None:
+    def on_line_list_chosen(self, event: LineList.Chosen) -> None:
         """Go to the call that the run changes most."""
         self.action_open_call()
 
@@ -69,12 +69,12 @@ class RepairScreen(ListScreen):
         """The options that make the selected run again, and its delta."""
         if self._ladder is None:
             return "", ""
-        step = self._ladder.steps[self.choices.cursor]
+        step = self._ladder.steps[self.line_list.cursor]
         return " ".join(repair_lines.rule_options(step.run)) if step.run else "", repr(step.delta)
 
     def action_open_call(self) -> None:
         """Show the call whose self leak this run changes most in Layers."""
-        run = self._ladder.steps[self.choices.cursor].run if self._ladder else None
+        run = self._ladder.steps[self.line_list.cursor].run if self._ladder else None
         nodes = repair_lines.moved_most(run, self.session.figures) if run else []
         if nodes:
             self.host.go_to(nodes[0])

@@ -38,7 +38,7 @@ from tui.widgets.header import Header
 from tui.widgets.heatmap import Heatmap
 from tui.widgets.jump import JumpBar, indices_of
 from tui.widgets.lines import Lines
-from tui.widgets.note import Note
+from tui.widgets.short_lines import ShortLines
 from tui.widgets.tabs import Tabs
 
 _ROOM_FOR_VERDICT = 50
@@ -77,7 +77,7 @@ class TensorScreen(TraceScreen):
 
     def compose_body(self) -> ComposeResult:
         """Which tensor, the heatmap, the figures."""
-        title, figures = Note(2, id="tensor-title"), Note(5, id="tensor-figures")
+        title, figures = ShortLines(2, id="tensor-title"), ShortLines(5, id="tensor-figures")
         # Given their final heights now, so that the heatmap gets its size, and reads the tensor, only once.
         title.styles.height = 2
         figures.styles.height = len(self._figures(self.app.size.width))
@@ -91,12 +91,10 @@ class TensorScreen(TraceScreen):
 
     @property
     def heatmap(self) -> Heatmap:
-        """The heatmap."""
         return self.query_one("#heatmap", Heatmap)
 
     @property
     def jump(self) -> JumpBar:
-        """The jump line."""
         return self.query_one("#jump", JumpBar)
 
     def refresh_session(self) -> None:
@@ -257,7 +255,7 @@ class TensorScreen(TraceScreen):
         self._counts = None
         index = source.index_of(self.number)
         rows, columns = row_and_column_labels(trace.run, source.shape, index, self.quantity == "reference")
-        self.query_one("#tensor-title", Note).show(self._title)
+        self.query_one("#tensor-title", ShortLines).show(self._title)
         self.heatmap.show(source, self.number, rows, columns)
         self._show_figures()
 
@@ -269,7 +267,7 @@ class TensorScreen(TraceScreen):
         ]
 
     def _show_figures(self) -> None:
-        self.query_one("#tensor-figures", Note).show(self._figures)
+        self.query_one("#tensor-figures", ShortLines).show(self._figures)
 
     def _figures(self, width: int) -> Lines:
         """The element under the cursor, the figures of the slice and the histogram; as many empty lines before."""
@@ -291,8 +289,8 @@ class TensorScreen(TraceScreen):
 
     def _say(self, text: str) -> None:
         self._source = None
-        self.query_one("#tensor-title", Note).show(lambda width: problem_lines(self.path, width)[:1])
-        self.query_one("#tensor-figures", Note).show(lambda width: ())
+        self.query_one("#tensor-title", ShortLines).show(lambda width: problem_lines(self.path, width)[:1])
+        self.query_one("#tensor-figures", ShortLines).show(lambda width: ())
         self.heatmap.say(text)
 
     def _end_jump(self) -> None:

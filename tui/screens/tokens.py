@@ -43,7 +43,6 @@ class TokensScreen(TraceScreen):
         self._alone = False
 
     def compose_body(self) -> ComposeResult:
-        """The pane."""
         yield LinesView(id="text")
 
     def refresh_session(self) -> None:

@@ -48,12 +48,10 @@ class TreeScreen(TraceScreen):
 
     @property
     def layer_tree(self) -> LayerTree:
-        """The layer tree."""
         return self.query_one("#tree", LayerTree)
 
     @property
     def search(self) -> SearchBar:
-        """The search line."""
         return self.query_one("#search", SearchBar)
 
     def show_tree(self) -> None:
@@ -155,7 +153,6 @@ class TreeScreen(TraceScreen):
         self._choose_filter("diverging")
 
     def action_filter(self) -> None:
-        """Offer the filters."""
         from tui.lines.menus import filter_items
 
         self.offer("Show only", partial(filter_items, self.figures, self.filter), self._choose_filter)
@@ -167,7 +164,6 @@ class TreeScreen(TraceScreen):
         self.offer("Sort by", partial(sort_items, self.layer_tree.outline.sort), self._choose_sort)
 
     def action_columns(self) -> None:
-        """Offer the columns."""
         from tui.lines.menus import column_items
 
         self.offer("Columns", lambda: column_items(self.session.settings.columns), self._choose_column, stays=True)

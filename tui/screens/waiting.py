@@ -17,7 +17,7 @@ from tui.live.process import RecordingProcess
 from tui.looks.roles import Line, Role
 from tui.widgets.footer import Footer
 from tui.widgets.lines import LinesView
-from tui.widgets.note import Note
+from tui.widgets.short_lines import ShortLines
 
 _SECONDS = 0.2
 
@@ -50,19 +50,20 @@ class WaitingScreen(Screen[None]):
 
     def compose(self) -> ComposeResult:
         """What is waited for, what was said, the keys."""
-        yield Note(2, id="waiting-title")
+        yield ShortLines(2, id="waiting-title")
         yield LinesView(id="waiting-lines")
         yield Footer(self.SCOPE, id="footer")
 
     def on_mount(self) -> None:
         """Say what is waited for, and look for new lines now and then."""
         title = f"Waiting for {clean(str(self._recording.path))}"
-        self.query_one("#waiting-title", Note).show(lambda width: [[(part, Role.TITLE)] for part in wrap(title, width)])
+        self.query_one("#waiting-title", ShortLines).show(
+            lambda width: [[(part, Role.TITLE)] for part in wrap(title, width)]
+        )
         self._look()
         self.set_interval(_SECONDS, self._look)
 
     def action_help(self) -> None:
-        """Show the help."""
         from tui.screens.help import HelpScreen
 
         self.app.push_screen(HelpScreen(self.SCOPE, self.READING))

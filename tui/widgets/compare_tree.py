@@ -25,6 +25,5 @@ class CompareTree(LayerTree):
         return compare_rows.heading(width)
 
     def line(self, node: int, width: int) -> Line:
-        """The line of a call."""
         expanded = bool(self.outline.expanded[node])
         return compare_rows.row(self.pair, node, expanded, width, model=self.model)

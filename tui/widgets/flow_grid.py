@@ -15,7 +15,7 @@ from textual.strip import Strip
 
 from tui.lines import flow as flow_rows
 from tui.lines import flow_table
-from tui.lines.flow import Layout
+from tui.lines.flow import FlowLayout
 from tui.lines.flow_table import FlowTable
 from tui.looks.roles import Line
 from tui.looks.themes import Look
@@ -96,7 +96,7 @@ class FlowGrid(ScrollView, can_focus=False):
         return max(self.size.height - self._headings - 1, 1)
 
     @property
-    def layout_now(self) -> Layout | None:
+    def layout_now(self) -> FlowLayout | None:
         """The widths at the present size."""
         width = self.scrollable_content_region.width
         return None if self.table is None else flow_rows.layout(self.table, width, self.numbers)

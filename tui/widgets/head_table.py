@@ -15,7 +15,7 @@ from textual.strip import Strip
 
 from tui.keys import Scope
 from tui.lines import heads as head_lines
-from tui.lines.heads import HeadTable, Layout
+from tui.lines.heads import HeadLayout, HeadTable
 from tui.widgets.lines import look_of, strip_of
 
 _HEADING = 1
@@ -108,7 +108,7 @@ class HeadGrid(ScrollView, can_focus=True):
         return Strip(segments).adjust_cell_length(width).apply_style(base)
 
     @property
-    def _layout(self) -> Layout:
+    def _layout(self) -> HeadLayout:
         return head_lines.layout(self.table, self.scrollable_content_region.width)
 
     def _fit(self) -> None:

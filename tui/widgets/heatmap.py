@@ -170,11 +170,9 @@ class Heatmap(Widget, can_focus=True):
             self._step(pages * max(self._picture.down.groups - 1, 1), 0)
 
     def action_first(self) -> None:
-        """The first element."""
         self.go_to(0, 0)
 
     def action_last(self) -> None:
-        """The last element."""
         if self.source is not None:
             self.go_to(self.source.rows - 1, self.source.columns - 1)
 
@@ -186,7 +184,6 @@ class Heatmap(Widget, can_focus=True):
                 self._look(view)
 
     def action_whole(self) -> None:
-        """The whole matrix."""
         if self.source is not None and self._view is not None and not self._view.whole:
             self._view = None
             self._load()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tui.looks.roles import Line, Role
-from tui.widgets.note import Note
+from tui.widgets.short_lines import ShortLines
 
 _LINES: tuple[tuple[tuple[str, str], ...], ...] = (
     (
@@ -40,7 +40,7 @@ def hint_lines(width: int) -> list[Line]:
     return lines
 
 
-class Hint(Note):
+class Hint(ShortLines):
     """Gone with the first key, and never there again."""
 
     def on_mount(self) -> None:

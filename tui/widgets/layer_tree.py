@@ -148,27 +148,21 @@ class LayerTree(ScrollView, can_focus=True):
         return self.outline.only_diverging
 
     def action_cursor_down(self) -> None:
-        """One line down."""
         self._move(self.outline.cursor + 1)
 
     def action_cursor_up(self) -> None:
-        """One line up."""
         self._move(self.outline.cursor - 1)
 
     def action_page_down(self) -> None:
-        """A page down."""
         self._move(self.outline.cursor + self._page)
 
     def action_page_up(self) -> None:
-        """A page up."""
         self._move(self.outline.cursor - self._page)
 
     def action_first(self) -> None:
-        """To the first line."""
         self._move(0)
 
     def action_last(self) -> None:
-        """To the last line."""
         self._move(len(self.outline.rows) - 1)
 
     def action_toggle_call(self) -> None:
@@ -234,7 +228,6 @@ class LayerTree(ScrollView, can_focus=True):
         return rows.heading(width, self.shape)
 
     def line(self, node: int, width: int) -> Line:
-        """The line of a call."""
         expanded = bool(self.outline.expanded[node])
         hit, marked = bool(self._is_hit[node]), node in self.marks
         return rows.row(self.figures, node, expanded, width, hit, self.model, marked, self.shape)

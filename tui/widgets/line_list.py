@@ -22,11 +22,11 @@ from tui.widgets.lines import look_of, strip_of
 HEADING = 1
 
 
-class Choices(ScrollView, can_focus=True):
+class LineList(ScrollView, can_focus=True):
     """Paints `count` lines; `heading` and `row` make them for a width."""
 
     SCOPE: ClassVar[Scope] = "list"
-    DEFAULT_CSS = "Choices { height: 1fr; padding: 0 0 0 1; }"
+    DEFAULT_CSS = "LineList { height: 1fr; padding: 0 0 0 1; }"
     BINDINGS: ClassVar[list[BindingType]] = [*actions.bindings("list")]
 
     @dataclass
@@ -58,27 +58,21 @@ class Choices(ScrollView, can_focus=True):
         self.post_message(self.Moved(self.cursor))
 
     def action_cursor_down(self) -> None:
-        """One line down."""
         self.move(self.cursor + 1)
 
     def action_cursor_up(self) -> None:
-        """One line up."""
         self.move(self.cursor - 1)
 
     def action_page_down(self) -> None:
-        """A page down."""
         self.move(self.cursor + max(self.size.height - HEADING - 1, 1))
 
     def action_page_up(self) -> None:
-        """A page up."""
         self.move(self.cursor - max(self.size.height - HEADING - 1, 1))
 
     def action_first(self) -> None:
-        """To the first line."""
         self.move(0)
 
     def action_last(self) -> None:
-        """To the last line."""
         self.move(self.count - 1)
 
     def move(self, index: int) -> None:

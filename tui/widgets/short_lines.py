@@ -6,7 +6,7 @@ from tui.looks.roles import Role
 from tui.widgets.lines import LinesView
 
 
-class Note(LinesView, can_focus=False):
+class ShortLines(LinesView, can_focus=False):
     """As high as its lines, at most `most` of them, the last then ending in "…"; not there at all without any."""
 
     def __init__(self, most: int = 6, *, id: str | None = None) -> None:
