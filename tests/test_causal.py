@@ -195,7 +195,7 @@ BAD_MASKED = [
     ({"text": TINY_TEXT}, "the text holds no [MASK]: put one where a token is to be predicted, or name the position"),
     ({"text": "[MASK] was [MASK]"}, "the text holds 2 masks, at positions 1, 3: name one of them with a position"),
     ({"position": 0}, "position 0 is [CLS], which the tokenizer added: name a token of the text"),
-    ({"target": "wonderful"}, "target 'wonderful' is no token of this tokenizer: give one token or its id"),
+    ({"target": "wonderful"}, "target 'wonderful' is not a token of this tokenizer: give one token or its id"),
 ]
 
 

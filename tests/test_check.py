@@ -67,7 +67,7 @@ def test_an_output_that_stays_holds_only_without_a_delta(tmp_path: Path) -> None
     ("arguments", "line"),
     [
         (("FOLDER/none", "--max-relative-delta", "1"), "FOLDER/none does not exist: give a file that"),
-        (("FOLDER/text", "--max-relative-delta", "1"), "FOLDER/text is no trace: give a file that"),
+        (("FOLDER/text", "--max-relative-delta", "1"), "FOLDER/text is not a trace: give a file that"),
         (
             ("FOLDER/failed.dltrace", "--max-relative-delta", "1"),
             "the run in FOLDER/failed.dltrace failed: it failed on purpose: there is no delta to check",

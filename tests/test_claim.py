@@ -284,7 +284,7 @@ def test_the_demo_replaces_nothing_but_a_demo(tmp_path: Path, capsys: pytest.Cap
     for content in (path.read_bytes(), b"mine"):
         path.write_bytes(content)
         assert call("demo", "--no-view", "-o", tmp_path) == 2
-        assert f"{path} is no trace of the demo: move it away, or give another folder" in capsys.readouterr().err
+        assert f"{path} is not a trace of the demo: move it away, or give another folder" in capsys.readouterr().err
         assert path.read_bytes() == content
     write_synthetic(path, layers=1, force=True)
     with closing(sqlite3.connect(path)) as connection:

@@ -62,7 +62,7 @@ def test_report_prints_json(file: Path, capsys: pytest.CaptureFixture[str]) -> N
             "deeplift-tracer: FOLDER/none does not exist: give a file that 'deeplift-tracer trace' or",
         ),
         (("view", "FOLDER/none"), "deeplift-tracer: FOLDER/none does not exist: give a file that"),
-        (("report", "FOLDER/text"), "deeplift-tracer: FOLDER/text is no trace: give a file that"),
+        (("report", "FOLDER/text"), "deeplift-tracer: FOLDER/text is not a trace: give a file that"),
         (
             ("report", "FOLDER/run.dltrace", "--example", "1"),
             "deeplift-tracer: there is no example 1: the trace holds 1, 0 to",
@@ -236,5 +236,6 @@ def test_sizes_have_units(text: str, expected: int) -> None:
 
 @pytest.mark.parametrize("text", ["", "M", "-1", "5 miles", "1e9"])
 def test_what_is_no_size_is_one_clear_line(text: str) -> None:
-    with pytest.raises(argparse.ArgumentTypeError, match="is no size: expected a number of bytes, such as 500M or 2G"):
+    expected = "is not a size: expected a number of bytes, such as 500M or 2G"
+    with pytest.raises(argparse.ArgumentTypeError, match=expected):
         trace_command.size(text)

@@ -290,7 +290,7 @@ def test_values_of_one_norm_differ_in_mean_or_size_and_further_outputs_do_not_co
     assert compare(a, with_outputs((1, 2, 3), (4, 5, 6), mean=1e-3 + 2e-5)).first_value == 2  # norm / √100 is 0.3
     assert compare(a, with_outputs((1, 2, 3), (4, 5, 6), mean=1e-3 + 5e-6)).first_value is None
     assert compare(a, with_outputs((1, 2, 3), (4, 5, 6), count=99)).first_value == 2
-    # Attention gives its probabilities beside its output, or does not: that is no difference of values.
+    # Attention gives its probabilities beside its output, or does not: that is not a difference of values.
     assert compare(a, with_outputs((1, 2, 3), (4, 5, 6), second=9.0)).first_value is None
 
 

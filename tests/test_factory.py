@@ -235,8 +235,8 @@ FILE_MISTAKES: list[tuple[dict[str, torch.Tensor], dict[str, str], str]] = [
         "Net does not run on the tensors of the file: RuntimeError: mat1 and mat2",
     ),
     ({"input": X[:, :3]}, {}, "Net does not run on the tensors of the file: RuntimeError: mat1 and mat2 shapes"),
-    ({"input": X}, {"tokens": "a b"}, "the metadata's tokens are no JSON"),
-    ({"input": X}, {"tokens": '["a", "b"]'}, "the metadata's tokens are no lists of texts: give a JSON list"),
+    ({"input": X}, {"tokens": "a b"}, "the metadata's tokens are not JSON"),
+    ({"input": X}, {"tokens": '["a", "b"]'}, "the metadata's tokens are not lists of texts: give a JSON list"),
     ({"input": X}, {"tokens": '[["a"]]'}, "the metadata has tokens for 1 examples, the input has 2"),
     ({"input": X}, {"tokens": '[["a"], ["b"]]'}, "example 0 has 1 tokens in the metadata, the input has shape (2, 4)"),
 ]
@@ -252,8 +252,8 @@ def test_mistakes_in_the_file(
 
 
 OPTION_MISTAKES = [
-    (("own_models:net", "--inputs", "none"), "none is no file: give a safetensors file with a tensor named input"),
-    (("own_models:net", "--inputs", "own_models.py"), "own_models.py is no safetensors file that can be read: "),
+    (("own_models:net", "--inputs", "none"), "none is not a file: give a safetensors file with a tensor named input"),
+    (("own_models:net", "--inputs", "own_models.py"), "own_models.py is not a safetensors file that can be read: "),
     (("own_models:net",), "--inputs is missing: give own_models:net a safetensors file with a tensor named input"),
     (("own_models:net", "--inputs", "x.safetensors", "--text", "a"), "--text is for Hugging Face models and texts"),
     (("own_models:net", "--inputs", "x.safetensors", "--task", "causal"), "--task is for Hugging Face models"),

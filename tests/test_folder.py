@@ -47,7 +47,7 @@ def test_every_trace_is_listed_with_its_verdict(folder: Path) -> None:
         "broken": "broken", "closes": "holds", "odd": "broken", "failed": "unfinished", "recording": "unfinished",
         "text": "unreadable",
     }  # fmt: skip
-    assert "is no trace" in entries["text"].problem and entries["text"].reason.startswith("is no trace")
+    assert "is not a trace" in entries["text"].problem and entries["text"].reason.startswith("is not a trace")
     assert entries["failed"].message == "it failed on purpose" and math.isnan(entries["failed"].delta)
     assert entries["recording"].status == "recording"
     assert math.isnan(entries["odd"].relative), "the worst of its two examples"
@@ -72,7 +72,7 @@ def test_the_plain_table(folder: Path, capsys: pytest.CaptureFixture[str]) -> No
         "BROKEN", "OK", "UNFINISHED", "BROKEN", "UNFINISHED", "UNREADABLE",
     ]  # fmt: skip
     assert "-770" in lines[1] and "captum, softmax explicit" in lines[1] and "synthetic" in lines[1]
-    assert lines[7].startswith("text.dltrace is no trace: give") and len(lines) == 8
+    assert lines[7].startswith("text.dltrace is not a trace: give") and len(lines) == 8
     assert "\x1b" not in out and "\u202e" not in out
     assert all(len(line) <= 60 for line in folder_text(folder, list_traces(folder), 60).splitlines()[:7])
 

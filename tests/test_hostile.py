@@ -62,7 +62,7 @@ def test_mutants_of_traces_are_refused_or_read(tmp_path: Path) -> None:
         sample = mutant(rng, corpus)
         sample.write(path)
         form = list(FORMS)[index % len(FORMS)]
-        reading = read_everything(path, [form])  # raises whatever is no clear refusal
+        reading = read_everything(path, [form])  # raises whatever is not a clear refusal
         refused += "opening" in reading.refused
         assert reading.longest < 1, (sample.name, reading.refused)
     assert 30 < refused < 120  # neither all nor none: the mutants are of use

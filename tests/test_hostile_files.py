@@ -177,7 +177,7 @@ def test_what_is_no_plain_file_beside_it_is_refused(
             beside.symlink_to("/dev/zero")
         case _:
             beside.symlink_to(tmp_path / "none")
-    assert f"{beside} beside the trace is no plain file" in refused(path)
+    assert f"{beside} beside the trace is not a plain file" in refused(path)
     assert main(["repair", str(path)]) == 2
     assert victim.read_bytes() == b"mine" * 10_000 and not (tmp_path / "none").exists()
 

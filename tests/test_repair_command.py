@@ -281,7 +281,7 @@ def test_a_trace_from_python_shows_what_is_stored_or_says_what_to_call(
         (("FOLDER/run.dltrace", "--rule", "a=exact"), "--rule goes with a MODEL: "),
         (("FOLDER/none.dltrace",), "FOLDER/none.dltrace does not exist: give a trace file, or a model"),
         (("FOLDER/failed.dltrace",), "the run in FOLDER/failed.dltrace is not complete: only a complete run can be"),
-        (("FOLDER/text",), "FOLDER/text is no trace"),
+        (("FOLDER/text",), "FOLDER/text is not a trace"),
         (("m", "--bound", "0"), "argument --bound: rounding lets no delta reach 0: give a bound of 1e-6 or more"),
         (("m",), "--text is missing: give the text to explain m for"),
     ],

@@ -57,7 +57,7 @@ def trace(tmp_path_factory: pytest.TempPathFactory) -> Trace:
 
 def strict(text: str) -> Any:
     def refuse(word: str) -> None:
-        raise AssertionError(f"{word} is no JSON")
+        raise AssertionError(f"{word} is not JSON")
 
     return json.loads(text, parse_constant=refuse)
 

@@ -1,4 +1,4 @@
-"""Inputs whose rows are no examples: one delta for one output, or a word that they are coupled."""
+"""Inputs whose rows are not examples: one delta for one output, or a word that they are coupled."""
 
 from __future__ import annotations
 

@@ -205,7 +205,7 @@ def test_force_keeps_the_old_file_until_there_is_a_new_one(tmp_path: Path) -> No
     writer = TraceWriter(file, force=True)
     writer.begin(synthetic_run())
     writer.discard()
-    assert file.read_bytes() == before  # what was begun was no run after all
+    assert file.read_bytes() == before  # what was begun was not a run after all
     write_synthetic(file, layers=2, force=True)
     assert file.read_bytes() != before
     assert list(tmp_path.iterdir()) == [file]

@@ -137,10 +137,10 @@ def test_opening_reads_the_head_only(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "bad.dltrace is empty, so it is no trace: give a file that 'deeplift-tracer trace' or 'demo' wrote"),
-        (b"hello, world", "bad.dltrace is no trace: give a file that 'deeplift-tracer trace' or 'demo' wrote"),
+        (b"", "bad.dltrace is empty, so it is not a trace: give a file that 'deeplift-tracer trace' or 'demo' wrote"),
+        (b"hello, world", "bad.dltrace is not a trace: give a file that 'deeplift-tracer trace' or 'demo' wrote"),
         (b"S", r"bad.dltrace is damaged or cut short (1 bytes): record it again"),
-        (b"\0" * 4096, "bad.dltrace is no trace: give a file that 'deeplift-tracer trace' or 'demo' wrote"),
+        (b"\0" * 4096, "bad.dltrace is not a trace: give a file that 'deeplift-tracer trace' or 'demo' wrote"),
     ],
 )
 def test_a_file_of_another_kind_is_refused(tmp_path: Path, content: bytes, message: str) -> None:
@@ -157,7 +157,7 @@ def test_a_missing_file_a_folder_and_another_database_are_refused(tmp_path: Path
     with pytest.raises(TraceFileError, match="null byte"):
         open_trace("a\0b")
     sqlite3.connect(tmp_path / "other.db").executescript("CREATE TABLE t (x)")
-    with pytest.raises(TraceFileError, match=r"other.db is an SQLite database but no trace"):
+    with pytest.raises(TraceFileError, match=r"other.db is an SQLite database but not a trace"):
         open_trace(tmp_path / "other.db")
 
 

@@ -24,7 +24,7 @@ class InputError(TracerError):
 
 
 class TraceFileError(TracerError):
-    """A file is no trace, is damaged, or comes from a newer version."""
+    """A file is not a trace, is damaged, or comes from a newer version."""
 
 
 class ObservationError(TracerError):

@@ -259,7 +259,7 @@ class Run:
     """The head of a trace: what ran on what, and what came out. Arrays are float64 (E,).
 
     `output` is f(x) at the target, `delta` = Σ attributions − (f(x) − f(x')), as the method itself gives it.
-    `tokens` has one row an example; empty where the input is no text. `variant` says how the model was changed ("as
+    `tokens` has one row an example; empty where the input is not a text. `variant` says how the model was changed ("as
     shipped", "softmax explicit", ...). `message` says why a run failed, or what in it was not exact. `command` is the
     JSON of the command-line options that make the same run again; "" where it was started from Python.
     """

@@ -43,11 +43,6 @@ class Action:
     short: str = ""
 
     @property
-    def keys_shown(self) -> str:
-        """Its keys as a reader knows them: "↓ j"."""
-        return shown(self.keys)
-
-    @property
     def id(self) -> str:
         """Its name in a config file: "layers.worst", "screen.show-flow"."""
         return f"{self.scope}.{'-'.join(re.findall(r'[-_a-zA-Z0-9]+', self.name))}"

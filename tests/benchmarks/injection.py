@@ -2,7 +2,7 @@
 
 Runs by exact rules in which one random call is tampered with, on small random models of many architectures, and what
 `diagnose` names first: the guilty call, and the kind that its documentation gives to what was done. Counted are faults
-that change the delta by at least 0.1 % of Σ |f(x) − f(x')|; what changes it less is no fault, and drawn again. Every
+that change the delta by at least 0.1 % of Σ |f(x) − f(x')|; what changes it less is not a fault, and drawn again. Every
 eighth trace holds tensors, the others figures only. Clean runs by exact rules must show nothing.
 
 Prints two tables in Markdown and the misses; exit code 1 where a bound does not hold.

@@ -241,7 +241,7 @@ def test_probabilities_that_stay_at_one_end_explain_nothing_by_any_rule() -> Non
 
 
 def test_flows_given_to_the_wrong_examples_are_no_leaks() -> None:
-    """A linear call that leaks +1 in one example and −1 in the other has rows that are no examples."""
+    """A linear call that leaks +1 in one example and −1 in the other has rows that are not examples."""
     evidence = gather(recorded("unseen-op"))
     columns, size = evidence.columns, evidence.size.copy()
     assert columns.types[1] == "Linear"

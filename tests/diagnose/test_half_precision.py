@@ -1,4 +1,4 @@
-"""Half precision and autocast: what a float32 run shows is found there too, and rounding is no fault."""
+"""Half precision and autocast: what a float32 run shows is found there too, and rounding is not a fault."""
 
 from __future__ import annotations
 

@@ -55,7 +55,7 @@ _ATTRIBUTES = {
 
 
 class Unsound(Exception):
-    """A part is neither refused nor right: of a wrong type, or its refusal is no clear line."""
+    """A part is neither refused nor right: of a wrong type, or its refusal is not a clear line."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -71,7 +71,7 @@ class Reading:
 
 
 def read_everything(path: Path, forms: Sequence[str] = ()) -> Reading:
-    """All parts of the trace at `path`, and views of it in these forms; what is no error of ours goes on to the caller.
+    """All parts of the trace at `path`, and views of it in these forms; errors that are not ours go to the caller.
 
     All views are made of the same parts: to make each of them of every file would take most of the time.
     """
@@ -190,7 +190,7 @@ def _places(trace: Trace) -> list[tuple[str, int]]:
 def _clear(error: Exception) -> str:
     message = str(error)
     if not message.isprintable() or len(message) > _LONGEST_MESSAGE:
-        raise Unsound(f"the message is no clear line: {message[:_LONGEST_MESSAGE]!r}") from error
+        raise Unsound(f"the message is not a clear line: {message[:_LONGEST_MESSAGE]!r}") from error
     return message
 
 
@@ -203,7 +203,7 @@ def _printable(text: str) -> str:
 
 def _strict(text: str) -> str:
     def refuse(constant: str) -> None:
-        raise Unsound(f"{constant} is no strict JSON")
+        raise Unsound(f"{constant} is not strict JSON")
 
     json.loads(text, parse_constant=refuse)
     if not text.isascii():

@@ -21,7 +21,7 @@ def test_severity_follows_the_share_and_the_worst_is_the_largest() -> None:
         Severity.NONFINITE,
     ]
     assert list(found.diverging) == [1, 2, 4]
-    assert found.worst == 4, "what is no number is worse than any number"
+    assert found.worst == 4, "what is not a number is worse than any number"
 
 
 def test_rounding_noise_of_a_run_that_closes_is_no_divergence() -> None:

@@ -65,7 +65,7 @@ def test_open_one_and_come_back(folder: Path) -> None:
     async def story() -> None:
         async with listed(folder) as pilot:
             text = text_of(pilot)
-            assert "a-broken.dltrace" in text and "300 times" in text and "is no trace" in text
+            assert "a-broken.dltrace" in text and "300 times" in text and "is not a trace" in text
             assert "6 traces   2 broken   1 unreadable" in text
             await pilot.press("down", "enter")
             await pilot.pause()
@@ -81,7 +81,7 @@ def test_open_one_and_come_back(folder: Path) -> None:
             await loaded(pilot)
             await pilot.press("down", "down", "enter")
             await pilot.pause()
-            assert isinstance(pilot.app.screen, FolderScreen) and "is no trace" in text_of(pilot)
+            assert isinstance(pilot.app.screen, FolderScreen) and "is not a trace" in text_of(pilot)
             await pilot.press("q")
         assert not pilot.app.is_running
 

@@ -119,7 +119,7 @@ def test_a_tree_without_calls() -> None:
 def test_a_sorted_list_has_every_call_once_the_largest_first() -> None:
     outline = make_with_figures()
     outline.sort_by("leak")
-    assert outline.rows.tolist() == [5, 6, 1, 3, 2, 0, 4, 7, 8], "what is no number first, equals in the data's order"
+    assert outline.rows.tolist() == [5, 6, 1, 3, 2, 0, 4, 7, 8], "NaN first, equals in execution order"
     outline.sort_by("gain")
     assert outline.rows.tolist() == [6, 4, 8, 2, 5, 0, 3, 7, 1], "no gain at all is not worse than any"
     outline.sort_by("time")

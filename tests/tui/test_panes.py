@@ -15,6 +15,7 @@ from tests.tui.builders import EVIL, edge, figures, node
 from tracer.analysis.verdict import Level, Verdict
 from tracer.records import Panel, Ranking
 from tui import actions
+from tui.keys import shown
 from tui.lines.detail import detail_lines
 from tui.lines.header import header_lines
 from tui.lines.help import help_lines
@@ -153,6 +154,6 @@ def test_scores_that_are_no_numbers_come_last() -> None:
 def test_the_help_of_a_screen_names_its_keys() -> None:
     text = text_of(help_lines(90, "layers", READING))
     for action in actions.of("tree", "layers", "screen"):
-        assert action.keys_shown in text
+        assert shown(action.keys) in text
         assert action.title.split()[0] in text
     assert "logarithmic" in text

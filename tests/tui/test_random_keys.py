@@ -153,7 +153,7 @@ def test_nothing_that_is_pressed_ends_the_view(tmp_path: Path, monkeypatch: pyte
     # A footer or a palette may be clicked.
     monkeypatch.setattr("tui.terminal.clipboard.copy", lambda text, write: "nowhere")
     for screen in (TraceScreen, FolderScreen):
-        monkeypatch.setattr(screen, "action_quit", lambda self: None)  # and quitting is no accident
+        monkeypatch.setattr(screen, "action_quit", lambda self: None)  # and quitting is not an accident
     write_synthetic(tmp_path / "ordinary", layers=3, examples=3, tensors=True)
     Anything.traces = {"ordinary": open_trace(tmp_path / "ordinary"), **odd_traces(tmp_path), "folder": tmp_path}
     runs = max(KEYS // (STEPS * AT_ONCE // 4), 2)

@@ -50,7 +50,7 @@ def test_the_best_comes_first() -> None:
     assert found(index, "attention") == [4, 0], "the call of that name before what lies in it"
     types = Index(["a.n", "b.norm"], ["LayerNorm", "Other"])
     assert found(types, "layernorm") == [0]
-    assert found(Index(["aa", "ba"], ["a", "a"]), "a") == [0, 1], "equals keep the data's order"
+    assert found(Index(["aa", "ba"], ["a", "a"]), "a") == [0, 1], "equals keep the order of execution"
 
 
 def test_letters_may_have_others_between_them_where_nothing_has_the_words_as_written() -> None:

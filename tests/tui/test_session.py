@@ -45,7 +45,6 @@ def test_the_examples_go_round_with_the_sums_between_last_and_first(three: Trace
     session.step_example(-1)
     session.step_example(-1)
     assert session.example == 2
-    assert session.example_name == "example 2 of 0–2"
 
 
 def test_figures_and_verdict_are_those_of_the_example(three: Trace) -> None:

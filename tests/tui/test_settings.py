@@ -51,8 +51,8 @@ def test_keys_are_texts_or_lists_for_all_screens_or_one(tmp_path: Path) -> None:
     ("text", "said"),
     [
         ("theme = [", "cannot be read"),
-        ("theme = 3", "theme is no text"),
-        ("keys = 3", "keys is no table"),
+        ("theme = 3", "theme is not a text"),
+        ("keys = 3", "keys is not a table"),
         ("[keys]\nworst = 3", "the keys of worst"),
         ("[keys]\nworst = []", "the keys of worst"),
         ("[keys.flow]\nnext = [1]", "the keys of flow.next"),
@@ -109,7 +109,7 @@ def test_a_relative_folder_in_the_environment_is_not_taken(tmp_path: Path) -> No
 
 def test_there_need_not_be_a_config_file(tmp_path: Path) -> None:
     assert read_config(tmp_path / "none.toml") == ({}, [])
-    assert read_config(tmp_path)[1], "a folder is no file"
+    assert read_config(tmp_path)[1], "a folder is not a file"
 
 
 def test_a_key_of_ones_own_takes_the_place_of_the_tables() -> None:

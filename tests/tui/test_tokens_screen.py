@@ -91,7 +91,7 @@ def test_what_scores_come_to() -> None:
     text = Scored("of this run", ("good", "bad", "odd"), np.array([2.0, -0.5, math.nan]), doubt="off")
     lines = text_of(text_lines.scored_lines(text, 100)).splitlines()
     assert lines[0] == "▲ of this run"
-    assert lines[1] == "sum nan, highest “good” +2.000, lowest “bad” -0.5000, 1 of 3 no number"
+    assert lines[1] == "sum nan, highest “good” +2.000, lowest “bad” -0.5000, 1 of 3 not a number"
     assert text_of(text_lines.scored_lines(Scored("t", (), np.zeros(0)), 40)).startswith("t\nsum 0")
 
 

@@ -148,4 +148,4 @@ def test_a_mistake_is_one_line(
 def test_a_port_is_a_number(port: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="2"):
         cli.main(["view", "--web", f"--port={port}", str(folder)])
-    assert "is no port" in capsys.readouterr().err
+    assert "is not a port" in capsys.readouterr().err

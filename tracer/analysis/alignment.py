@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tracer import ops
 from tracer.tracefile.columns import Columns, Ints
 
 
@@ -91,8 +92,8 @@ def _alike(
 
 
 def _does(columns: Columns, node: int) -> str:
-    """What a call computes, named alike for an op and its module: "softmax", "layernorm"."""
-    return columns.types[node].replace("_", "").lower()
+    """What a call computes, by one name for an op and its module: "softmax", "layer_norm"."""
+    return ops.common_name(columns.types[node])
 
 
 def _places(a: Columns, b: Columns, in_a: Ints, only_b: Ints) -> Ints:

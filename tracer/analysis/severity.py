@@ -47,8 +47,8 @@ def rate(self_leak: Floats, change: float, diverging_share: float = DIVERGING_SH
     """The severity of each call by its self leak (N,), where `change` = f(x) − f(x').
 
     A call diverges when its self leak is `diverging_share` of Σ|self leak| or the largest of all, and also at least a
-    thousandth of |change|: rounding noise of a run whose delta vanishes is no divergence, whatever its shares. Of a run
-    that is not `complete`, NaN says that a self leak is not known yet: that is no divergence.
+    thousandth of |change|: rounding noise of a run whose delta vanishes is not a divergence, whatever its shares. In a
+    run that is not `complete`, NaN says that a self leak is not known yet: that is not a divergence.
     """
     magnitude = np.abs(self_leak)
     finite = np.isfinite(magnitude)
@@ -69,7 +69,7 @@ def rate(self_leak: Floats, change: float, diverging_share: float = DIVERGING_SH
 
 
 def is_unknown(value: float, severity: Severity) -> bool:
-    """Whether a figure is not known yet, as in a run that is being recorded: NaN that is no divergence."""
+    """Whether a figure is not known yet, as in a run that is being recorded: NaN that is not a divergence."""
     return math.isnan(value) and severity is Severity.QUIET
 
 

@@ -20,7 +20,7 @@ HOLDS = 1e-3
 OFF = 0.1
 """Past this relative delta the attributions explain too little of the output, or too much, to be read at all."""
 RANKING_TOLERANCE = 0.05
-"""Past this relative delta a ranking in the sanity panel is no ground truth."""
+"""Past this relative delta a ranking in the sanity panel is not a ground truth."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +86,7 @@ def worst_example(relative: Floats) -> int:
 
 
 def ranking_warning(ranking: Ranking) -> str:
-    """Why a ranking of the sanity panel is no truth to compare with, or "" if nothing is known against it."""
+    """Why a ranking of the sanity panel is not a ground truth; "" if nothing is known against it."""
     if ranking.note:
         return ranking.note
     if ranking.relative_delta is None or ranking.relative_delta <= RANKING_TOLERANCE:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import pkgutil
 
 SHARED = {"arguments", "out_of_memory", "output_file", "subject_options", "subprocess_line", "terminal"}
-"""The modules here that are no commands."""
+"""The modules here that are not commands."""
 _ORDER = ("demo", "trace", "view", "report", "diff", "repair", "check", "export")
 """In the help; any other command comes after these."""
 

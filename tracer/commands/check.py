@@ -45,7 +45,7 @@ def run(options: argparse.Namespace) -> int:
 def checked(trace: Trace, most: float, example: int | None = None) -> tuple[bool, str]:
     """Whether the relative delta is at most `most`, and that in one line; of one example, or of the worst of all.
 
-    A relative delta that is no number does not hold. TraceFileError where the run is not complete.
+    A relative delta that is not a number does not hold. TraceFileError where the run is not complete.
     """
     run = trace.run
     if run.status != "complete":

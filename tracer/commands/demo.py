@@ -52,7 +52,7 @@ def check_folder(folder: Path) -> list[Path]:
     for path in found:
         check_new(path, force=True)
         if not _is_of_demo(path):
-            raise TraceFileError(f"{path} is no trace of the demo: move it away, or give another folder with --out")
+            raise TraceFileError(f"{path} is not a trace of the demo: move it away, or give another folder with --out")
     return found
 
 

@@ -19,7 +19,7 @@ def has_terminal() -> bool:
 
 
 def terminal_width() -> int:
-    """Columns for plain text, between 60 and 160; 100 where the output is no terminal."""
+    """Columns for plain text, between 60 and 160; 100 where the output is not a terminal."""
     return min(max(shutil.get_terminal_size((100, 24)).columns, 60), 160)
 
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from tracer.tracefile.trace import Trace
 
 _LIMIT_S = 60.0
-"""Seconds after which the counterfactual runs that nobody asked for end."""
+"""Seconds after which `trace` stops measuring counterfactuals, which it does without being asked."""
 _DESCRIPTION = """\
 Record one attribution. MODEL is a Hugging Face hub id or a directory that save_pretrained wrote, explained for a
 text; or package.module:factory for any PyTorch model, explained for the tensors of a safetensors file.
@@ -165,5 +165,5 @@ def size(text: str) -> int:
     """A number of bytes: "1000", "500k", "500M", "2G" (powers of 1 000)."""
     found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kMGT]?)B?", text.strip(), re.IGNORECASE)
     if found is None:
-        raise argparse.ArgumentTypeError(f"{text!r} is no size: expected a number of bytes, such as 500M or 2G")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a size: expected a number of bytes, such as 500M or 2G")
     return int(float(found[1]) * 1_000 ** " kmgt".index(found[2].lower() or " "))

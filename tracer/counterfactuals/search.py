@@ -105,7 +105,7 @@ class _OtherRun(InputError):
 
 
 class _Search:
-    """Runs the candidates one by one, and then one upon the other."""
+    """Runs the candidates one by one, and then each on top of those before it."""
 
     def __init__(
         self,

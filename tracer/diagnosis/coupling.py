@@ -87,7 +87,7 @@ def _couplers(evidence: Evidence) -> list[int]:
 
 @fault("coupled-examples", harmful=True)
 def coupled_examples(evidence: Evidence) -> Iterator[Finding]:
-    """Rows of the input that are no examples: each reaches the outputs of others, as nodes of a graph do."""
+    """Rows of the input that are not examples: each reaches the outputs of others, as nodes of a graph do."""
     notes = evidence.noted.get("coupled examples", ())
     if notes:
         run = evidence.trace.run

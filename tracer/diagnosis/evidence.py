@@ -35,7 +35,7 @@ class Evidence:
     `leaks_by_example` (N, E) are the self leaks of the examples shown, signed, `self_leak` is their sum and `size` that
     of their sizes. `rounding` is what precision can cost a call: eps·Σ‖m‖·(‖x‖ + ‖x'‖) over its edges, each in its own
     dtype and without masked elements, in half precision the root of a sum of squares (`gathering`); a leak of up to
-    `allowed` is no fault. `traffic` = Σ ‖m‖·‖Δ‖ at the outputs, an upper bound of Σ |m·Δ|. `operands` counts the
+    `allowed` is not a fault. `traffic` = Σ ‖m‖·‖Δ‖ at the outputs, an upper bound of Σ |m·Δ|. `operands` counts the
     varying tensors that a call takes, one taken twice as two, and `elements` what is in them. `handed_to` says which
     call takes the very tensor of another, and `unread` whose multipliers no call reads (see `handed_on`): their leaks
     count for the call that read too early. `change` = Σ |f(x) − f(x')|, `total` = Σ size.
@@ -158,7 +158,7 @@ class Evidence:
     def in_sum(self, node: int) -> bool:
         """Whether a call's leak, summed over all examples, is still one.
 
-        If not, the rows of its tensors are no examples (routed tokens, gathered rows), and its flows were given to the
+        If not, the rows of its tensors are not examples (routed tokens, gathered rows), and its flows were given to the
         wrong ones.
         """
         return bool(abs(self.columns.self_leak[node]) > self.allowed[node])

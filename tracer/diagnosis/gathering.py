@@ -14,8 +14,8 @@ from tracer.tracefile.columns import Columns
 from tracer.tracefile.opening import damaged
 from tracer.tracefile.trace import Trace
 
-# A leak up to this multiple of `rounding` is no fault; exact runs of 30 models stay under 0.6 of the bound that holds
-# for any rounding, and under 0.8 of the estimate for half precision, but for one call at 4.
+# A leak up to this multiple of `rounding` is not a fault; exact runs of 30 models stay under 0.6 of the bound for any
+# rounding, and under 0.8 of the estimate for half precision, but for one call at 4.
 _MARGIN, _MARGIN_OF_HALF = 3.0, 5.0
 _EPSILON = (
     "CASE dtype WHEN 'float64' THEN 2.3e-16 WHEN 'float16' THEN 9.8e-4 WHEN 'bfloat16' THEN 7.9e-3 ELSE 1.2e-7 END"

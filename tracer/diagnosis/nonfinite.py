@@ -13,7 +13,7 @@ from tracer.diagnosis.wording import number
 from tracer.records import Edge, Finding
 from tracer.text import clean
 
-# Differences, not values: a mask puts the same −inf into both runs, which is no fault.
+# Differences, not values: a mask puts the same −inf into both runs, which is not a fault.
 _FIGURES = ("difference_nonfinite", "value_nonfinite", "multiplier_nonfinite")
 _SUMS = ", ".join(f"TOTAL(CASE direction WHEN '{way}' THEN {name} END)" for name in _FIGURES for way in ("in", "out"))
 _ANY = " + ".join(f"TOTAL({name})" for name in _FIGURES)

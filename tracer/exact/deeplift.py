@@ -401,7 +401,7 @@ def _examples(output: Tensor, rows: int) -> int:
         return 1
     raise InputError(
         f"the output has {results} row{'s' if results != 1 else ''} for {rows} row{'s' if rows != 1 else ''} of the "
-        "input, so these are no examples: give the input as one example, x[None], to a model that takes it as such"
+        "input, so these are not examples: give the input as one example, x[None], to a model that takes it as such"
     )
 
 

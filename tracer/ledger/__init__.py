@@ -1,6 +1,6 @@
 """Hands out the convergence delta to the calls that made it. May import model, rules, ops and records.
 
-The words, in the order of the data's way:
+The words, in the order in which data passes:
 
 - wire: one tensor value between calls, known in both runs; Δ = value − reference.
 - use: one call takes one wire.

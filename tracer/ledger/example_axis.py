@@ -23,7 +23,7 @@ class ExamplePlace(NamedTuple):
 
     A plain batch axis has `inner` 1. Merged with H heads behind it, `inner` is H. Merged with positions before it,
     the pattern of all examples repeats along the axis. An `order` says for each element along the axis to which
-    example it belongs, where that is no such pattern.
+    example it belongs, where that is not such a pattern.
     """
 
     axis: int

@@ -33,7 +33,7 @@ class StatisticsCache:
     """Statistics of tensors by the memory that they lie in, so that the same numbers are measured once.
 
     A view holds the numbers of its base, and a sum sends the same gradient to each summand. Keeps the arrays, so that
-    their memory is not used again; valid while nobody writes to it.
+    their memory is not used again; valid until it is written to.
     """
 
     def __init__(self) -> None:
@@ -243,7 +243,7 @@ def _is_loss(arrived: torch.Tensor, together: torch.Tensor | None, parts: Sequen
     rounding = min(1e-3, 16 * torch.finfo(gap.dtype).eps)
     size = torch.linalg.vector_norm(gap)
     gradients = [arrived, *parts]
-    if together is not None and not torch.isfinite(size):  # the same NaN or infinity in both is no gap
+    if together is not None and not torch.isfinite(size):  # the same NaN or infinity in both is not a gap
         gap = gap.masked_fill((together == arrived) | (together.isnan() & arrived.isnan()), 0)
         size = torch.linalg.vector_norm(gap)
         gradients = [gradient.nan_to_num(0, 0, 0) for gradient in gradients]

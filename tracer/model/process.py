@@ -105,7 +105,7 @@ _eager = Switch(lambda: False, _run_eagerly, True)
 
 def uncompiled() -> AbstractContextManager[object]:
     """While this lasts, what was compiled runs uncompiled: no hook and no function mode sees into a compiled graph."""
-    # Where nobody has loaded the compiler there is nothing compiled, and loading it takes seconds.
+    # Nothing is compiled before the compiler is loaded, and loading it takes seconds.
     return _eager.on() if "torch._dynamo" in sys.modules else nullcontext()
 
 
@@ -125,7 +125,7 @@ def _apply(cls: type, *args: Any, **kwargs: Any) -> Any:
     plain = partial(_apply_replaced.before.__func__, cls, **kwargs)
     if cls.__module__.startswith("tracer.") or not _runners.stack:
         return plain(*args)
-    if cls is BackwardHookFunction:  # torch's identity around a module: its views are no ops of the model
+    if cls is BackwardHookFunction:  # torch's identity around a module: its views are not ops of the model
         with torch._C.DisableTorchFunction():
             return plain(*args)
     return _runners.stack[-1](cls.__name__, plain, args)

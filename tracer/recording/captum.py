@@ -58,7 +58,7 @@ def is_of_layer(lift: Any) -> bool:
 
 
 def is_related(watched: nn.Module, given: Any) -> bool:
-    """Whether what a DeepLift object was given is the watched model, holds it, is a part of it, or is no module."""
+    """Whether what a DeepLift object was given is the watched model, holds it, is a part of it, or is not a module."""
     if given is watched or not isinstance(given, nn.Module):
         return True
     return watched in modules_of(given) or given in modules_of(watched)
@@ -78,7 +78,7 @@ def given_notes(watched: nn.Module, given: Any) -> Iterator[Note]:
 
 @dataclass(frozen=True, slots=True)
 class CaptumResult:
-    """What captum's `attribute` gave. `how` says why these are no attributions by the default logic ("" if they are).
+    """What captum's `attribute` gave. `how` says why these are not attributions by the default logic ("" if they are).
 
     `without_grad()` runs the model again and gives Σ |f without gradients − f with them| over input and reference.
     """

@@ -72,7 +72,7 @@ def of_constants(name: str, path: str, number: int, call: OpCall, rows: int) -> 
 
 
 def of_output(output: Any) -> Note | None:
-    """A note on a model output that is no tensor, with the names in it."""
+    """A note on a model output that is not a tensor, with the names in it."""
     if isinstance(output, torch.Tensor):
         return None
     names = list(output) if isinstance(output, Mapping) else []

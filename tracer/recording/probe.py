@@ -118,7 +118,7 @@ def doubled_note(model: nn.Module, arguments: Mapping[str, Any], error: Exceptio
             return None
         has_rows = alone.dim() > 0 and alone.shape[0] == rows // 2
         way = 0 if has_rows or alone.numel() == 1 else 2
-        if inputs[0].dim() == 1 or not has_rows:  # the rows are no examples
+        if inputs[0].dim() == 1 or not has_rows:  # the rows are not examples
             one = ends([torch.stack(pair) for pair in zip(inputs, references, strict=True)], twice)
             way = 1 if isinstance(one, Tensor) and one.dim() > 0 and one.shape[0] == 2 else way
     return Note("doubled batch", detail=detail, amount=float(way))

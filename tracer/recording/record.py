@@ -73,7 +73,7 @@ def record(
     torch's random numbers continue as after captum's own run, with other methods as if nothing had run. Two threads
     cannot record one model at once; with "captum", no other thread may run it meanwhile.
 
-    Outputs that are no tensors are unwrapped to their logits; a note says so. Raises `TracerError`s: `InputError` for
+    Outputs that are not tensors are unwrapped to their logits; a note says so. Raises `TracerError`s: `InputError` for
     inputs that do not fit, `ObservationError` if the method itself fails, which names the fault if it is known. The
     calls up to the failure are a trace of status "failed": in `path`, and in the error's `trace`.
     """

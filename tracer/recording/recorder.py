@@ -214,7 +214,7 @@ class Recorder(Mode):
                 wire = self._add(tensor, edge, None, name)
                 self._multipliers.watch(edge, wire)
                 show(name, wire)
-            wire.producer = None  # what comes before it is no part of the attribution
+            wire.producer = None  # what comes before it is not part of the attribution
             root.take(f"input {len(self.observation.inputs)}", wire)
             self.observation.inputs.append(wire)
         if not self.observation.inputs:

@@ -27,7 +27,7 @@ def calls(report: TraceReport, top: int) -> Iterator[str]:
         yield f'<ul class="tree">{"".join(lines)}</ul>'
         return
     yield f"<h2>Worst {len(nodes)} of {len(report.trace.nodes)} calls</h2>"
-    told = "What each adds to the delta, in the order of the data; calls that hold others show the sum of all in them."
+    told = "What each adds to the delta, in execution order; calls that hold others show the sum of all in them."
     if report.verdict.level == "holds":
         told += " Nothing here is wrong: the attributions add up, and this is what is left to rounding."
     yield f'<p class="muted">{told}</p>'

@@ -39,13 +39,13 @@ def read_inputs(path: Path) -> GivenTensors:
     from safetensors import SafetensorError, safe_open
 
     if not path.is_file():
-        raise InputError(f"{path} is no file: give a safetensors file with a tensor named input")
+        raise InputError(f"{path} is not a file: give a safetensors file with a tensor named input")
     try:
         with safe_open(path, framework="pt") as file:
             metadata: dict[str, str] = file.metadata() or {}
             tensors: dict[str, torch.Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
-        raise InputError(f"{path} is no safetensors file that can be read: {error}") from error
+        raise InputError(f"{path} is not a safetensors file that can be read: {error}") from error
     found = _sorted_out(tensors, path)
     inputs = tuple(_numbered(found["input"], "input", path))
     extras = tuple(_numbered(found["extra"], "extra", path))
@@ -122,13 +122,13 @@ def _tokens(words: str | None, first: torch.Tensor) -> tuple[tuple[str, ...], ..
         rows = json.loads(words)
     except ValueError as error:
         raise InputError(
-            f"the metadata's tokens are no JSON ({error}): give a list with a list of texts an example"
+            f"the metadata's tokens are not JSON ({error}): give a list with a list of texts an example"
         ) from error
     if not isinstance(rows, list) or not all(
         isinstance(row, list) and all(isinstance(token, str) for token in row) for row in rows
     ):
         raise InputError(
-            "the metadata's tokens are no lists of texts: give a JSON list with a list of texts an example"
+            "the metadata's tokens are not lists of texts: give a JSON list with a list of texts an example"
         )
     if len(rows) != first.shape[0]:
         raise InputError(f"the metadata has tokens for {len(rows)} examples, the input has {first.shape[0]}")

@@ -66,7 +66,7 @@ def token_target(tokenizer: Any, target: int | str, vocabulary: int) -> int:
                 f"target {text!r} is {len(ids)} tokens of this tokenizer ({parts}): give one token or its id"
             )
         if ids[0] == getattr(tokenizer, "unk_token_id", None):
-            raise InputError(f"target {text!r} is no token of this tokenizer: give one token or its id")
+            raise InputError(f"target {text!r} is not a token of this tokenizer: give one token or its id")
         found = ids[0]
     if found >= vocabulary:
         raise InputError(f"target {text!r} is token {found}, the model predicts token ids 0 to {vocabulary - 1}")

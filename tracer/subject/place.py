@@ -28,7 +28,7 @@ def predicted_at(tokenizer: Any, encoded: Encoded, task: Task, position: int | N
         return last if position is None else position % count
     mask = getattr(tokenizer, "mask_token_id", None)
     if mask is None:
-        raise InputError("the tokenizer has no mask token: this is no masked language model's tokenizer")
+        raise InputError("the tokenizer has no mask token: this is not a masked language model's tokenizer")
     masks = [index for index, token in enumerate(encoded.ids) if token == mask]
     if position is None:
         if len(masks) == 1:

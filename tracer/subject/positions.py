@@ -67,6 +67,6 @@ def embed(
         embedded = embeddings(input_ids=ids, **given)
     if not isinstance(embedded, torch.Tensor) or embedded.dim() != 3 or not embedded.is_floating_point():
         raise ModelError(
-            f"the embeddings of {type(model).__name__} are no tensor (1, tokens, hidden): give another model"
+            f"the embeddings of {type(model).__name__} are not a tensor (1, tokens, hidden): give another model"
         )
     return embedded.detach()

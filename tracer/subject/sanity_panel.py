@@ -171,7 +171,7 @@ def _token_scores(attributions: Any) -> tuple[float, ...]:
 
 
 def _doubt(name: str, what: str, delta: float, change: float) -> str:
-    """A warning in words where |delta| is more than 5 % of the output's change, else ""; NaN is no small delta."""
+    """A warning in words where |delta| is more than 5 % of the output's change, else ""; NaN is not a small delta."""
     if relative(delta, change) <= TOLERATED_DELTA:
         return ""
     return (

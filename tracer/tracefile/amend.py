@@ -56,7 +56,7 @@ def writing(trace: Trace) -> Iterator[sqlite3.Connection]:
     try:
         if trace.path is not None:
             # Into a log: a process that is killed while it changes the file itself leaves a journal that must be rolled
-            # back, which nobody may who only reads. Not synchronous, the change of modes is a matter of microseconds.
+            # back, which a reader has no right to do. Not synchronous, the change of modes takes microseconds.
             connection.execute("PRAGMA synchronous = OFF")
             connection.execute("PRAGMA journal_mode = WAL")
         if connection.in_transaction:  # a trace in memory stays in the writer's

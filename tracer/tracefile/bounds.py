@@ -21,7 +21,7 @@ _FACTOR = 8  # JSON makes six bytes of a control character
 _ROW, _CELL = 64, 8  # what an empty row and a cell cost in Python, at the least
 _SECONDS, _SPEED = 0.5, 5e6  # a hundredth of the speed at which SQLite reads rows
 _STEPS = 100_000  # of SQLite's, a millisecond or so
-_SPARSE = 1 << 26  # bytes: in smaller files nobody looks for holes
+_SPARSE = 1 << 26  # bytes: smaller files are not searched for holes
 _EXTENTS = 10_000
 _TOO_MUCH = "it claims more than it can hold"
 

@@ -58,7 +58,7 @@ def shape_text(shape: tuple[int, ...]) -> str:
 def parse_shape(value: object) -> tuple[int, ...]:
     """A shape from decoded JSON, one that an array can have: at most 64 sizes, none negative, no absurd product."""
     if not isinstance(value, list) or len(value) > 64 or not all(type(size) is int and size >= 0 for size in value):
-        raise ValueError("a shape is no list of sizes")
+        raise ValueError("a shape is not a list of sizes")
     if math.prod(size for size in value if size) > 2**48:  # numpy refuses such a shape even where a 0 makes it empty
         raise ValueError("a shape is too large")
     return tuple(value)

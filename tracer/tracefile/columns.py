@@ -91,7 +91,7 @@ def _names(reader: Reader) -> Iterator[tuple[Cell, ...]]:
 
 
 def _from_rows(figures: Sequence[tuple[Cell, ...]], names: Sequence[Sequence[Cell]], complete: bool) -> Columns:
-    """The columns from the rows of both queries; ValueError or TypeError where they are no tree of nodes."""
+    """The columns from the rows of both queries; ValueError or TypeError where they are not a tree of nodes."""
     table = np.frombuffer(b"".join([cell for (cell,) in figures]), dtype=_FIGURES)
     texts: list[list[Any]] = [[], [], []]
     for _, *part in names:
@@ -111,7 +111,7 @@ def _from_rows(figures: Sequence[tuple[Cell, ...]], names: Sequence[Sequence[Cel
     if not _KINDS.issuperset(kinds):
         raise ValueError(f"unknown kinds of call {sorted(set(kinds) - _KINDS)}")
     if {*map(type, types), *map(type, paths)} - {str}:
-        raise ValueError("a type or path is no text")
+        raise ValueError("a type or path is not a text")
     sizes = (table[name].astype(np.float64) for name in NODE_FIGURE_NAMES[5:])
     leak, self_leak, gain, relative_leak, seconds = sizes
     return Columns(parent, end, depth, call, leak, self_leak, gain, relative_leak, seconds, kinds, types, paths)

@@ -28,7 +28,7 @@ def open_connection(path: Path) -> tuple[sqlite3.Connection, int]:
     log = Path(f"{_real(path)}-wal")
     version, uses_log = _check_header(path, has_log=os.path.exists(log))
     _check_neighbours(path)
-    # A file in log mode whose log is gone (it was copied alone) opens only as a file that nobody writes.
+    # A file in log mode whose log is gone (it was copied alone) opens only as a file that never changes.
     mode = "immutable=1" if uses_log and not os.path.exists(log) else "mode=ro"
     try:
         connection = sqlite3.connect(
@@ -49,7 +49,7 @@ def open_connection(path: Path) -> tuple[sqlite3.Connection, int]:
         connection.close()
         extra = sorted({str(name) for name, _ in found} - set(expected))
         what = f"an unknown part {extra[0]!r}" if extra else "a changed layout"
-        raise TraceFileError(f"{path} has {what}, so it is no trace as deeplift-tracer writes it: record it again")
+        raise TraceFileError(f"{path} has {what}, so it is not a trace as deeplift-tracer writes it: record it again")
     return connection, version
 
 
@@ -76,7 +76,7 @@ def damaged(path: Path | None, reason: object) -> TraceFileError:
 
 
 def _check_neighbours(path: Path) -> None:
-    """TraceFileError where what SQLite looks for beside the file is no plain file.
+    """TraceFileError where what SQLite looks for beside the file is not a plain file.
 
     SQLite would wait for the writer of a pipe, and write to where a link points.
     """
@@ -87,7 +87,7 @@ def _check_neighbours(path: Path) -> None:
         except (OSError, ValueError):  # not there, or no longer: a recording that ends removes its log
             continue
         if not stat.S_ISREG(mode):
-            raise TraceFileError(f"{beside} beside the trace is no plain file, so it is not SQLite's: take it away")
+            raise TraceFileError(f"{beside} beside the trace is not a plain file, so it is not SQLite's: take it away")
 
 
 def _real(path: Path) -> Path:
@@ -116,7 +116,7 @@ def _check_header(path: Path, has_log: bool) -> tuple[int, bool]:
         reason = getattr(error, "strerror", None) or error
         raise TraceFileError(f"cannot read {path} ({reason}): give a trace file that you can read") from None
     if not header.startswith(_MAGIC) and not (header and _MAGIC.startswith(header)):
-        what = "is empty, so it is no trace" if size == 0 else "is no trace"
+        what = "is empty, so it is not a trace" if size == 0 else "is not a trace"
         raise TraceFileError(f"{path} {what}: give a file that 'deeplift-tracer trace' or 'demo' wrote")
     if len(header) < _HEADER:
         raise damaged(path, f"{size} bytes")
@@ -126,7 +126,7 @@ def _check_header(path: Path, has_log: bool) -> tuple[int, bool]:
     (application,) = struct.unpack(">I", header[68:72])
     if application != APPLICATION_ID:
         raise TraceFileError(
-            f"{path} is an SQLite database but no trace: give a file that 'deeplift-tracer trace' or 'demo' wrote"
+            f"{path} is an SQLite database but not a trace: give a file that 'deeplift-tracer trace' or 'demo' wrote"
         )
     if version > VERSION:
         raise TraceFileError(

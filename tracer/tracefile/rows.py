@@ -204,7 +204,7 @@ def edge_from_row(row: Sequence[Cell]) -> Edge:
     for index, tensor in enumerate(STORED):
         digest = cells[f"{tensor}_hash"]
         if not isinstance(digest, bytes | None):
-            raise TypeError("a hash is no hash")
+            raise TypeError("this is not a hash")
         stored_dtype, stored_shape = stored[2 * index : 2 * index + 2]
         if digest is None:
             refs[tensor] = None
@@ -239,7 +239,7 @@ def note_from_row(row: Sequence[Cell]) -> Note:
     """The note of what `note_row` wrote."""
     what, path, call, detail, amount, source = row
     return Note(
-        kind=cast(NoteKind, text(what)),  # a kind of another version: nobody asks for it
+        kind=cast(NoteKind, text(what)),  # a kind of another version stays as it is
         path=text(path),
         call=None if call is None else int(call),
         detail=text(detail),

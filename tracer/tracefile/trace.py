@@ -108,7 +108,7 @@ class Trace:
         """Whether the run is still being recorded, asked anew each time.
 
         "over": it ended before the file was opened; "running": a process records it now; "outdated": it has gone on
-        since the file was opened; "killed": nobody records it any more; "unknown": running or killed, which a file that
+        since the file was opened; "killed": its process has ended; "unknown": running or killed, which a file that
         one may not write does not tell.
         """
         if self.run.status != "recording":
@@ -147,7 +147,7 @@ class Trace:
 
     @property
     def findings(self) -> tuple[Finding, ...]:
-        """What `tracer.diagnose` found when the run was recorded or last repaired; () where nobody wrote it down."""
+        """What `tracer.diagnose` found when the run was recorded or last repaired; () where the file does not say."""
         return tuple(self._records("finding", FINDING_COLUMNS, rows.finding_from_row, since=3))
 
     @property
@@ -289,7 +289,7 @@ class Trace:
         if digest is None and self.run.capture != "tensors":
             raise TraceFileError(f"the trace has figures only, not {what}: record it with --capture tensors")
         if not isinstance(digest, bytes | None):
-            raise damaged(self.path, f"the hash of {what} is no hash")
+            raise damaged(self.path, f"the hash of {what} is not a hash")
         return TensorRef(digest or None, str(dtype), (), elided=digest == b""), what
 
 

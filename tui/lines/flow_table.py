@@ -75,7 +75,7 @@ def table(flow: FlowMap, change: float, whole: bool) -> FlowTable:
 def sign_changes(values: Floats) -> Bools:
     """Where a token's sign differs from that in the last row before in which it mattered, (rows, tokens).
 
-    A value matters from the first level of its own row's heat on: noise around zero is no change of sign.
+    A value matters from the first level of its own row's heat on: noise around zero is not a change of sign.
     """
     largest = np.array([heat.largest_of(row) for row in values])
     mattering = np.abs(heat.levels(values, largest[:, None])) * np.isfinite(values) > 0

@@ -64,7 +64,7 @@ def scored_lines(text: Scored, width: int) -> list[Line]:
         high, low = int(np.nanargmax(text.scores)), int(np.nanargmin(text.scores))
         facts += [_extreme("highest", text, high), _extreme("lowest", text, low)]
     if wrong:
-        facts.append(f"{wrong} of {len(text.scores)} no number")
+        facts.append(f"{wrong} of {len(text.scores)} not a number")
     lines += [[(part, Role.MUTED)] for part in wrap(", ".join(facts), width)]
     return [*lines, *running_text(text.tokens, text.scores, width)]
 

@@ -147,5 +147,5 @@ def _between(zero: str, full: str) -> list[Color]:
 
 def _channels(colour: str) -> Sequence[int]:
     if not re.fullmatch("#[0-9a-fA-F]{6}", colour):
-        raise ValueError(f"{colour!r} is no colour of the form #rrggbb")
+        raise ValueError(f"{colour!r} is not a colour of the form #rrggbb")
     return [int(colour[place : place + 2], 16) for place in (1, 3, 5)]

@@ -19,8 +19,8 @@ Bools = npt.NDArray[np.bool_]
 class Figures:
     """Preorder arrays, one element a call; the subtree of call i is i … end[i] − 1. Leaks are summed over examples.
 
-    `share` = |self leak| / Σ|self leak| (infinite where the self leak is no number). `severity` rates the call alone,
-    `subtree_severity` the worst of its subtree. `diverging` are the ids of calls above QUIET, in the data's order.
+    `share` = |self leak| / Σ|self leak| (infinite where the self leak is NaN). `severity` rates the call alone,
+    `subtree_severity` the worst of its subtree. `diverging` are the ids of calls above QUIET, in execution order.
     `own_seconds` is a call's time without the calls inside it.
     """
 
@@ -48,7 +48,7 @@ class Figures:
         return len(self.parent)
 
     def has_children(self, node: int) -> bool:
-        """Whether anything ran inside this call; no for −1, which is no call."""
+        """Whether anything ran inside this call; no for −1, which is not a call."""
         return node >= 0 and bool(self.end[node] > node + 1)
 
 

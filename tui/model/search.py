@@ -17,7 +17,7 @@ from tui.model.figures import Figures, Ints
 
 _JOINT = "\n"
 _LONGEST = 1 << 40
-_RANKED = 20_000  # nobody reads more hits than this in order, and ranking them takes long
+_RANKED = 20_000  # more hits than a user reads in order; ranking them takes long
 _CHUNK = 5_000
 
 
@@ -32,7 +32,7 @@ class Found:
         return len(self.ranked)
 
     def place_of(self, node: int) -> int | None:
-        """The place of a call among the hits, from 0; None where it is no hit."""
+        """The place of a call among the hits, from 0; None where it is not a hit."""
         places = np.flatnonzero(self.ranked == node)
         return int(places[0]) if len(places) else None
 

@@ -56,14 +56,6 @@ class Session:
             self.findings_problem = str(error)
             return ()
 
-    @property
-    def example_name(self) -> str:
-        """What the figures are of: "example 3 of 0–7", "sum of 8 examples", "" where there is only one."""
-        count = self.trace.run.examples
-        if count <= 1:
-            return ""
-        return f"sum of {count} examples" if self.example is None else f"example {self.example} of 0–{count - 1}"
-
     def set_example(self, example: int | None) -> None:
         """Look at one example, or at the sums over all; the caller tells the screens."""
         if example is not None and not 0 <= example < self.trace.run.examples:

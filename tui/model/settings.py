@@ -64,7 +64,7 @@ def load(environment: Mapping[str, str] = os.environ) -> Settings:
     problems += more
     theme = config.get("theme", "dark")
     if not isinstance(theme, str):
-        problems.append(f"{file}: theme is no text: it is left out")
+        problems.append(f"{file}: theme is not a text: it is left out")
         theme = "dark"
     unknown = sorted(set(config) - {"keys", "theme"})
     if unknown:
@@ -132,7 +132,7 @@ def write_state(file: Path, state: Mapping[str, Any]) -> None:
 def _keys(table: Any, file: Path) -> tuple[dict[str, tuple[str, ...]], list[str]]:
     """The keys of each action: `worst = "W"`, or a list of keys; `[keys.flow]` for those of one screen."""
     if not isinstance(table, dict):
-        return {}, [f'{file}: keys is no table: write [keys] and lines as worst = "W"']
+        return {}, [f'{file}: keys is not a table: write [keys] and lines as worst = "W"']
     keys: dict[str, tuple[str, ...]] = {}
     problems: list[str] = []
     for name, value in table.items():
@@ -143,5 +143,5 @@ def _keys(table: Any, file: Path) -> tuple[dict[str, tuple[str, ...]], list[str]
             if isinstance(listed, list) and listed and all(isinstance(key, str) and key for key in listed):
                 keys[action] = tuple(listed)
             else:
-                problems.append(f"{file}: the keys of {clean(action, 60)} are no text and no list of texts")
+                problems.append(f"{file}: the keys of {clean(action, 60)} are neither a text nor a list of texts")
     return keys, problems

@@ -1,4 +1,4 @@
-"""A screen with a layer tree in which one can find one's way: search, filters, sorting, marks, jumps."""
+"""A screen with a layer tree and the means to find a call in it: search, filters, sorting, marks, jumps."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Orders: sort, top-k, argmax and their kin, whose indices and values change where two scores cross."""
+"""Orders: sort, top-k, argmax and similar ops, whose indices and values change where two scores cross."""
 
 from __future__ import annotations
 

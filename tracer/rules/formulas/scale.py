@@ -17,7 +17,7 @@ from tracer.rules.formulas import elementwise
 
 
 def shares(inverse: Tensor, inverse_ref: Tensor) -> tuple[Tensor, Tensor]:
-    """(λ, λ') from v = 1/s and v' = 1/s' of any signs; 1/2 each where both scales are infinite, or one is no number.
+    """(λ, λ') from v = 1/s and v' = 1/s' of any signs; 1/2 each where both scales are infinite, or one is not a number.
 
     Each is computed directly: 1 − λ would keep nothing of a λ' below the dtype's rounding.
     """

@@ -25,7 +25,7 @@ def comparison(
 ) -> tuple[Tensor, Tensor]:
     """Multipliers of `u` and `v` in c = compare(u, v), taken as 0 or 1: ± g·Δc / Δ(u − v) where c differs.
 
-    There u − v differs too, so nothing is divided by 0. Elements that are no number decide nothing.
+    There u − v differs too, so nothing is divided by 0. Elements that are not numbers decide nothing.
     """
     flip = compare(u, v).to(g.dtype) - compare(u_ref, v_ref).to(g.dtype)
     far = (finite(u, u_ref) - finite(v, v_ref)) - (finite(u_ref, u) - finite(v_ref, v))
@@ -36,7 +36,7 @@ def comparison(
 def choice(g: Tensor, xs: Sequence[Tensor], x_refs: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
     """Multipliers of (c, a, b) in where(c, a, b) with c of 0 and 1, as the product rule of c·a + (1 − c)·b has them.
 
-    A branch that is no number in one run counts there as in the other: it was not taken.
+    A branch that is not a number in one run counts there as in the other: it was not taken.
     """
     (c, a, b), (c_ref, a_ref, b_ref) = xs, x_refs
     share, flip = (c + c_ref) / 2, c != c_ref
