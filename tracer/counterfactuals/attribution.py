@@ -61,7 +61,7 @@ class _Named:
 
     names: Mapping[nn.Module, str] | None
 
-    def reference_run(self, references: tuple[Tensor, ...]) -> AbstractContextManager[None]:
+    def reference_run(self, engine: PairedEvaluation, references: tuple[Tensor, ...]) -> AbstractContextManager[None]:
         return nullcontext()
 
     def input_run(self, engine: PairedEvaluation, inputs: int, examples: int) -> AbstractContextManager[None]:

@@ -60,7 +60,7 @@ class Observer(Protocol):
     names: Mapping[nn.Module, str] | None
     """The modules' paths, for patterns of the rulebook; None: as in `named_modules()`."""
 
-    def reference_run(self, references: Tensors) -> AbstractContextManager[None]:
+    def reference_run(self, engine: PairedEvaluation, references: Tensors) -> AbstractContextManager[None]:
         """Around the reference's own run; not entered if both runs share a batch."""
 
     def input_run(self, engine: PairedEvaluation, inputs: int, examples: int) -> AbstractContextManager[None]:
@@ -73,7 +73,7 @@ class Observer(Protocol):
 class _Unobserved:
     names: Mapping[nn.Module, str] | None = None
 
-    def reference_run(self, references: Tensors) -> AbstractContextManager[None]:
+    def reference_run(self, engine: PairedEvaluation, references: Tensors) -> AbstractContextManager[None]:
         return nullcontext()
 
     def input_run(self, engine: PairedEvaluation, inputs: int, examples: int) -> AbstractContextManager[None]:
@@ -226,7 +226,7 @@ class DeepLift:
             """The reference's run, with what it gives and the numbers of it that are explained."""
             engine = PairedEvaluation(self.model, self.rulebook, observer.names, all_places)
             seen = LayerContributions(leaves[0].shape[0])
-            with engine.reference_pass(), listening(layers, seen), observer.reference_run(refs):
+            with engine.reference_pass(), listening(layers, seen), observer.reference_run(engine, refs):
                 starts = tuple(ref.detach().requires_grad_() for ref in refs)
                 result = self.model(*(t.clone() for t in starts), *copied(baseline_args))
                 return engine, seen, result, select(logits_of(result), target).detach()
@@ -245,7 +245,9 @@ class DeepLift:
         engine.notes.extend(_note_of_several(result))
         multipliers = _gradients(output, leaves, examples)
         flows = tuple(m * (x.detach() - ref) for m, x, ref in zip(multipliers, leaves, refs, strict=True))
-        engine.notes.extend(self._note_of_coupling(flows, output, reference, leaves, target, args, rewind))
+        engine.notes.extend(
+            self._note_of_coupling(flows, output, reference, leaves, target, args, rewind, bool(engine.decided))
+        )
         contributions = {path: calls for path, calls in seen.contributions.items() if path not in seen.mixed}
         return Evaluation(
             multipliers,
@@ -288,11 +290,13 @@ class DeepLift:
         target: Target,
         args: Any,
         rewind: Callable[[], None],
+        decided: bool,
     ) -> Iterator[RuleNote]:
         """A note where examples reach one another's outputs: then each has a delta, and only their sum is none."""
         if output.shape[:1] != leaves[0].shape[:1] or output.shape[0] < 2:
             return
-        deltas = (_totals(flows, output) - (_rows(output) - _rows(reference))).abs()
+        signed = _totals(flows, output) - (_rows(output) - _rows(reference))
+        deltas = signed.abs()
         sizes = _totals(tuple(flow.abs() for flow in flows), output)
         if not bool((deltas > _ROUNDING * sizes).any()):
             return
@@ -301,7 +305,9 @@ class DeepLift:
             rewind()
             return select(logits_of(self.model(*xs, *copied(args))), target)
 
-        if reach_one_another(run, leaves):
+        # A choice between rows has no gradient; there that the deltas cancel in their sum is the proof.
+        cancel = decided and bool(signed.sum().abs() <= _ROUNDING * deltas.max())
+        if cancel or reach_one_another(run, leaves):
             yield RuleNote("", "", "?", "exact", "coupled examples", float(deltas.max()))
 
     def _doubled(

@@ -106,6 +106,10 @@ class PairedEvaluation(Mode):
         self.pairing.forget_memory()
         self.pairing.tape.check_read_to_the_end()
 
+    def twin_of(self, tensor: Tensor) -> Tensor | None:
+        """The tensor with a graph that stands for a mask, count or index which the input decides; None for others."""
+        return self._choices.twins.tensor(tensor)
+
     @property
     def took_all_places(self) -> bool:
         """Whether a mask was taken at all its places, which is right only where the model then computes the same."""

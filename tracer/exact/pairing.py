@@ -25,6 +25,9 @@ from tracer.records import NoteKind
 from tracer.rules.call import BoundCall
 from tracer.rules.rulebook import Rulebook
 
+PLACES = " places"
+"""Ends the name of the step that gives the one-hot of an op's indices, beside the step that gives its values."""
+
 
 class Pairing:
     """Pairs each call of the input run with that of the reference run, and gives it its rule.
@@ -129,7 +132,7 @@ class Pairing:
             return value
 
     def _counted(self, name: str, bound: BoundCall) -> BoundCall:
-        note = self._note(name, "exact", "decided", 0.0)
+        note = self._note(name.removesuffix(PLACES), "exact", "decided", 0.0)
         self.decided.append(self.notes.pop())
 
         def multipliers(gs: Any, xs: Any, x_refs: Any, needs: Any) -> Any:

@@ -18,6 +18,9 @@ from tracer.op_call import OpCall
 Array: TypeAlias = npt.NDArray[Any]
 
 
+_ORDERS = frozenset({"topk", "sort", "argsort", "argmax", "argmin", "max", "min", "kthvalue", "median"})
+
+
 class ExamplePlace(NamedTuple):
     """The examples lie on `axis`, where `inner` neighbouring elements belong to one example.
 
@@ -75,7 +78,7 @@ def _fits(tensor: torch.Tensor, rows: int, place: ExamplePlace) -> bool:
 def _guesses(tensor: torch.Tensor, rows: int, origin: Origin) -> Iterator[ExamplePlace | None]:
     """Places where the examples may be, the most certain first."""
     parent, place = origin.tensor, origin.place
-    if rows > 1 and origin.op in row_order.REORDERING and origin.call is not None:
+    if rows > 1 and origin.op in row_order.REORDERING and origin.call is not None and origin.name == "0":
         yield _reordered(rows, origin, origin.call)
     elif origin.op in _RECURRENT and origin.result.startswith(("output.1", "output.2")) and tensor.dim() == 3:
         yield ExamplePlace(1, 1)  # the states at the end: (layers, examples, width)
@@ -117,6 +120,8 @@ def _moved(tensor: torch.Tensor, origin: Origin) -> int | None:
     axis, dim, call = origin.place.axis, origin.tensor.dim(), origin.call
     if call is None:
         return None
+    if origin.op in _ORDERS and tensor.dim() == dim + 1:  # the one-hot of the indices, its places on a last axis
+        return axis
     if origin.op == "stack":
         at = call.value(1, "dim", 0)
         return axis + int(at % (dim + 1) <= axis)

@@ -29,11 +29,11 @@ class RunObserver:
         self._references: tuple[Tensor, ...] = ()
 
     @contextmanager
-    def reference_run(self, references: tuple[Tensor, ...]) -> Iterator[None]:
+    def reference_run(self, engine: PairedEvaluation, references: tuple[Tensor, ...]) -> Iterator[None]:
         """Log the reference's run."""
         self._references = tuple(reference.detach() for reference in references)
         self._recording.journal.begin(references[0].shape[0])
-        self.log = ReferenceLog(self.model)
+        self.log = ReferenceLog(self.model, engine.twin_of)
         with listening(self._recording.paths, self.log), self.log:
             yield
 
@@ -57,6 +57,7 @@ class RunObserver:
             root_type=self._recording.storage.details.type,
             journal=self._recording.journal,
             settling=self._recording.settle,
+            twin_of=engine.twin_of,
         )
         with listening(self._recording.paths, self.recorder), self.recorder:
             yield

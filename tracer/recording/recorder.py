@@ -32,7 +32,7 @@ from tracer.recording.decided import Decided
 from tracer.recording.journal import Journal
 from tracer.recording.live_wires import LiveWires
 from tracer.recording.multipliers import Multipliers
-from tracer.recording.reference_log import ReferenceLog
+from tracer.recording.reference_log import ReferenceLog, TwinOf, twins_in, with_twins
 from tracer.records import NodeKind, Note
 
 _RESHAPING_NODES = (
@@ -55,6 +55,7 @@ class Recorder(Mode):
     - `rule_of` names the rule that replaces a module's gradient, `rule_of_node` the one behind a graph node (None:
       autograd).
     - `log` holds the reference's run, unless the reference is half of a doubled batch.
+    - `twin_of` gives the tensor with a graph that stands for a mask or an index; None for a tensor that has none.
     - `border` is where the attribution begins or ends, unless that is at the model's own inputs and outputs.
     - `root_type` is the type to show for the model, `journal` is told how far the run is, and `settling` makes the
       object that settles the wires of the observation.
@@ -73,6 +74,7 @@ class Recorder(Mode):
         settling: Callable[[Observation], Settling] = Settling,
         enters_itself: bool = False,
         border: Border | None = None,
+        twin_of: TwinOf = lambda tensor: None,
     ) -> None:
         super().__init__()
         self.model = model
@@ -86,6 +88,7 @@ class Recorder(Mode):
         self.settling: Settling | None = None
         self._enters_itself = enters_itself
         self._border = border
+        self._twin_of = twin_of
         self._settling_of = settling
         self._active = False
         self._stack: list[ObservedCall] = []
@@ -286,9 +289,10 @@ class Recorder(Mode):
             return func(*args, **kwargs)
         op = torch_functions.describe(func)
         if op.role == "ignore":
-            output = func(*args, **kwargs)
+            call = OpCall(func, args, kwargs)
+            output = self._run_choice(op.name, call)
             if self._decided is not None:
-                self._decided.look_at(op.name, OpCall(func, args, kwargs), output)
+                self._decided.look_at(op.name, call, output)
             return output
         if self._doubling and op.name == "cat" and self._note_doubling(args):
             output = func(*args, **kwargs)
@@ -303,7 +307,8 @@ class Recorder(Mode):
             if written is not args[0]:
                 self._adopt_base(args[0], written)
             self._keep_value(written, op.name)
-        inputs = self._wires(torch_functions.arguments(call if written is None else call.replaced([(0, written)])))
+        arguments = torch_functions.arguments(call if written is None else call.replaced([(0, written)]))
+        inputs = self._wires(with_twins(arguments, self._twin_of))
         started = time.perf_counter()
         self._leaf_depth = 1  # an op is a leaf, whatever modules a rule runs in it: a mixture of experts runs several
         try:
@@ -312,13 +317,27 @@ class Recorder(Mode):
             self._leaf_depth = 0
         if self._decided is not None:
             self._decided.look_at(op.name, call, output)
-        results = _graph_tensors(tensors_in(output if written is None else written, "output"))
+        made = tensors_in(output if written is None else written, "output")
+        results = _graph_tensors(with_twins(made, self._twin_of))
         self._running = (op.name, call)
         if op.role == "shape" and not _picks(call) and len({wire.index for _name, wire in inputs}) == 1:
             self._record_reshaping(inputs[0][1], results)
         else:
             self._record_op(op.name, call, started, inputs, results)
         self._running = ("", None)
+        return output
+
+    def _run_choice(self, name: str, call: OpCall) -> Any:
+        """Run an op that makes no number; note it if it makes a mask or an index that the input decides."""
+        arguments = with_twins(torch_functions.arguments(call), self._twin_of)
+        started = time.perf_counter()
+        output = call.run()
+        results = _graph_tensors(twins_in(output, self._twin_of))
+        if results:
+            self._references = self.log.next() if self.log else {}
+            self._running = (name, call)
+            self._record_op(name, call, started, self._wires(arguments), results)
+            self._running = ("", None)
         return output
 
     def _run_composite(self, name: str, op_call: OpCall) -> Any:

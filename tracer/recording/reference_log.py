@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -15,6 +15,9 @@ from tracer.model.tensors import tensors_in
 from tracer.model.undo import Mode
 from tracer.op_call import OpCall
 
+TwinOf = Callable[[torch.Tensor], torch.Tensor | None]
+"""Gives the tensor with a graph that stands for a mask or an index; None for a tensor that has none."""
+
 
 class ReferenceLog(Mode):
     """Logs the tensors of each call of a run; `next()` gives them call by call to the recorder of the input's run.
@@ -23,9 +26,10 @@ class ReferenceLog(Mode):
     they see the same sequence as long as the model takes the same way through its code.
     """
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, twin_of: TwinOf = lambda tensor: None) -> None:
         super().__init__()
         self.model = model
+        self._twin_of = twin_of
         self._entries: list[dict[str, torch.Tensor]] = []
         self._position = 0
         self._active = False
@@ -75,16 +79,17 @@ class ReferenceLog(Mode):
         if not self._active or self._leaf_depth:
             return func(*args, **kwargs)
         op = torch_functions.describe(func)
-        if op.role == "ignore":
-            return func(*args, **kwargs)
         call = OpCall(func, args, kwargs)
+        if op.role == "ignore":
+            return self._run_choice(call)
         if op.role == "composite":
             with self:
                 return torch_functions.run_composite(op.name, call)
         written = torch_functions.written_tensor(op, call)
         if written is not None:
             self._keep_value(written)
-        arguments = list(torch_functions.arguments(call if written is None else call.replaced([(0, written)])))
+        given = torch_functions.arguments(call if written is None else call.replaced([(0, written)]))
+        arguments = with_twins(given, self._twin_of)
         if written is not None:  # the op overwrites it: log the value from before
             with torch._C.DisableTorchFunction():
                 arguments = [(name, item.clone() if item is written else item) for name, item in arguments]
@@ -93,7 +98,16 @@ class ReferenceLog(Mode):
             output = func(*args, **kwargs)
         finally:
             self._leaf_depth = 0
-        self._log([*arguments, *tensors_in(output if written is None else written, "output")])
+        made = tensors_in(output if written is None else written, "output")
+        self._log([*arguments, *with_twins(made, self._twin_of)])
+        return output
+
+    def _run_choice(self, call: OpCall) -> Any:
+        """Run an op that makes no number; log it if it makes a mask or an index that the input decides."""
+        arguments = with_twins(torch_functions.arguments(call), self._twin_of)
+        output = call.run()
+        if results := twins_in(output, self._twin_of):
+            self._log([*arguments, *results])
         return output
 
     def _log(self, tensors: list[tuple[str, torch.Tensor]]) -> None:
@@ -107,3 +121,14 @@ class ReferenceLog(Mode):
         """Copy the logged values in this tensor's memory, which an in-place op is about to overwrite."""
         with torch._C.DisableTorchFunction():
             self._held.copy_before_write(tensor)
+
+
+def with_twins(tensors: Iterable[tuple[str, torch.Tensor]], twin_of: TwinOf) -> list[tuple[str, torch.Tensor]]:
+    """The named tensors, with its twin for each mask and index that has one."""
+    return [(name, tensor if (twin := twin_of(tensor)) is None else twin) for name, tensor in tensors]
+
+
+def twins_in(output: Any, twin_of: TwinOf) -> list[tuple[str, torch.Tensor]]:
+    """The twins of the masks and indices that an op gives, by their names."""
+    found = ((name, twin_of(tensor)) for name, tensor in tensors_in(output, "output"))
+    return [(name, twin) for name, twin in found if twin is not None]

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from tracer.exact.choices.context import Choices, Handler
 from tracer.exact.choices.masks import stepped
 from tracer.exact.choices.twins import OneHot, is_real
+from tracer.exact.pairing import PLACES
 from tracer.exact.treatment import Treatment
 from tracer.exact.varying import is_varying
 from tracer.op_call import OpCall
@@ -46,7 +47,7 @@ class _Order:
             return F.one_hot(self.run(t)[1], count).to(t.dtype)
 
         return self.choices.source(
-            f"{self.name} places", BoundCall((self.x,), one_hot, partial(self._multipliers, True))
+            f"{self.name}{PLACES}", BoundCall((self.x,), one_hot, partial(self._multipliers, True))
         )
 
     def _multipliers(self, of_places: bool, gs: Any, xs: Any, x_refs: Any, _needs: Any) -> tuple[Tensor]:

@@ -75,10 +75,16 @@ class Twins:
         if not isinstance(value, Tensor) or (found := self._kept.get(id(value))) is None or found[0]() is not value:
             return None
         twin = found[1]
-        if isinstance(twin, AllPlaces) or agree(value, _number(twin)):
-            return twin
+        with torch._C.DisableTorchFunction(), torch.no_grad():  # a question, not an op of the model
+            if isinstance(twin, AllPlaces) or agree(value, _number(twin)):
+                return twin
         del self._kept[id(value)]
         return None
+
+    def tensor(self, value: Tensor) -> Tensor | None:
+        """The tensor with a graph that stands for a mask, count or index; None for all others."""
+        twin = None if not self._kept or is_real(value) else self.of(value)
+        return twin.places if isinstance(twin, OneHot) else twin.chosen if isinstance(twin, AllPlaces) else twin
 
     def mask(self, value: Any) -> Tensor | None:
         """The twin of a mask or count; None for all others."""
