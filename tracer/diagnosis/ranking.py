@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import shlex
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Literal
@@ -14,6 +15,7 @@ from tracer.analysis.verdict import relative_to, worst_example
 from tracer.diagnosis.evidence import Evidence
 from tracer.diagnosis.explosion import sizes_without
 from tracer.diagnosis.outcome import all_saturated
+from tracer.diagnosis.wording import or_exact
 from tracer.records import Counterfactual, Finding, FindingKind, Floats
 from tracer.rules.rulebook import fits, recorded_names
 from tracer.text import clean, figure, times
@@ -26,7 +28,7 @@ _COVERED = 0.9
 """A change belongs to a finding where the calls that it makes exact have this share of the finding's leak."""
 _ESTIMATED = 0.99
 """The most that an estimate may claim: a measurement that removes the whole delta stands before it."""
-_RULE = re.compile(r"--rule '[^']*'")
+_RULE = re.compile(r"--rule '([^']*)=exact'")
 TOGETHER = "make it exact together with the other findings, or everything with --method exact"
 # The evidence of a measurement on several examples: which one is the worst then, or is shown, and its delta.
 WORST_AFTER: Final = "example once exact"
@@ -83,13 +85,14 @@ def ranked(
             causes.append(case)
         else:
             symptoms.setdefault(cause.number, []).append(case)
+    together = _all_rules(evidence, cases)
     return tuple(
         finding
         for cause in causes
         for finding in (
-            _finished(evidence, cause, ""),
+            _finished(evidence, cause, "", together),
             *(
-                _finished(evidence, case, cause.finding.kind)
+                _finished(evidence, case, cause.finding.kind, together)
                 for case in sorted(symptoms.get(cause.number, []), key=_size)
             ),
         )
@@ -114,11 +117,11 @@ def _size(case: _Case) -> float:
     return -case.size
 
 
-def _finished(evidence: Evidence, case: _Case, caused_by: FindingKind | Literal[""]) -> Finding:
+def _finished(evidence: Evidence, case: _Case, caused_by: FindingKind | Literal[""], together: str) -> Finding:
     finding = case.finding
     if case.change is None:
         if case.left > 1 and _RULE.search(finding.advice):
-            finding = replace(finding, advice=f"its error and that of others cancel in part: {_together(evidence)}")
+            finding = replace(finding, advice=f"its error and that of others cancel in part: {together}")
         return replace(finding, caused_by=caused_by)
     after = float(case.change.delta.sum())
     # The figure was measured with these rules together, so the advice must name them all.
@@ -137,6 +140,22 @@ def _finished(evidence: Evidence, case: _Case, caused_by: FindingKind | Literal[
     if worse:
         advice = f"on its own an exact rule for it makes the delta {told}; {_together(evidence)}"
     return replace(finding, advice=advice, caused_by=caused_by, delta_after=after, evidence=numbers)
+
+
+def _all_rules(evidence: Evidence, cases: Sequence[_Case]) -> str:
+    """The advice to make the calls of all findings exact that have a rule for them."""
+    held: set[int] = set()
+    kept: list[str] = []
+    nodes = sorted({node for case in cases for node in case.nodes})
+    # A rulebook refuses an override of which later ones take every call.
+    for pattern in dict.fromkeys(match[1] for case in cases for match in _RULE.finditer(case.finding.advice)):
+        fitting = {node for node in nodes if fits((pattern,), _names(evidence, node))}
+        if not fitting <= held:
+            kept.insert(0, f"--rule {shlex.quote(f'{pattern}=exact')}")
+            held |= fitting
+    if len(kept) < 2:
+        return _together(evidence)
+    return f"make them exact together with {' '.join(kept)}, {or_exact(evidence, 'or everything with --method exact')}"
 
 
 def _together(evidence: Evidence) -> str:
@@ -214,6 +233,9 @@ def _measured(evidence: Evidence, case: _Case, cases: Sequence[_Case]) -> Counte
 
 def _made_exact(evidence: Evidence, node: int, change: Counterfactual) -> bool:
     """Whether one of a change's patterns fits a call."""
+    return fits(change.pattern.split(), _names(evidence, node))
+
+
+def _names(evidence: Evidence, node: int) -> tuple[str, ...]:
     columns = evidence.columns
-    names = recorded_names(columns.kinds[node], columns.types[node], columns.paths[node], evidence.module_types[node])
-    return fits(change.pattern.split(), names)
+    return recorded_names(columns.kinds[node], columns.types[node], columns.paths[node], evidence.module_types[node])
