@@ -83,7 +83,7 @@ def doubled_note(model: nn.Module, arguments: Mapping[str, Any], error: Exceptio
     """A note that the model runs on the inputs, and not on captum's batch of inputs and references; None otherwise.
 
     For an `attribute` that ended with `error`; `arguments` are its, by name. `amount` is 1 where it would run if the
-    inputs were one example, x[None], 2 where the rows are no examples and it takes no batch, otherwise 0.
+    inputs were one example, x[None], 2 where the rows are not examples and it takes no batch, otherwise 0.
     """
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
         return None

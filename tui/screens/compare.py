@@ -22,6 +22,7 @@ from tui.lines.compare import Pair
 from tui.lines.format import wrap
 from tui.looks.roles import Line, Role
 from tui.screens.base import TraceScreen
+from tui.screens.panes import titled
 from tui.widgets.compare_tree import CompareTree
 from tui.widgets.header import SHORT, Header
 from tui.widgets.layer_tree import LayerTree
@@ -41,25 +42,17 @@ class CompareScreen(TraceScreen):
 
     SCOPE = "compare"
     READING = compare_rows.READING
-    DEFAULT_CSS = """
+    DEFAULT_CSS = (
+        titled("CompareScreen", "#pair", "#pair-call")
+        + """
     CompareScreen {
         #pair-heads { background: $panel; }
         #pair { height: 1fr; }
-        #pair, #pair-call {
-            border-top: solid $panel-lighten-2;
-            border-title-color: $secondary;
-            border-title-background: $background;
-            padding: 0 0 0 1;
-        }
-        #pair:focus-within, #pair-call:focus {
-            border-top: heavy $primary;
-            border-title-color: $primary;
-            border-title-style: bold;
-        }
         &.short #pair { padding: 0; }
         #pair-empty { padding: 1 2; }
     }
     """
+    )
     BINDINGS: ClassVar[list[BindingType]] = [*actions.bindings("compare")]
     AUTO_FOCUS = ""
 

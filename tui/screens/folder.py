@@ -24,6 +24,7 @@ from tui.lines import layers as layer_lines
 from tui.lines.folder import SORTS, Sort
 from tui.lines.format import wrap
 from tui.looks.roles import Role
+from tui.screens.panes import titled
 from tui.widgets.footer import Footer
 from tui.widgets.header import SHORT
 from tui.widgets.line_list import HEADING, LineList
@@ -54,22 +55,15 @@ class FolderScreen(Screen[None]):
 
     SCOPE: ClassVar[Scope] = "folder"
     READING = layer_lines.READING
-    DEFAULT_CSS = """
+    DEFAULT_CSS = (
+        titled("FolderScreen", "#folder")
+        + """
     FolderScreen {
-        #folder {
-            border-top: solid $panel-lighten-2;
-            border-title-color: $secondary;
-            border-title-background: $background;
-        }
-        #folder:focus {
-            border-top: heavy $primary;
-            border-title-color: $primary;
-            border-title-style: bold;
-        }
         #folder-entry { background: $panel; }
         #folder-empty { padding: 1 2; height: 1fr; }
     }
     """
+    )
     BINDINGS: ClassVar[list[BindingType]] = [*actions.bindings("folder")]
     AUTO_FOCUS = "#folder"
 

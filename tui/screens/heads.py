@@ -24,6 +24,7 @@ from tui.looks.roles import Line, Role
 from tui.model.axis_labels import row_and_column_labels
 from tui.model.tensor_source import Quantity, TensorSource
 from tui.screens.base import TraceScreen
+from tui.screens.panes import titled
 from tui.widgets.head_table import HeadGrid
 from tui.widgets.header import SHORT
 from tui.widgets.heatmap import Heatmap
@@ -44,25 +45,17 @@ class HeadsScreen(TraceScreen):
 
     SCOPE = "heads"
     READING = head_lines.READING
-    DEFAULT_CSS = """
+    DEFAULT_CSS = (
+        titled("HeadsScreen", "#matrices Heatmap")
+        + """
     HeadsScreen {
         #head { background: $panel; }
         #matrices { height: 1fr; layout: vertical; }
         &.beside #matrices { layout: horizontal; }
-        #matrices Heatmap {
-            border-top: solid $panel-lighten-2;
-            border-title-color: $secondary;
-            border-title-background: $background;
-            padding: 0 0 0 1;
-        }
-        #matrices Heatmap:focus {
-            border-top: heavy $primary;
-            border-title-color: $primary;
-            border-title-style: bold;
-        }
         #heads-empty { padding: 1 2; height: 1fr; }
     }
     """
+    )
     BINDINGS: ClassVar[list[BindingType]] = [*actions.bindings("heads")]
     AUTO_FOCUS = "#head-table"
 

@@ -16,6 +16,7 @@ from tracer.text import clean, percentage
 from tui import actions
 from tui.lines import layers as layer_lines
 from tui.lines.format import plural
+from tui.screens.panes import titled
 from tui.screens.tree_screen import TreeScreen
 from tui.widgets.crumbs import Crumbs
 from tui.widgets.detail import Detail
@@ -38,7 +39,9 @@ class LayersScreen(TreeScreen):
 
     SCOPE = "layers"
     READING = layer_lines.READING
-    DEFAULT_CSS = """
+    DEFAULT_CSS = (
+        titled("LayersScreen", "#tree", "#detail", "#tokens")
+        + """
     LayersScreen {
         #main { height: 1fr; layout: vertical; }
         #crumbs {
@@ -51,17 +54,6 @@ class LayersScreen(TreeScreen):
             link-background-hover: $background;
             link-color-hover: $foreground;
         }
-        #tree, #detail, #tokens {
-            border-top: solid $panel-lighten-2;
-            border-title-color: $secondary;
-            border-title-background: $background;
-            padding: 0 0 0 1;
-        }
-        #tree:focus, #detail:focus, #tokens:focus {
-            border-top: heavy $primary;
-            border-title-color: $primary;
-            border-title-style: bold;
-        }
         #tree { height: 1fr; min-height: 4; }
         #detail { height: 42%; min-height: 6; max-height: 22; }
         #tokens { height: 62%; min-height: 6; }
@@ -73,6 +65,7 @@ class LayersScreen(TreeScreen):
         &.short #tree, &.short #detail, &.short #tokens { height: 1fr; max-height: 100%; min-height: 1; padding: 0; }
     }
     """
+    )
     BINDINGS: ClassVar[list[BindingType]] = [*actions.bindings("layers")]
     AUTO_FOCUS = "#tree"
 

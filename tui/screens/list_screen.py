@@ -11,6 +11,7 @@ from textual.events import Resize
 
 from tui.looks.roles import Line
 from tui.screens.base import TraceScreen
+from tui.screens.panes import titled
 from tui.widgets.header import SHORT
 from tui.widgets.line_list import LineList
 from tui.widgets.lines import Lines, LinesView
@@ -24,27 +25,19 @@ class ListScreen(TraceScreen):
     A subclass calls `show_list` or `show_nothing` when it refreshes, and says in `lines_of` what a line stands for.
     """
 
-    DEFAULT_CSS = """
+    DEFAULT_CSS = (
+        titled("ListScreen", "#list", "#full")
+        + """
     ListScreen {
         #listed { height: 1fr; layout: vertical; }
         &.wide #listed { layout: horizontal; }
-        #list, #full {
-            border-top: solid $panel-lighten-2;
-            border-title-color: $secondary;
-            border-title-background: $background;
-            padding: 0 0 0 1;
-        }
-        #list:focus, #full:focus {
-            border-top: heavy $primary;
-            border-title-color: $primary;
-            border-title-style: bold;
-        }
         #full { height: 1fr; }
         &.wide #list, &.wide #full { width: 1fr; height: 100%; }
         &.short #list, &.short #full { padding: 0; }
         #nothing { padding: 1 2; }
     }
     """
+    )
     AUTO_FOCUS: ClassVar[str | None] = "#list"
 
     def compose_body(self) -> ComposeResult:
