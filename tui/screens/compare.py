@@ -20,9 +20,9 @@ from tui import actions
 from tui.lines import compare as compare_rows
 from tui.lines.compare import Pair
 from tui.lines.format import wrap
+from tui.looks.panes import titled
 from tui.looks.roles import Line, Role
 from tui.screens.base import TraceScreen
-from tui.screens.panes import titled
 from tui.widgets.compare_tree import CompareTree
 from tui.widgets.header import SHORT, Header
 from tui.widgets.layer_tree import LayerTree

@@ -23,8 +23,8 @@ from tui.lines import folder as folder_lines
 from tui.lines import layers as layer_lines
 from tui.lines.folder import SORTS, Sort
 from tui.lines.format import wrap
+from tui.looks.panes import titled
 from tui.looks.roles import Role
-from tui.screens.panes import titled
 from tui.widgets.footer import Footer
 from tui.widgets.header import SHORT
 from tui.widgets.line_list import HEADING, LineList

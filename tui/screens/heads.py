@@ -20,11 +20,11 @@ from tui import actions
 from tui.lines import heads as head_lines
 from tui.lines.format import number, wrap
 from tui.lines.heads import HeadTable
+from tui.looks.panes import titled
 from tui.looks.roles import Line, Role
 from tui.model.axis_labels import row_and_column_labels
 from tui.model.tensor_source import Quantity, TensorSource
 from tui.screens.base import TraceScreen
-from tui.screens.panes import titled
 from tui.widgets.head_table import HeadGrid
 from tui.widgets.header import SHORT
 from tui.widgets.heatmap import Heatmap

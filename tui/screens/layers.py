@@ -16,7 +16,7 @@ from tracer.text import clean, percentage
 from tui import actions
 from tui.lines import layers as layer_lines
 from tui.lines.format import plural
-from tui.screens.panes import titled
+from tui.looks.panes import titled
 from tui.screens.tree_screen import TreeScreen
 from tui.widgets.crumbs import Crumbs
 from tui.widgets.detail import Detail

@@ -9,9 +9,9 @@ from textual.app import ComposeResult
 from textual.containers import Container
 from textual.events import Resize
 
+from tui.looks.panes import titled
 from tui.looks.roles import Line
 from tui.screens.base import TraceScreen
-from tui.screens.panes import titled
 from tui.widgets.header import SHORT
 from tui.widgets.line_list import LineList
 from tui.widgets.lines import Lines, LinesView
