@@ -168,9 +168,9 @@ def test_each_ruled_op_is_one_node() -> None:
 
 def test_an_unknown_op_is_approximated_and_noted() -> None:
     x, x_ref = drawn(3, 3)
-    found = pair(lambda t: torch.linalg.inv(t @ t.T + torch.eye(3).double()), x, x_ref)
+    found = pair(lambda t: torch.linalg.matrix_exp(t @ t.T / 9), x, x_ref)
     (note,) = found.notes
-    assert (note.what, note.op, note.path) == ("approximated", "linalg_inv", "/linalg_inv")
+    assert (note.what, note.op, note.path) == ("approximated", "linalg_matrix_exp", "/linalg_matrix_exp")
     assert note.source.startswith("tests/test_paired.py:")
     leak = float((found.multipliers * (x - x_ref)).sum() - found.flow)
     assert abs(leak) < 1e-9
@@ -512,7 +512,7 @@ def test_transforms_of_varying_tensors_are_refused_and_those_of_constants_are_no
     [
         ("exact", torch.tanh, "exact"),
         ("rescale", torch.tanh, "rescale"),
-        ("exact", torch.linalg.pinv, "approximated"),
+        ("exact", torch.special.erfcx, "approximated"),
         ("exact", torch.floor, "exact"),
         ("exact", lambda t: torch.where(torch.tensor(next(_RUN) % 2 == 0), t, -t), "discrete choice"),
     ],

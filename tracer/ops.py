@@ -71,7 +71,7 @@ _OPS = (
     *_ops("linear", "", """
         add addition sub rsub neg pos positive cumsum diff trace
         cat stack hstack vstack dstack column_stack row_stack block_diag broadcast_tensors meshgrid
-        embedding embedding_bag identity
+        embedding identity
         avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d
         pad constant_pad_nd constant_pad zero_pad reflection_pad replication_pad circular_pad pad_sequence
         _pack_padded_sequence _pad_packed_sequence pack_padded_sequence
@@ -79,7 +79,8 @@ _OPS = (
         upsample_bilinear2d upsample_bicubic2d upsampling_nearest upsampling_bilinear affine_grid
         fold unfold unfold_copy im2col col2im channel_shuffle native_channel_shuffle
         diag diag_embed diagflat diagonal_scatter select_scatter slice_scatter tril triu rot90
-        to float double half bfloat16 cfloat type_as imag complex view_as_real view_as_complex lift_fresh copy
+        to float double half bfloat16 cfloat cdouble chalf type_as imag complex view_as_real view_as_complex
+        resolve_conj resolve_neg lift_fresh copy
         detach_copy fill fill_diagonal zero resize
         fft_fft fft_fft2 fft_fftn fft_ifft fft_ifft2 fft_ifftn fft_rfft fft_rfft2 fft_rfftn fft_irfft fft_irfft2
         fft_irfftn fft_hfft fft_fftshift fft_ifftshift stft istft
@@ -101,15 +102,19 @@ _OPS = (
     *_ops("quotient", "product", "div", divisor="1 other"),
     *_ops("quotient", "product", "rdiv", divisor="0"),
     *_ops("quotient", "product", "addcdiv", divisor="2 tensor2"),
+    *_ops("product", "product", "embedding_bag", factors="0 weight 1 | 6 per_sample_weights"),
     *_ops("function", "product", "prod", dim_at=1),
     *_ops("function", "product", "glu"),
 
     # Normalisations, softmax, attention.
-    *_ops("norm", "norm", "layer_norm rms_norm group_norm instance_norm local_response_norm"),
+    *_ops("norm", "norm", """
+        layer_norm native_layer_norm native_batch_norm _native_batch_norm_legit batch_norm_with_update
+        rms_norm group_norm instance_norm local_response_norm
+        """),
     *_ops("norm", "norm", "var std var_mean std_mean", dim_at=1),
-    *_ops("norm", "norm", "norm linalg_norm linalg_vector_norm vector_norm", dim_at=2),
+    *_ops("norm", "norm", "norm linalg_norm linalg_vector_norm linalg_matrix_norm vector_norm", dim_at=2),
     *_ops("composite", "norm", "normalize"),
-    *_ops("softmax", "softmax", "softmax log_softmax softmin"),
+    *_ops("softmax", "softmax", "softmax log_softmax softmin safe_softmax"),
     *_ops("softmax", "softmax", "logsumexp", dim_at=1),
     *_ops("attention", "attention", "scaled_dot_product_attention"),
 
@@ -124,15 +129,27 @@ _OPS = (
         exp exp2 expm1 log log2 log10 log1p sqrt rsqrt reciprocal square pow rpow float_power erf erfc erfinv
         sin cos tan sinh cosh asin acos atan atan2 asinh acosh atanh arcsin arccos arctanh arcsinh arccosh
         sinc i0 lgamma digamma logit special_sinc special_erfc special_erfinv special_ndtr special_logit special_expm1
-        special_log1p special_exp2 cumprod logcumsumexp cosine_similarity pairwise_distance cdist
+        special_log1p special_exp2 cumprod logcumsumexp cosine_similarity pairwise_distance cdist pdist dist renorm
+        polygamma mvlgamma special_entr special_i0e special_i1 special_i1e special_log_ndtr special_ndtri
+        special_zeta special_xlog1py hypot logaddexp logaddexp2 xlogy ldexp polar corrcoef
+        linalg_inv linalg_inv_ex inverse linalg_solve linalg_solve_ex linalg_solve_triangular
+        normal special_polygamma triangular_solve
+        cholesky_solve cholesky_inverse lu_solve linalg_lu_solve pinverse linalg_pinv linalg_tensorinv
+        logdet slogdet linalg_slogdet linalg_eigvalsh linalg_cond
+        linalg_matrix_power matrix_power linalg_tensorsolve linalg_lstsq
+        l1_loss mse_loss smooth_l1_loss huber_loss soft_margin_loss hinge_embedding_loss margin_ranking_loss
+        multi_margin_loss multilabel_margin_loss triplet_margin_loss poisson_nll_loss kl_div
+        binary_cross_entropy binary_cross_entropy_with_logits
         """),
     *_ops("step", "", """
-        floor ceil round trunc fix sign sgn heaviside floor_divide frac remainder fmod one_hot
+        floor ceil round trunc fix sign sgn heaviside floor_divide frac remainder fmod one_hot angle copysign
+        bernoulli frexp
         """),
 
     # Maxima, and what an index, a mask or an order chooses.
-    *_ops("pool", "pooling", "max min amax amin", dim_at=1),
+    *_ops("pool", "pooling", "max min amax amin aminmax", dim_at=1),
     *_ops("pool", "pooling", """
+        cummax cummin fractional_max_pool2d fractional_max_pool3d
         maximum minimum fmax fmin max_pool1d max_pool2d max_pool3d
         adaptive_max_pool1d adaptive_max_pool2d adaptive_max_pool3d
         max_pool1d_with_indices max_pool2d_with_indices max_pool3d_with_indices adaptive_max_pool1d_with_indices
@@ -142,7 +159,9 @@ _OPS = (
     *_ops("choice", "choice", "kthvalue", dim_at=2),
     *_ops("choice", "choice", """
         where topk sort msort gather take take_along_dim put setitem index_put index_add index_copy index_fill
-        masked_fill masked_select masked_scatter scatter scatter_add scatter_reduce
+        masked_fill masked_select masked_scatter scatter scatter_add scatter_reduce index_reduce quantile
+        as_strided_scatter
+        max_unpool1d max_unpool2d max_unpool3d
         """),
     *_ops("index", "choice", "getitem index_select"),
 

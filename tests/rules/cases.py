@@ -180,8 +180,211 @@ CASES: dict[str, Case] = {
     "fmod": Case(lambda x: torch.fmod(x, 0.7), smooth=False),
 }
 
+
+def _spread_matrix(x: Tensor) -> Tensor:
+    """A matrix of each example that has an inverse."""
+    square = x[..., :4] / 8
+    return square + torch.eye(4, dtype=x.dtype)
+
+
+def _seeded(function: Function) -> Function:
+    """The same random numbers at each call."""
+
+    def run(x: Tensor) -> Tensor:
+        torch.manual_seed(0)
+        return function(x)
+
+    return run
+
+
+def _pairs(name: str, **settings: object) -> Function:
+    return lambda x: getattr(F, name)(x, _second(x), reduction="none", **settings)
+
+
+_SIGNS = torch.tensor([1.0, -1.0, 1.0, -1.0])
+_PLACES = torch.tensor([2, 0, 2, 1])
+_BASIS = torch.eye(4, 6, dtype=torch.float64)
+
+
+def _alike(x: Tensor, i: int) -> Tensor:
+    target = _SIGNS[i].to(x).expand(len(x))
+    return F.cosine_embedding_loss(x[:, i], _second(x)[:, i], target, reduction="none")
+
+
+def _packed(x: Tensor) -> Tensor:
+    """A factor of each example as `lu_factor` packs it."""
+    return _spread_matrix(x)
+
+
+_PIVOTS = torch.tensor([[2, 2, 4, 4]], dtype=torch.int32)
+
+CASES |= {
+    **{name: Case(_pairs(name)) for name in ("l1_loss", "mse_loss", "smooth_l1_loss", "huber_loss")},
+    "soft_margin_loss": Case(lambda x: F.soft_margin_loss(x, torch.ones_like(x), reduction="none")),
+    "hinge_embedding_loss": Case(
+        lambda x: F.hinge_embedding_loss(x, _SIGNS.to(x).unsqueeze(-1).expand(4, 6), reduction="none")
+    ),
+    "margin_ranking_loss": Case(
+        lambda x: F.margin_ranking_loss(
+            x, _second(x), _SIGNS.to(x).unsqueeze(-1).expand_as(x), margin=0.3, reduction="none"
+        )
+    ),
+    "multi_margin_loss": Case(
+        lambda x: (
+            F.multi_margin_loss(x[..., 0], torch.tensor([0, 3, 1]), reduction="none")
+            + F.multi_margin_loss(x[..., 1], torch.tensor([2, 2, 2]), 2, 0.5, reduction="none")
+        ),
+        rowwise=False,
+    ),
+    "multilabel_margin_loss": Case(
+        lambda x: F.multilabel_margin_loss(x[..., 0], torch.tensor([[1, 3, -1, 0]]).expand(len(x), 4), reduction="none")
+    ),
+    "cosine_embedding_loss": Case(lambda x: torch.stack([_alike(x, i) for i in range(4)], 1)),
+    "triplet_margin_loss": Case(
+        lambda x: (
+            F.triplet_margin_loss(x[:, 0], x[:, 1], _second(x)[:, 2], 2.0, 1.5, swap=True, reduction="none")
+            + F.triplet_margin_loss(x[:, 0], x[:, 1], x[:, 2], reduction="none")
+        )
+    ),
+    "poisson_nll_loss": Case(lambda x: F.poisson_nll_loss(x, _second(x) + 1.5, full=True, reduction="none")),
+    "kl_div": Case(
+        lambda x: F.kl_div(x, _second(x) + 1.5, reduction="none") + F.kl_div(x, x.sin(), "none", log_target=True)
+    ),
+    "binary_cross_entropy": Case(lambda x: F.binary_cross_entropy(x.sigmoid(), _second(x).sigmoid(), reduction="none")),
+    "binary_cross_entropy_with_logits": Case(
+        lambda x: F.binary_cross_entropy_with_logits(
+            x, _second(x).sigmoid(), pos_weight=torch.full((6,), 2.0).to(x), reduction="none"
+        )
+    ),
+    "dist": Case(lambda x: torch.dist(x, _second(x), 3.0) + torch.dist(x[:, 0], x[:, 1]), rowwise=False),
+    "pairwise_distance": Case(lambda x: F.pairwise_distance(x, _second(x), 1.0) + F.pairwise_distance(x, x.sin(), 3.0)),
+    "cdist": Case(lambda x: torch.cdist(x, _second(x), 1.0) + torch.cdist(x, _second(x))),
+    "pdist": Case(lambda x: F.pdist(x.reshape(-1, 6), 2.0) + F.pdist(x.reshape(-1, 6), 3.0), rowwise=False),
+    "cosine_similarity": Case(lambda x: F.cosine_similarity(x, _second(x), -1)),
+    "renorm": Case(lambda x: torch.renorm(x, 2, 0, 4.0), smooth=False),
+    "linalg_matrix_norm": Case(
+        lambda x: torch.linalg.matrix_norm(x, 1) + torch.linalg.matrix_norm(x, -torch.inf) + torch.linalg.matrix_norm(x)
+    ),
+    "aminmax": Case(lambda x: torch.stack(x.aminmax(dim=-1))[1] + 2 * x.aminmax(dim=-1).min),
+    "quantile": Case(lambda x: x.quantile(0.4, -1) + x.quantile(torch.tensor([0.1, 0.7]).to(x), 1)[0][:, :4]),
+    "nanmedian": Case(lambda x: x.nanmedian(-1).values),
+    "logcumsumexp": Case(lambda x: x.logcumsumexp(1)),
+    "scatter_reduce": Case(
+        lambda x: (
+            x.scatter_reduce(1, _PLACES.reshape(4, 1).expand_as(x), _second(x), "amax")
+            + x.scatter_reduce(1, _PLACES.reshape(4, 1).expand_as(x), _second(x), "prod", include_self=False)
+        )
+    ),
+    "index_reduce": Case(lambda x: x.index_reduce(1, _PLACES, _second(x), "mean")),
+    **dict.fromkeys(
+        ("linalg_inv", "inverse"),
+        Case(lambda x: torch.linalg.inv(_spread_matrix(x)) + torch.inverse(_spread_matrix(x))),
+    ),
+    "linalg_inv_ex": Case(lambda x: torch.linalg.inv_ex(_spread_matrix(x)).inverse),
+    "linalg_solve": Case(lambda x: torch.linalg.solve(_spread_matrix(x), x)),
+    "linalg_solve_ex": Case(lambda x: torch.linalg.solve_ex(_spread_matrix(x), x, left=True).result),
+    "linalg_solve_triangular": Case(lambda x: torch.linalg.solve_triangular(_spread_matrix(x), x, upper=True)),
+    "triangular_solve": Case(lambda x: torch.triangular_solve(x, _spread_matrix(x), transpose=True).solution),
+    "cholesky_solve": Case(lambda x: torch.cholesky_solve(x, _spread_matrix(x).tril())),
+    "cholesky_inverse": Case(lambda x: torch.cholesky_inverse(_spread_matrix(x).tril())),
+    "lu_solve": Case(lambda x: torch.lu_solve(x, _packed(x), _PIVOTS.expand(len(x), 4))),
+    "linalg_lu_solve": Case(lambda x: torch.linalg.lu_solve(_packed(x), _PIVOTS.expand(len(x), 4), x)),
+    **dict.fromkeys(
+        ("pinverse", "linalg_pinv"),
+        Case(lambda x: torch.pinverse(x / 9 + _BASIS.to(x)) + torch.linalg.pinv(x / 9 + 2 * _BASIS.to(x))),
+    ),
+    "linalg_tensorinv": Case(lambda x: torch.linalg.tensorinv(_spread_matrix(x)[0].reshape(2, 2, 4)), rowwise=False),
+    "linalg_tensorsolve": Case(
+        lambda x: torch.linalg.tensorsolve(_spread_matrix(x)[0].reshape(2, 2, 4), x[1, :2, :2]), rowwise=False
+    ),
+    **dict.fromkeys(
+        ("matrix_power", "linalg_matrix_power"),
+        Case(lambda x: torch.linalg.matrix_power(_spread_matrix(x), -3) + torch.matrix_power(_spread_matrix(x), 5)),
+    ),
+    **dict.fromkeys(
+        ("linalg_multi_dot",),
+        Case(lambda x: torch.linalg.multi_dot([x[0], _second(x)[1].T, x[2]]), rowwise=False),
+    ),
+    "tensordot": Case(lambda x: torch.tensordot(x, _second(x)[0], ([1, 2], [0, 1])), rowwise=False),
+    "addcdiv": Case(lambda x: torch.addcdiv(x, _second(x), x * x + 1, value=0.5)),
+    "polar": Case(lambda x: torch.view_as_real(torch.polar(x, _second(x))), 0.3, 3.0),
+    "corrcoef": Case(lambda x: torch.corrcoef(x[0]), rowwise=False),
+    "native_layer_norm": Case(lambda x: torch.native_layer_norm(x, [6], _fixed(6).to(x), None, 1e-3)[0]),
+    "native_batch_norm": Case(
+        lambda x: torch.native_batch_norm(x, _fixed(4).to(x), None, None, None, True, 0.1, 1e-3)[0], rowwise=False
+    ),
+    "_native_batch_norm_legit": Case(
+        lambda x: torch._native_batch_norm_legit(x, _fixed(4).to(x), None, True, 0.1, 1e-3)[0], rowwise=False
+    ),
+    "batch_norm_with_update": Case(
+        lambda x: torch.ops.aten._batch_norm_with_update(
+            x, _fixed(4).to(x), None, torch.zeros(4).to(x), torch.ones(4).to(x), 0.1, 1e-3
+        )[0],
+        rowwise=False,
+    ),
+    "embedding_bag": Case(
+        lambda x: (
+            F.embedding_bag(torch.tensor([0, 2, 1, 1, 0]), x[0], torch.tensor([0, 2]), mode="max").unsqueeze(0)
+            + F.embedding_bag(
+                torch.tensor([0, 2, 1]), x[1], torch.tensor([0, 1]), mode="sum", per_sample_weights=_second(x)[0, 0, :3]
+            )
+        ),
+        rowwise=False,
+    ),
+    "bernoulli": Case(_seeded(lambda x: torch.bernoulli(x.sigmoid())), smooth=False, rowwise=False),
+    "frexp": Case(lambda x: torch.frexp(x).mantissa, smooth=False),
+    "atan2": Case(lambda x: torch.atan2(x, _second(x))),
+    "hypot": Case(lambda x: torch.hypot(x, _second(x))),
+    "logaddexp": Case(lambda x: torch.logaddexp(x, _second(x))),
+    "logaddexp2": Case(lambda x: torch.logaddexp2(x, _second(x))),
+    "xlogy": Case(lambda x: torch.xlogy(_second(x), x), 0.3, 3.0),
+    "special_xlog1py": Case(lambda x: torch.special.xlog1py(_second(x), x), 0.3, 3.0),
+    "special_zeta": Case(lambda x: torch.special.zeta(torch.tensor(2.5).to(x), x), 0.5, 3.0),
+    "copysign": Case(lambda x: torch.copysign(x, _second(x)), smooth=False),
+    "ldexp": Case(lambda x: torch.ldexp(x, _second(x))),
+    **dict.fromkeys(
+        ("polygamma", "special_polygamma"), Case(lambda x: torch.polygamma(1, x) + torch.special.polygamma(2, x), 0.5)
+    ),
+    "special_entr": Case(torch.special.entr, 0.1, 3.0),
+    "mvlgamma": Case(lambda x: torch.mvlgamma(x, 2), 1.0, 3.0),
+    **{name: Case(_elementwise(name)) for name in ("special_i0e", "special_i1", "special_i1e", "special_log_ndtr")},
+    "special_ndtri": Case(torch.special.ndtri, 0.1, 0.9),
+    "angle": Case(torch.angle, smooth=False),
+    "cummax": Case(lambda x: x.cummax(-1).values),
+    "cummin": Case(lambda x: x.cummin(1).values),
+    "fractional_max_pool2d": Case(
+        lambda x: F.fractional_max_pool2d(_image(x), 2, (2, 3), _random_samples=torch.full((len(x), 1, 2), 0.3).to(x))
+    ),
+    "fractional_max_pool3d": Case(
+        lambda x: F.fractional_max_pool3d(
+            x.reshape(-1, 1, 4, 3, 2), (2, 2, 1), (2, 1, 1), _random_samples=torch.full((len(x), 1, 3), 0.3).to(x)
+        )
+    ),
+    "max_unpool2d": Case(
+        lambda x: F.max_unpool2d(_image(x), (torch.arange(24) * 3 % 40).reshape(1, 1, 4, 6).expand(len(x), 1, 4, 6), 2)
+    ),
+    "max_unpool3d": Case(
+        lambda x: F.max_unpool3d(
+            _volume(x), (torch.arange(24) * 3 % 90).reshape(1, 1, 2, 2, 6).expand(len(x), 1, 2, 2, 6), 2
+        )
+    ),
+    "safe_softmax": Case(lambda x: torch.ops.aten._safe_softmax(3 * x, -1)),
+}
+
+OTHER_LAWS = {
+    # Composed of determinants, eigenvalues and singular values, which have no rule but the way.
+    "logdet", "slogdet", "linalg_slogdet", "linalg_eigvalsh", "linalg_cond",
+    # LAPACK's last digit depends on where a matrix lies in memory.
+    "linalg_lstsq",
+    # torch has no derivative of these, or another one.
+    "normal", "heaviside", "as_strided_scatter",
+}  # fmt: skip
+"""Ops that tests/test_operators.py alone holds to conservation."""
+
 # Ops that choose conserve only as far as the choice is one, and have tests of their own.
 CHOICES = {
+    "mode",
+    "msort",
     "floor_divide",
     "topk",
     "sort",

@@ -25,6 +25,7 @@ from tracer.model.restore import restoring_buffers, restoring_random_numbers
 from tracer.model.tensors import copied, tensors_in
 from tracer.model.undo import undoing_all
 from tracer.model.unsupported import check_inputs, check_model
+from tracer.rules.formulas.infinity import finite
 from tracer.rules.rulebook import EXACT, Rulebook
 
 Tensors = tuple[Tensor, ...]
@@ -130,7 +131,7 @@ class DeepLift:
             count = len(inspect.signature(custom_attribution_func).parameters)
             attributions = custom_attribution_func(*(found.multipliers, xs, refs)[:count])
         elif self.multiplies_by_inputs:
-            attributions = tuple(m * (x - ref) for m, x, ref in zip(found.multipliers, xs, refs, strict=True))
+            attributions = tuple(map(_flow, found.multipliers, xs, refs))
         else:
             attributions = found.multipliers
         shown: Any = attributions if isinstance(inputs, tuple) else attributions[0]
@@ -244,7 +245,7 @@ class DeepLift:
         engine.note_unseen(output, leaves)
         engine.notes.extend(_note_of_several(result))
         multipliers = _gradients(output, leaves, examples)
-        flows = tuple(m * (x.detach() - ref) for m, x, ref in zip(multipliers, leaves, refs, strict=True))
+        flows = tuple(_flow(m, x.detach(), ref) for m, x, ref in zip(multipliers, leaves, refs, strict=True))
         engine.notes.extend(
             self._note_of_coupling(flows, output, reference, leaves, target, args, rewind, bool(engine.decided))
         )
@@ -351,6 +352,14 @@ def _warn_of_training_mode(model: nn.Module) -> None:
 def _ordinary(value: Any) -> Any:
     """`value`, copied if it is a tensor made in inference mode, which autograd cannot save."""
     return value.clone() if isinstance(value, Tensor) and value.is_inference() else value
+
+
+def _flow(m: Tensor, x: Tensor, ref: Tensor) -> Tensor:
+    """m·Δx, where infinities of a mask that is attributed to count as the rules count them."""
+    flow = m * (x - ref)
+    if bool(torch.isfinite(flow.sum())):
+        return flow
+    return torch.where(m == 0, 0.0, torch.where(torch.isinf(x) | torch.isinf(ref), m * (finite(x) - finite(ref)), flow))
 
 
 def formatted(inputs: Tensor | Tensors, baselines: Baselines) -> tuple[Tensors, Tensors]:

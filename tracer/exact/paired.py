@@ -19,19 +19,23 @@ from torch import Tensor, nn
 from tracer.errors import ObservationError
 from tracer.exact.choices import dispatch, experts
 from tracer.exact.choices.context import Choices
+from tracer.exact.composed import Made, composed
 from tracer.exact.in_place import out_of_place, written_argument
 from tracer.exact.inverse_scales import InverseScales
 from tracer.exact.notes import RuleNote
 from tracer.exact.pairing import Pairing
-from tracer.exact.replacement import Replacement, replace
+from tracer.exact.replacement import Replacement
 from tracer.exact.treatment import Treatment, treatment
 from tracer.exact.unseen import unseen
 from tracer.exact.varying import (
+    CASTS,
     has_gradient,
     in_transform,
     is_differentiable,
     is_varying,
+    narrows,
     refuse_transformed,
+    whole_rows,
 )
 from tracer.model import torch_functions
 from tracer.model.hooks import module_paths
@@ -182,16 +186,20 @@ class PairedEvaluation(Mode):
         if how.kind != "linear":
             stepped, replacement = self._replacement(how, call, written is not None)
             if replacement is not None:
-                value = replace(replacement, replacement.call.operands)
+                value = replacement.value()
                 if written is None:
                     return value
                 self.pairing.keep_value(written)
                 return written.copy_(value)
         if written is not None:
             self.pairing.keep_value(written)
+        if how.name == "embedding":
+            func, args, kwargs = whole_rows(call)
         value = func(*args, **kwargs)
         if not stepped and has_gradient(value if written is None else written):
             self._step(how.name)
+        if how.name in CASTS and not self.pairing.tape.writing and narrows(call, value):
+            self.pairing.note_once(how.name, "approximated")
         return value
 
     def _custom(self, name: str, apply: Callable[..., Any], args: tuple[Any, ...]) -> Any:
@@ -204,13 +212,13 @@ class PairedEvaluation(Mode):
                 return apply(*args)
             stepped, replacement = self._replacement(how, call, False)
             if replacement is not None:
-                return replace(replacement, replacement.call.operands)
+                return replacement.value()
             value = apply(*args)
             if not stepped and has_gradient(value):
                 self._step(name)
             return value
 
-    def _replacement(self, how: Treatment, call: OpCall, in_place: bool) -> tuple[bool, Replacement | None]:
+    def _replacement(self, how: Treatment, call: OpCall, in_place: bool) -> tuple[bool, Replacement | Made | None]:
         """Whether the call took a step on the tape, and what replaces it; None: autograd is exact as it is."""
         varying = [t for _name, t in torch_functions.arguments(call) if is_varying(t)]
         if not varying:
@@ -231,12 +239,15 @@ class PairedEvaluation(Mode):
             bound = _rescaled(bound)
         if bound is None:
             return False, None
-        if how.kind == "unknown":
+        if bound.composition is not None and rule == "exact":
+            return True, composed(self, self.pairing, how.name, call, bound)
+        if how.kind == "unknown" or bound.inexact == "approximated":
             value = bound.forward(*bound.operands)
             if not has_gradient(value):  # an index, a mask, or an op that PyTorch cannot differentiate
                 if is_differentiable(value):
                     self.pairing.note_cut(how, call)
                 return False, None
+            bound.differentiable = None if isinstance(value, Tensor) else tuple(map(has_gradient, value))
         return True, self.pairing.pair(how.name, rule, bound)
 
     def _step(self, name: str) -> None:

@@ -10,13 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tracer.errors import ObservationError
 from tracer.exact.call_site import call_site
 from tracer.exact.notes import RuleNote
-from tracer.exact.replacement import Replacement, replace
+from tracer.exact.replacement import Replacement
 from tracer.exact.tape import KeptOperands, Tape
 from tracer.exact.treatment import Treatment
-from tracer.exact.varying import differing_elements, is_varying, needed_operands
+from tracer.exact.varying import check_shapes, differing_elements, is_varying, needed_operands
 from tracer.model import torch_functions
 from tracer.model.held import HeldTensors
 from tracer.model.source import source_line
@@ -44,6 +43,7 @@ class Pairing:
         self.unused = set(rulebook.overrides)
         self.tape = Tape()
         self._held = HeldTensors()
+        self._all_exact = False
 
     def forget_memory(self) -> None:
         """A run is over, so nothing is written to what it held any more."""
@@ -51,6 +51,8 @@ class Pairing:
 
     def rule_of(self, op: str) -> str:
         """The rule that the rulebook has for an op that is about to run."""
+        if self._all_exact:
+            return "exact"
         if not self.rulebook.overrides:
             return self.rulebook.default
         module, path, within = call_site(self.names)
@@ -83,7 +85,7 @@ class Pairing:
             differing = differing_elements(kept, references)
             if not differing:
                 return None
-            self._note(
+            self.note(
                 name, rule, "discrete choice" if call.linear == "same choice" else "differing constant", differing
             )
         else:
@@ -91,21 +93,16 @@ class Pairing:
         xs: list[Tensor] = [t.detach() for t in operands]
         x_refs = [x if r is None else r for x, r in zip(xs, references, strict=True)]
         chosen = call.choices if call.linear == "same choice" else 0
-        for x, x_ref in zip(xs[chosen:], x_refs[chosen:], strict=True):
-            if x.shape != x_ref.shape:
-                raise ObservationError(
-                    f"{name} at {source_line()} has an operand of shape {tuple(x.shape)} in the input run and of "
-                    f"{tuple(x_ref.shape)} in the reference run; pad both to one length"
-                )
+        check_shapes(name, xs[chosen:], x_refs[chosen:])
         self._hold(xs)
         report = None
         if call.inexact and all(needed):
-            note = self._note(name, rule, call.inexact, 0.0)
+            note = self.note(name, rule, call.inexact, 0.0)
 
             def report(leak: float) -> None:
                 note.amount = leak
 
-        return Replacement(call, xs, x_refs, call.inexact or rule, report)
+        return Replacement(call, xs, x_refs, call.inexact or rule, report, operands)
 
     def _note_differing_constants(
         self, name: str, rule: str, operands: Sequence[Tensor], references: KeptOperands
@@ -113,7 +110,7 @@ class Pairing:
         """Note the operands that differ between the runs though no gradient leads back from them."""
         constants = [None if is_varying(t) or isinstance(t, nn.Parameter) else t for t in operands]
         if any(t is not None for t in constants) and (differing := differing_elements(constants, references)):
-            self._note(name, rule, "differing constant", differing)
+            self.note(name, rule, "differing constant", differing)
 
     def node(self, name: str, bound: BoundCall, decides: bool = False) -> Tensor:
         """The value of a call between the model's own, with its multipliers; in the reference's run one that varies.
@@ -128,11 +125,11 @@ class Pairing:
             assert replacement is not None
             if decides:
                 replacement.call = self._counted(name, bound)
-            value = replace(replacement, bound.operands)
+            value = replacement.value()
             return value
 
     def _counted(self, name: str, bound: BoundCall) -> BoundCall:
-        note = self._note(name.removesuffix(PLACES), "exact", "decided", 0.0)
+        note = self.note(name.removesuffix(PLACES), "exact", "decided", 0.0)
         self.decided.append(self.notes.pop())
 
         def multipliers(gs: Any, xs: Any, x_refs: Any, needs: Any) -> Any:
@@ -144,7 +141,8 @@ class Pairing:
 
     def replaced(self, bound: BoundCall, x_refs: list[Tensor]) -> Tensor:
         """An op's value with its multipliers behind it, the reference's operands being at hand."""
-        value: Tensor = replace(Replacement(bound, [t.detach() for t in bound.operands], x_refs), bound.operands)
+        xs = [t.detach() for t in bound.operands]
+        value: Tensor = Replacement(bound, xs, x_refs, operands=bound.operands).value()
         return value
 
     @contextmanager
@@ -156,6 +154,15 @@ class Pairing:
         finally:
             self.tape = outer
 
+    @contextmanager
+    def all_exact(self) -> Iterator[None]:
+        """While this lasts, parts of an op whose rule is exact have that rule too."""
+        before, self._all_exact = self._all_exact, True
+        try:
+            yield
+        finally:
+            self._all_exact = before
+
     def keep_value(self, written: Tensor) -> None:
         """Copy what is held in the memory of a tensor that is about to be written to."""
         self._held.copy_before_write(written)
@@ -163,13 +170,24 @@ class Pairing:
     def note_cut(self, how: Treatment, call: OpCall) -> None:
         """Note that a value goes on without a gradient."""
         if not self.tape.writing and any(is_varying(t) for _name, t in torch_functions.arguments(call)):
-            self._note(how.name, "gradient", "cut", float("nan"))
+            self.note(how.name, "gradient", "cut", float("nan"))
 
-    def _note(self, name: str, rule: str, what: NoteKind, amount: float) -> RuleNote:
+    def note(self, name: str, rule: str, what: NoteKind, amount: float) -> RuleNote:
+        """Note something about the call that is under way."""
         path = call_site(self.names).path_of(name)
         note = RuleNote(path, name, source_line() or "?", rule, what, amount)
         self.notes.append(note)
         return note
+
+    def note_once(self, name: str, what: NoteKind) -> None:
+        """Note what may happen at every other call of a model, at the first one of each op."""
+        if not any(note.op == name and note.what == what for note in self.notes) and self.rule_of(name) == "exact":
+            self.note(name, "exact", what, float("nan"))
+
+    def held(self, tensors: list[Tensor]) -> list[Tensor]:
+        """The tensors, which a copy takes the place of before the model writes to them."""
+        self._hold(tensors)
+        return tensors
 
     def _hold(self, tensors: Sequence[Tensor | None]) -> None:
         for i, tensor in enumerate(tensors):

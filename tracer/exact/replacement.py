@@ -11,7 +11,7 @@ from torch import Tensor
 
 from tracer.rules.call import BoundCall
 
-_NARROW = (torch.float16, torch.bfloat16)
+_WIDER = {torch.float16: torch.float32, torch.bfloat16: torch.float32, torch.complex32: torch.complex64}
 
 
 @dataclass(slots=True)
@@ -19,7 +19,7 @@ class Replacement:
     """A bound call with the operands of both runs.
 
     `rule` is the rulebook's rule, or why the call is not exact (`BoundCall.inexact`). `report` is told the leak of a
-    rule that need not conserve.
+    rule that need not conserve. `operands` are those of the input with the graph behind them.
     """
 
     call: BoundCall
@@ -27,7 +27,16 @@ class Replacement:
     x_refs: list[Tensor]
     rule: str = "exact"
     report: Callable[[float], None] | None = None
+    operands: Sequence[Tensor] = ()
     result_type: type = field(default=tuple)
+
+    def value(self) -> Any:
+        """The op's true value (a tensor, or a tuple of the op's own kind), connected to its operands by one node."""
+        found = _Replaced.apply(self, *self.operands)  # type: ignore[no-untyped-call]
+        kind = self.result_type
+        if isinstance(found, Tensor) or kind is tuple:
+            return found
+        return list(found) if kind is list else kind(found)
 
     def multipliers(self, gs: Sequence[Tensor | None], needs: Sequence[bool]) -> list[Tensor | None]:
         """The multipliers of the operands in their own dtypes, computed in float32 at least."""
@@ -60,7 +69,8 @@ class Replacement:
 
 
 def _wide(tensor: Tensor) -> Tensor:
-    return tensor.float() if tensor.dtype in _NARROW else tensor
+    kind = _WIDER.get(tensor.dtype)
+    return tensor if kind is None else tensor.to(kind)
 
 
 def _outputs(value: Any) -> tuple[Tensor, ...]:
@@ -86,19 +96,17 @@ class _Replaced(torch.autograd.Function):
             return value.clone() if value._is_view() else value
         replacement.result_type = type(value)
         flat = tuple(value)
-        ctx.mark_non_differentiable(*(t for t in flat if not (t.is_floating_point() or t.is_complex())))
+        carries = replacement.call.differentiable or (True,) * len(flat)
+        ctx.mark_non_differentiable(
+            *(
+                t
+                for t, carry in zip(flat, carries, strict=True)
+                if not (carry and (t.is_floating_point() or t.is_complex()))
+            )
+        )
         return flat
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, *gs: Tensor | None) -> Any:
         return (None, *ctx.replacement.multipliers(gs, ctx.needs_input_grad[1:]))
-
-
-def replace(replacement: Replacement, operands: Sequence[Tensor]) -> Any:
-    """The op's true value (a tensor, or a tuple of the op's own kind), connected to `operands` by one graph node."""
-    value = _Replaced.apply(replacement, *operands)  # type: ignore[no-untyped-call]
-    if isinstance(value, Tensor) or replacement.result_type is tuple:
-        return value
-    kind = replacement.result_type
-    return list(value) if kind is list else kind(value)

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from tracer import ops
 from tracer.model import torch_functions
+from tracer.rules.bindings.composed import PYTHON
 from tracer.rules.table import RULES
 
 TreatmentKind = Literal["plain", "shape", "linear", "enter", "rule", "unknown", "cut"]
@@ -53,7 +54,7 @@ def _kind(function: Callable[..., Any], name: str, op: torch_functions.TorchFunc
         return "cut"
     if op.role == "ignore" or getattr(function, "__module__", "") == "torch.nn.init":  # of a layer made in forward
         return "plain"
-    if name in RULES:
+    if name in RULES and not (name in PYTHON and isinstance(function, types.FunctionType)):
         return "rule"
     if op.role == "composite":
         return "enter"

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import types
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch._C import _functorch
 
-from tracer.errors import InputError
+from tracer.errors import InputError, ObservationError
 from tracer.exact.tape import KeptOperands
 from tracer.model import torch_functions
 from tracer.model.source import source_line
@@ -58,6 +60,38 @@ def differing_elements(ours: KeptOperands, theirs: KeptOperands) -> int:
         elif not torch.equal(our, their):
             count += int((our != their).sum())
     return count
+
+
+def whole_rows(call: OpCall) -> OpCall:
+    """A look-up in a table that varies, without the settings by which some of its rows get no gradient."""
+    first, second = call.value(0, "input"), call.value(1, "weight")
+    table, index = (second, first) if isinstance(call.function, types.FunctionType) else (first, second)
+    if not isinstance(table, Tensor) or not is_varying(table) or call.value(3, "max_norm") not in (None, False, True):
+        return call
+    return OpCall(torch.embedding, (table, index), {})
+
+
+CASTS = frozenset({"to", "type", "type_as", "float", "half", "bfloat16", "cfloat", "chalf"})
+
+
+def narrows(call: OpCall, value: Any) -> bool:
+    """Whether a cast rounds what varies: a linear rule cannot tell how."""
+    source = call.args[0] if call.args else None
+    if not (isinstance(source, Tensor) and isinstance(value, Tensor) and is_varying(source)):
+        return False
+    if not (is_differentiable(source) and is_differentiable(value)):
+        return False
+    return torch.finfo(value.dtype).eps > torch.finfo(source.dtype).eps
+
+
+def check_shapes(name: str, xs: Sequence[Tensor], x_refs: Sequence[Tensor]) -> None:
+    """`ObservationError` for an operand that has another shape in the reference run."""
+    for x, x_ref in zip(xs, x_refs, strict=True):
+        if x.shape != x_ref.shape:
+            raise ObservationError(
+                f"{name} at {source_line()} has an operand of shape {tuple(x.shape)} in the input run and of "
+                f"{tuple(x_ref.shape)} in the reference run; pad both to one length"
+            )
 
 
 def in_transform() -> bool:

@@ -6,12 +6,13 @@ One op has several functions (`torch.softmax`, `F.softmax`, `Tensor.softmax`; `x
 from __future__ import annotations
 
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Literal
 
 import torch
+from torch._jit_internal import boolean_dispatched
 
 from tracer import ops
 from tracer.op_call import OpCall
@@ -66,6 +67,8 @@ def describe(function: Callable[..., Any]) -> TorchFunction:
         name = getattr(function, "__qualname__", name)
     known = ops.TABLE.get(name)
     role = "compute" if known is None else _ROLES.get(known.kind, "compute")
+    if role == "composite" and not isinstance(function, types.FunctionType):
+        role = "compute"  # the compiled one that the Python code of that name ends in
     if role in ("ignore", "composite"):
         in_place = False
     return TorchFunction(name, "compute" if in_place else role, in_place)
@@ -113,13 +116,26 @@ def body(function: types.FunctionType) -> types.FunctionType:
     Such a function first asks `has_torch_function(...)` and hands itself to the mode: called from there, it would do so
     again without end.
     """
-    never = {name: lambda *_tensors: False for name in function.__globals__ if name.startswith("has_torch_function")}
+    never: dict[str, Any] = _never_overridden(function.__globals__)
+    if "overrides" in function.__code__.co_names:  # the few that ask by the module's name
+        names = vars(torch.overrides)
+        never["overrides"] = types.SimpleNamespace(**{**names, **_never_overridden(names)})
+    closure = function.__closure__
+    if function in boolean_dispatched:  # it hands itself on from one of two functions that it holds
+        closure = tuple(
+            types.CellType(body(held) if isinstance(held, types.FunctionType) else held)
+            for held in (cell.cell_contents for cell in closure or ())
+        )
     copy = types.FunctionType(
         function.__code__,
         {**function.__globals__, **never},
         function.__name__,
         function.__defaults__,
-        function.__closure__,
+        closure,
     )
     copy.__kwdefaults__ = function.__kwdefaults__
     return copy
+
+
+def _never_overridden(names: Mapping[str, Any]) -> dict[str, Callable[..., bool]]:
+    return {name: lambda *_tensors: False for name in names if name.startswith("has_torch_function")}

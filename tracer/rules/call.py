@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import torch
 from torch import Tensor
 
 from tracer.op_call import ArgumentPlace, OpCall
@@ -29,6 +30,9 @@ class BoundCall:
     varies and the others are equal in both runs; "same choice": if the first `choices` operands (masks or indices) are
     equal in both runs.
     `inexact` names what to record if the multipliers need not conserve.
+    `composition(*operands)` is the same value made of ops that have rules: its multipliers are taken, and `multipliers`
+    is not asked.
+    `differentiable` says which outputs carry a gradient, where the op gives several; None: all that are real numbers.
     """
 
     operands: tuple[Tensor, ...]
@@ -37,6 +41,8 @@ class BoundCall:
     linear: Literal["never", "one varying", "same choice"] = "never"
     inexact: Literal["", "approximated", "discrete choice"] = ""
     choices: int = 1
+    composition: Callable[..., Any] | None = None
+    differentiable: tuple[bool, ...] | None = None
 
 
 def arrived(gs: Gs) -> Tensor:
@@ -53,6 +59,64 @@ def substituted(call: OpCall, places: Sequence[ArgumentPlace]) -> Callable[..., 
         return call.replaced(zip(places, tensors, strict=True)).run()
 
     return forward
+
+
+def tensors_of(call: OpCall) -> tuple[list[Tensor], Callable[..., OpCall]]:
+    """All tensors among a call's arguments, one list level deep, and the call with others in their places."""
+    arguments: dict[ArgumentPlace, Any] = dict([*enumerate(call.args), *call.kwargs.items()])
+    places: list[tuple[Any, ...]] = []
+    operands: list[Tensor] = []
+    for key, item in arguments.items():
+        if isinstance(item, Tensor):
+            places.append((key,))
+            operands.append(item)
+        elif isinstance(item, (list, tuple)):
+            for i, inner in enumerate(item):
+                if isinstance(inner, Tensor):
+                    places.append((key, i))
+                    operands.append(inner)
+
+    def filled(*tensors: Tensor) -> OpCall:
+        changed = dict(arguments)
+        for spot, tensor in zip(places, tensors, strict=True):
+            if len(spot) == 1:
+                changed[spot[0]] = tensor
+            else:
+                items = list(changed[spot[0]])
+                items[spot[1]] = tensor
+                changed[spot[0]] = type(changed[spot[0]])(items)
+        return call.replaced(changed.items())
+
+    return operands, filled
+
+
+def repeatable(operands: Sequence[Tensor], run: Callable[..., Any]) -> Callable[..., Any]:
+    """`run` with the same random numbers at each call, those that it would draw now."""
+    device = next((t.device for t in operands if t.is_cuda), None)
+    state = torch.get_rng_state()
+    on_device = None if device is None else torch.cuda.get_rng_state(device)
+
+    def again(*tensors: Tensor) -> Any:
+        torch.set_rng_state(state)
+        if on_device is not None and device is not None:
+            torch.cuda.set_rng_state(on_device, device)
+        return run(*tensors)
+
+    return again
+
+
+def composed(call: OpCall, function: Callable[..., Any]) -> BoundCall:
+    """`call` with the multipliers of `function`, which computes the same of the same arguments by ops with rules."""
+    operands, filled = tensors_of(call)
+
+    def forward(*tensors: Tensor) -> Any:
+        return filled(*tensors).run()
+
+    def composition(*tensors: Tensor) -> Any:
+        return filled(*tensors)._replace(function=function).run()
+
+    value, parts = repeatable(operands, forward), repeatable(operands, composition)
+    return BoundCall(tuple(operands), value, lambda *_: (), composition=parts)
 
 
 def bound(

@@ -8,18 +8,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tracer.op_call import ArgumentPlace, OpCall
+from tracer.op_call import OpCall
 from tracer.rules.bindings.choice import CHOOSING
+from tracer.rules.bindings.composed import COMPOSED
 from tracer.rules.bindings.elementwise import ELEMENTWISE
+from tracer.rules.bindings.matrix import MATRICES
 from tracer.rules.bindings.norm import NORMS
 from tracer.rules.bindings.product import PRODUCTS
 from tracer.rules.bindings.reduction import REDUCTIONS
 from tracer.rules.bindings.softmax import SOFTMAX
-from tracer.rules.call import Binder, BoundCall, Gs, arrived
+from tracer.rules.call import Binder, BoundCall, Gs, arrived, repeatable, tensors_of
 from tracer.rules.formulas import scale
 from tracer.rules.formulas.quadrature import average_jacobian
 
-FAMILIES = (ELEMENTWISE, PRODUCTS, SOFTMAX, NORMS, REDUCTIONS, CHOOSING)
+FAMILIES = (ELEMENTWISE, PRODUCTS, SOFTMAX, NORMS, REDUCTIONS, CHOOSING, MATRICES, COMPOSED)
 RULES: dict[str, Binder] = {name: binder for family in FAMILIES for name, binder in family.items()}
 
 _OF_COMPLEX = frozenset({"abs"})
@@ -28,31 +30,8 @@ _OF_COMPLEX = frozenset({"abs"})
 
 def approximate(call: OpCall) -> BoundCall:
     """A call of an op without a rule: the average Jacobian in all tensors among its arguments, one list level deep."""
-    arguments: dict[ArgumentPlace, Any] = dict([*enumerate(call.args), *call.kwargs.items()])
-    places: list[tuple[Any, ...]] = []
-    operands: list[Tensor] = []
-    for key, item in arguments.items():
-        if isinstance(item, Tensor):
-            places.append((key,))
-            operands.append(item)
-        elif isinstance(item, (list, tuple)):
-            for i, inner in enumerate(item):
-                if isinstance(inner, Tensor):
-                    places.append((key, i))
-                    operands.append(inner)
-
-    def forward(*tensors: Tensor) -> Any:
-        changed = dict(arguments)
-        for spot, tensor in zip(places, tensors, strict=True):
-            if len(spot) == 1:
-                changed[spot[0]] = tensor
-            else:
-                items = list(changed[spot[0]])
-                items[spot[1]] = tensor
-                changed[spot[0]] = type(changed[spot[0]])(items)
-        return call.replaced(changed.items()).run()
-
-    bound_call = BoundCall(tuple(operands), forward, lambda *_: ())
+    operands, filled = tensors_of(call)
+    bound_call = BoundCall(tuple(operands), repeatable(operands, lambda *t: filled(*t).run()), lambda *_: ())
     _integrate(bound_call)
     return bound_call
 
@@ -66,7 +45,7 @@ def bind_exact(name: str, call: OpCall) -> BoundCall | None:
         bound_call = binder(call)
     except NotImplementedError:
         return approximate(call)
-    if bound_call is None or bound_call.linear == "same choice":
+    if bound_call is None or bound_call.linear == "same choice" or bound_call.composition is not None:
         return bound_call
     if name not in _OF_COMPLEX and any(operand.is_complex() for operand in bound_call.operands):
         _integrate(bound_call)
@@ -81,7 +60,13 @@ def _integrate(call: BoundCall) -> None:
         found = forward(*tensors)
         return (found,) if isinstance(found, Tensor) else tuple(found)
 
-    call.multipliers = lambda gs, xs, x_refs, needs: average_jacobian(outputs, gs, xs, x_refs, needs)
+    def multipliers(gs: Gs, xs: Any, x_refs: Any, needs: Any) -> list[Tensor | None]:
+        try:
+            return average_jacobian(outputs, gs, xs, x_refs, needs)
+        except RuntimeError:  # torch has no derivative here (eigenvectors of any phase, ranks that change): all leaks
+            return [torch.zeros_like(x) if need else None for x, need in zip(xs, needs, strict=True)]
+
+    call.multipliers = multipliers
     call.inexact = "approximated"
 
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from tracer.exact.choices.twins import AllPlaces, OneHot, Twins
+from tracer.exact.composed import both
 from tracer.exact.pairing import Pairing
 from tracer.exact.treatment import Treatment
 from tracer.op_call import OpCall
@@ -20,7 +21,7 @@ class Engine(Protocol):
     """What of the paired evaluation the choices need; as a context, its rules apply to what runs inside."""
 
     def __enter__(self) -> Any: ...
-    def __exit__(self, *error: object) -> None: ...
+    def __exit__(self, *error: object) -> bool | None: ...
     def treated(self, how: Treatment, call: OpCall) -> Any:
         """What the call returns by its own rule."""
 
@@ -69,13 +70,7 @@ class Choices:
 
     def both(self, part: Callable[[Tensor], Tensor], x: Tensor, x_ref: Tensor) -> tuple[Tensor, Tensor]:
         """What a part of the model makes of both runs' values, in the input's run; the first with multipliers."""
-        with self.pairing.apart() as tape:
-            tape.write()
-            with self.engine:
-                y_ref = part(x_ref.detach().requires_grad_()).detach()
-            tape.read()
-            with self.engine:
-                return part(x), y_ref
+        return both(self.engine, self.pairing, part, [x], [x_ref])
 
     def written(self, how: Treatment, call: OpCall, result: Tensor) -> Any:
         """The result of a call, written to its first argument where that is what it does."""

@@ -7,11 +7,12 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from tracer.op_call import KEYWORD_ONLY, OpCall
-from tracer.rules.call import Binder, BoundCall, Gs, arrived, bound
-from tracer.rules.formulas import activation, bilinear, elementwise
+from tracer.rules.call import Binder, BoundCall, Gs, arrived, bound, composed, repeatable
+from tracer.rules.compositions import others
+from tracer.rules.formulas import activation, bilinear, elementwise, shapley
 
 Slope = Callable[..., Tensor]
 
@@ -43,12 +44,98 @@ def _generic(call: OpCall) -> BoundCall | None:
     return bound_call
 
 
+def several(*names: str, jumps: bool = False, flat: bool = False) -> Binder:
+    """Binder of an elementwise op of several numbers, the arguments `names`, of which any may be a tensor.
+
+    `jumps`: it has steps; `flat`: and is constant between them.
+    """
+
+    def bind(call: OpCall) -> BoundCall | None:
+        places = [call.place(i, name, "self") if i == 0 else call.place(i, name) for i, name in enumerate(names)]
+        given = [place for place in places if place is not None and isinstance(call.at(place), Tensor)]
+        bound_call = bound(call, given, lambda *_: ())
+        if bound_call is None or any(t.is_complex() for t in bound_call.operands):
+            return bound_call
+        forward = bound_call.forward
+
+        def multipliers(gs: Gs, xs: Any, x_refs: Any, needs: Any) -> list[Tensor | None]:
+            return shapley.shared(forward, arrived(gs), xs, x_refs, needs, jumps, flat)
+
+        bound_call.multipliers = multipliers
+        return bound_call
+
+    return bind
+
+
+def _generic_at(position: int) -> Binder:
+    """Binder of an elementwise op whose tensor is not its first argument."""
+
+    def bind(call: OpCall) -> BoundCall | None:
+        found = call._replace(
+            function=lambda x, *rest, **named: call.function(*rest[:position], x, *rest[position:], **named),
+            args=(call.args[position], *call.args[:position], *call.args[position + 1 :]),
+        )
+        return _generic(found)
+
+    return bind
+
+
 def _bounded(slope: Tensor, x: Tensor, x_ref: Tensor, g: Tensor) -> Tensor:
     """slope·g, 0 where an operand is infinite: masks send −inf through exp, and an infinite Δ cannot be shared out."""
     product = slope * g
     if bool(torch.isfinite(product.sum())):
         return product
     return elementwise.reached(torch.where(torch.isfinite(x - x_ref), slope, 0.0) * g, g)
+
+
+def _clamped(slope: Binder, function: Callable[..., Tensor], *bounds: str) -> Binder:
+    """Binder of clamp and its halves: by `slope`, or where a bound is a tensor as maxima and minima of two."""
+
+    def bind(call: OpCall) -> BoundCall | None:
+        tensors = any(isinstance(call.value(i + 1, name), Tensor) for i, name in enumerate(bounds))
+        return composed(call, function) if tensors else slope(call)
+
+    return bind
+
+
+def _randomised(call: OpCall) -> BoundCall | None:
+    """An elementwise op that draws random numbers: the secant of what it gave under those of this call."""
+    bound_call = bound(call, [call.place(0, "input", "self")], lambda *_: ())
+    if bound_call is not None:
+        forward = bound_call.forward = repeatable(bound_call.operands, bound_call.forward)
+
+        def multipliers(gs: Gs, xs: Any, x_refs: Any, needs: Any) -> tuple[Tensor | None, ...]:
+            slope = elementwise.jumping_secant(forward, xs[0], x_refs[0])
+            return (_bounded(slope, xs[0], x_refs[0], arrived(gs)),)
+
+        bound_call.multipliers = multipliers
+    return bound_call
+
+
+def _entropy(call: OpCall) -> BoundCall | None:
+    """−x·log x, which is −∞ below 0: no share of that is a number."""
+    if bool((call.value(0, "input") < 0).any()):
+        raise NotImplementedError
+    return _generic(call)
+
+
+def _mantissa(call: OpCall) -> BoundCall | None:
+    """frexp: a step at each power of 2, and a line between."""
+    bound_call = bound(call, [call.place(0, "input", "self")], lambda *_: ())
+    if bound_call is not None:
+        forward = bound_call.forward
+
+        def multipliers(gs: Gs, xs: Any, x_refs: Any, needs: Any) -> tuple[Tensor | None, ...]:
+            slope = elementwise.jumping_secant(lambda t: forward(t)[0], xs[0], x_refs[0])
+            return (_bounded(slope, xs[0], x_refs[0], arrived(gs)),)
+
+        bound_call.multipliers = multipliers
+    return bound_call
+
+
+def _rrelu(call: OpCall) -> BoundCall | None:
+    training = call.value(3, "training", False)
+    return _randomised(call) if training else _generic(call)
 
 
 def _hardtanh(x: Tensor, x_ref: Tensor, low: float, high: float) -> Tensor:
@@ -66,6 +153,8 @@ def _channels(weight: Tensor, dims: int) -> Tensor:
 
 def _prelu(call: OpCall) -> BoundCall | None:
     weight = call.value(1, "weight")
+    if weight.requires_grad and not isinstance(weight, nn.Parameter):
+        return composed(call, others.prelu)
 
     def multipliers(gs: Gs, xs: Any, x_refs: Any, needs: Any) -> tuple[Tensor | None, ...]:
         negative = _channels(weight.detach(), xs[0].dim()).to(xs[0].dtype)
@@ -87,14 +176,14 @@ def _pow(call: OpCall) -> BoundCall | None:
         return _binder(lambda x, x_ref: elementwise.power(x, x_ref, exponent.item()))(call)
     if isinstance(base, (int, float)) and base > 0:
         return _exponential(call, 1, base)
-    raise NotImplementedError
+    return several("input", "exponent")(call)
 
 
 def _rpow(call: OpCall) -> BoundCall | None:
     base = call.args[1]
     if isinstance(base, (int, float)) and base > 0:
         return _exponential(call, 0, base)
-    raise NotImplementedError
+    return several("input", "other")(call)
 
 
 def _exponential(call: OpCall, position: int, base: float) -> BoundCall | None:
@@ -108,7 +197,7 @@ def _reverse_divide(call: OpCall) -> BoundCall | None:
     """`number / x`, as `Tensor.__rdiv__(x, number)`."""
     factor = call.args[1]
     if isinstance(factor, Tensor) and factor.requires_grad:
-        raise NotImplementedError
+        return composed(call, lambda x, over: over / x)
 
     def multipliers(gs: Gs, xs: Any, x_refs: Any, needs: Any) -> tuple[Tensor | None, ...]:
         product = arrived(gs) * factor * elementwise.reciprocal(xs[0], x_refs[0])
@@ -132,9 +221,34 @@ ELEMENTWISE: dict[str, Binder] = {
     "leaky_relu": _binder(elementwise.leaky_relu, (1, "negative_slope", 0.01)),
     "prelu": _prelu,
     "hardtanh": _binder(_hardtanh, (1, "min_val", -1.0), (2, "max_val", 1.0)),
-    "clamp": _binder(elementwise.ramp, (1, "min", None), (2, "max", None)),
-    "clamp_min": _binder(lambda x, x_ref, low: elementwise.ramp(x, x_ref, low, None), (1, "min", None)),
-    "clamp_max": _binder(lambda x, x_ref, high: elementwise.ramp(x, x_ref, None, high), (1, "max", None)),
+    "clamp": _clamped(
+        _binder(elementwise.ramp, (1, "min", None), (2, "max", None)), others.clamp, "min", "max"
+    ),
+    "clamp_min": _clamped(
+        _binder(lambda x, x_ref, low: elementwise.ramp(x, x_ref, low, None), (1, "min", None)), others.clamp_min, "min"
+    ),
+    "clamp_max": _clamped(
+        _binder(lambda x, x_ref, high: elementwise.ramp(x, x_ref, None, high), (1, "max", None)),
+        others.clamp_max, "max",
+    ),
+    "rrelu": _rrelu,
+    "atan2": several("input", "other"),
+    "hypot": several("input", "other"),
+    "logaddexp": several("input", "other"),
+    "logaddexp2": several("input", "other"),
+    "xlogy": several("input", "other"),
+    "special_xlog1py": several("input", "other"),
+    "special_zeta": several("input", "other"),
+    "copysign": several("input", "other", jumps=True),
+    "heaviside": several("input", "values", jumps=True, flat=True),
+    "remainder": several("input", "other", jumps=True),
+    "fmod": several("input", "other", jumps=True),
+    "floor_divide": several("input", "other", jumps=True, flat=True),
+    "ldexp": several("input", "other"),
+    **dict.fromkeys(("polygamma", "special_polygamma"), _generic_at(1)),
+    "special_entr": _entropy,
+    "bernoulli": _randomised,
+    "frexp": _mantissa,
     "abs": _binder(elementwise.absolute),
     "softshrink": _binder(elementwise.softshrink, (1, "lambd", 0.5)),
     "hardsigmoid": _binder(elementwise.hardsigmoid),
@@ -173,8 +287,9 @@ ELEMENTWISE: dict[str, Binder] = {
             "tan", "sinh", "cosh", "asin", "acos", "atan", "asinh", "acosh", "atanh", "arcsin", "arccos", "arctanh",
             "arcsinh",
             "arccosh", "erfc", "erfinv", "special_erfinv", "special_erfc", "special_ndtr", "lgamma", "digamma", "logit",
-            "special_logit", "sinc", "special_sinc", "i0", "tanhshrink", "softsign", "hardshrink", "threshold", "rrelu",
-            "special_expm1", "special_log1p", "special_exp2",
+            "special_logit", "sinc", "special_sinc", "i0", "tanhshrink", "softsign", "hardshrink", "threshold",
+            "special_expm1", "special_log1p", "special_exp2", "special_i0e",
+            "special_i1", "special_i1e", "special_log_ndtr", "special_ndtri", "mvlgamma",
         ],
         _generic,
     ),

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tracer.op_call import OpCall
-from tracer.rules.call import Binder, BoundCall, Found, Gs, arrived, bound
+from tracer.rules.call import Binder, BoundCall, Found, Gs, arrived, bound, composed
+from tracer.rules.compositions import others
 from tracer.rules.formulas import norm
 
 
@@ -18,6 +19,9 @@ def _normalised(centred: bool) -> Binder:
 
     def bind(call: OpCall) -> BoundCall | None:
         shape, weight = call.value(1, "normalized_shape"), call.value(2, "weight")
+        bias = call.value(3, "bias") if centred else None
+        if any(isinstance(t, Tensor) and t.requires_grad and not isinstance(t, nn.Parameter) for t in (weight, bias)):
+            return composed(call, others.layer_norm if centred else others.rms_norm)
         eps = call.value(4 if centred else 3, "eps", 1e-5 if centred else None)
         small = torch.finfo(call.value(0, "input").dtype).eps if eps is None else eps
         dims = tuple(range(-len(shape), 0)) if not isinstance(shape, int) else (-1,)

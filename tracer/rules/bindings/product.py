@@ -8,9 +8,11 @@ from typing import Any
 from torch import Tensor
 
 from tracer.op_call import OpCall
+from tracer.rules.bindings.elementwise import several
 from tracer.rules.call import Binder, BoundCall, Found, Gs, arrived, bound
 from tracer.rules.formulas import bilinear, scale
 
+rounded_quotient = several("input", "other", jumps=True)
 Pairwise = Callable[..., tuple[Tensor | None, Tensor | None]]
 
 
@@ -82,7 +84,7 @@ def _einsum(call: OpCall) -> BoundCall | None:
 
 def _quotient(call: OpCall) -> BoundCall | None:
     if call.kwargs.get("rounding_mode") is not None:
-        raise NotImplementedError
+        return rounded_quotient(call)
     numerator, denominator = call.value(0, "input"), call.value(1, "other")
     if not isinstance(denominator, Tensor):
         return None
@@ -135,6 +137,7 @@ PRODUCTS: dict[str, Binder] = {
         _kernel,
     ),
     "lerp": _lerp,
+    "tensordot": lambda call: _bilinear_call(call, [0, call.place(1, "other")]),
     **dict.fromkeys(["addmm", "baddbmm", "addbmm", "addmv", "addr", "addcmul"], _added_product),
     "div": _quotient,
     "prod": _prod,

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tracer.op_call import KEYWORD_ONLY, OpCall
+from tracer.rules.bindings.composed import norm as other_norm
 from tracer.rules.call import Binder, BoundCall, Found, Gs, arrived, bound, substituted
 from tracer.rules.formulas import norm, pooling
 
@@ -56,12 +57,12 @@ def _spread(rule: Callable[..., Tensor]) -> Binder:
 
 
 def _norm(call: OpCall) -> BoundCall | None:
-    """The 2-norm, under any of its names; other norms have no rule."""
+    """The 2-norm, under any of its names; other norms are composed."""
     order = call.value(1, "ord", call.kwargs.get("p"))
     dim, keepdim = call.value(2, "dim"), call.value(3, "keepdim", False)
     spectral = getattr(call.function, "__name__", "") == "linalg_norm" and not (isinstance(dim, int) or order is None)
     if order not in ("fro", None) and (order not in (2, 2.0) or spectral):
-        raise NotImplementedError
+        return other_norm(call)
 
     def multipliers(gs: Gs, xs: Any, x_refs: Any, needs: Any) -> Found:
         dims = _dims(dim, xs[0].dim())
@@ -95,6 +96,47 @@ def _extreme(smallest: bool) -> Binder:
             return (m.reshape([x.shape[d] for d in order]).permute(back),)
 
         return bound(call, [call.place(0, "input", "self")], multipliers)
+
+    return bind
+
+
+def _running(smallest: bool) -> Binder:
+    """Binder of cummax and cummin: each place is a window of its own, from the start to itself."""
+
+    def bind(call: OpCall) -> BoundCall | None:
+        dim = call.value(1, "dim")
+        found = bound(call, [call.place(0, "input", "self")], lambda *_: ())
+        if found is not None:
+            forward = found.forward
+
+            def multipliers(gs: Gs, xs: Any, x_refs: Any, needs: Any) -> Found:
+                x, x_ref = xs[0], x_refs[0]
+                if x.dim() == 0:
+                    return (arrived(gs),)
+                index, index_ref = forward(x)[1], forward(x_ref)[1]
+                return (pooling.winner(arrived(gs), x, x_ref, index, index_ref, dim, smallest),)
+
+            found.multipliers = multipliers
+        return found
+
+    return bind
+
+
+def _fractional(spatial: int) -> Binder:
+    """Binder of fractional max-pooling, whose windows are random numbers among its arguments."""
+
+    def bind(call: OpCall) -> BoundCall | None:
+        found = bound(call, [call.place(0, "input", "self")], lambda *_: ())
+        if found is not None:
+            forward = found.forward
+
+            def multipliers(gs: Gs, xs: Any, x_refs: Any, needs: Any) -> Found:
+                kind = call.value(0, "input").dtype  # that of the random numbers too
+                index, index_ref = (forward(x.to(kind))[1] for x in (xs[0], x_refs[0]))
+                return (pooling.window(arrived(gs), xs[0], x_refs[0], index, index_ref, spatial),)
+
+            found.multipliers = multipliers
+        return found
 
     return bind
 
@@ -143,6 +185,10 @@ REDUCTIONS: dict[str, Binder] = {
     "amax": _extreme(False),
     "min": _extreme(True),
     "amin": _extreme(True),
+    "cummax": _running(False),
+    "cummin": _running(True),
+    "fractional_max_pool2d": _fractional(2),
+    "fractional_max_pool3d": _fractional(3),
     "maximum": _two(False),
     "fmax": _two(False),
     "minimum": _two(True),

@@ -8,7 +8,8 @@ from typing import Any
 from torch import Tensor
 
 from tracer.op_call import KEYWORD_ONLY, OpCall
-from tracer.rules.call import Binder, BoundCall, Found, Gs, arrived, bound
+from tracer.rules.call import Binder, BoundCall, Found, Gs, arrived, bound, composed
+from tracer.rules.compositions import others
 from tracer.rules.formulas import attention, softmax
 
 
@@ -39,7 +40,7 @@ def _logsumexp(call: OpCall) -> BoundCall | None:
 
 def _attention(call: OpCall) -> BoundCall | None:
     if call.value(4, "dropout_p", 0.0):
-        raise NotImplementedError
+        return composed(call, others.scaled_dot_product_attention)
     mask_at = call.place(3, "attn_mask")
     mask = None if mask_at is None else call.value(3, "attn_mask")
     settings = attention.AttentionSettings(
@@ -59,6 +60,7 @@ def _attention(call: OpCall) -> BoundCall | None:
 
 
 SOFTMAX: dict[str, Binder] = {
+    "safe_softmax": _over_dim(softmax.softmax),
     "softmax": _over_dim(softmax.softmax),
     "log_softmax": _over_dim(softmax.log_softmax),
     "logsumexp": _logsumexp,

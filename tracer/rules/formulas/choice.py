@@ -37,7 +37,24 @@ def both_choices(
     return [next(results) if need else None for need in needs]
 
 
-def ranked(g: Tensor, x: Tensor, index: Tensor, index_ref: Tensor, dim: int) -> Tensor:
-    """Multiplier of `x` in its sorted (or top) values along `dim`; `index` says where each run's values came from."""
+STEPS = 32
+"""Orders on the way between two that differ, where a list is too long to follow each swap."""
+
+
+def ranked(g: Tensor, x: Tensor, x_ref: Tensor, order: Callable[[Tensor], Sequence[Tensor]], dim: int) -> Tensor:
+    """Multiplier of `x` in its sorted (or top) values along `dim`; `order` gives (values, where they came from).
+
+    Each value goes along the elements that stand at its rank on the way, at `STEPS` places of it; what that leaves of
+    the change of a row goes to all that moved, by minimum norm.
+    """
+    (values, index), (values_ref, index_ref) = order(x), order(x_ref)
     zeros = torch.zeros_like(x, dtype=g.dtype)
-    return zeros.scatter_add_(dim, index, g / 2).scatter_add_(dim, index_ref, g / 2)
+    if torch.equal(index, index_ref):
+        return zeros.scatter_add_(dim, index, g)
+    m = zeros.scatter_add(dim, index, g / (2 * STEPS)).scatter_add_(dim, index_ref, g / (2 * STEPS))
+    for step in range(1, STEPS):
+        m.scatter_add_(dim, order(torch.lerp(x_ref, x, step / STEPS))[1], g / STEPS)
+    change = x - x_ref
+    left = (g * (values - values_ref)).sum(dim, keepdim=True) - (m * change).sum(dim, keepdim=True)
+    power = change.square().sum(dim, keepdim=True)
+    return m + torch.where(power > 0, left / power, 0.0) * change

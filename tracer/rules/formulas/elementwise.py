@@ -177,3 +177,16 @@ def secant(function: Function, x: Tensor, x_ref: Tensor) -> Tensor:
     noise = torch.maximum((derivative * change).abs(), difference.abs()) <= tau * value.detach().abs()
     small = (change.abs() <= tau) & ((change.abs() <= tau * middle.abs()) | noise)
     return torch.where(small | (change == 0), derivative, difference / change).to(x.dtype)
+
+
+def jumping_secant(function: Function, x: Tensor, x_ref: Tensor, flat: bool = False) -> Tensor:
+    """Slope of an elementwise `function` with steps: Δf/Δx over any way, the derivative (0 if `flat`) where Δx = 0."""
+    change = x.double() - x_ref.double()
+    # The function itself runs in the dtype of `x`: for wider numbers a step may lie elsewhere.
+    difference = function(x).double() - function(x_ref).double()
+    if flat:
+        return torch.where(change == 0, 0.0, difference / change).to(x.dtype)
+    with torch.enable_grad():
+        probe = x.detach().requires_grad_()
+        (derivative,) = torch.autograd.grad(function(probe).sum(), probe)
+    return torch.where(change == 0, derivative.double(), difference / change).to(x.dtype)

@@ -1,0 +1,187 @@
+"""Statistics, attention with dropout, bags of embeddings, and what else is written as other ops."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def addcdiv(x: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: float = 1) -> Tensor:
+    """x + value·tensor1 / tensor2."""
+    return x + value * (tensor1 / tensor2)
+
+
+def clamp(x: Tensor, min: Tensor | float | None = None, max: Tensor | float | None = None) -> Tensor:
+    """No less than `min`, no more than `max`, which may vary."""
+    for bound, pick in ((min, torch.maximum), (max, torch.minimum)):
+        if bound is not None:
+            x = pick(x, bound if isinstance(bound, Tensor) else torch.full_like(x, bound))
+    return x
+
+
+def clamp_min(x: Tensor, min: Tensor) -> Tensor:
+    """No less than `min`."""
+    return clamp(x, min)
+
+
+def clamp_max(x: Tensor, max: Tensor) -> Tensor:
+    """No more than `max`."""
+    return clamp(x, None, max)
+
+
+def prelu(x: Tensor, weight: Tensor) -> Tensor:
+    """With a weight that varies: one number, or one a channel on axis 1."""
+    wide = weight.reshape(-1, *[1] * (x.dim() - 2)) if weight.numel() > 1 and x.dim() >= 2 else weight
+    return torch.relu(x) - wide * torch.relu(-x)
+
+
+def polar(size: Tensor, angle: Tensor) -> Tensor:
+    """size·e^(i·angle)."""
+    return torch.complex(size * angle.cos(), size * angle.sin())
+
+
+def corrcoef(x: Tensor) -> Tensor:
+    """The correlations of rows."""
+    if x.dim() < 2:
+        found = torch.cov(x)
+        return found / found
+    centred = x - x.mean(1, keepdim=True)
+    unit: Tensor = centred / torch.linalg.vector_norm(centred, 2, 1, True)
+    return unit @ unit.T
+
+
+def native_layer_norm(
+    x: Tensor, shape: Sequence[int], weight: Tensor | None, bias: Tensor | None, eps: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """(normalised, mean, 1/deviation)."""
+    found = F.layer_norm(x, list(shape), None, None, eps)
+    found = found if weight is None else found * weight
+    found = found if bias is None else found + bias
+    axes = list(range(-len(shape), 0))
+    return found, x.mean(axes, keepdim=True), (x.var(axes, unbiased=False, keepdim=True) + eps).rsqrt()
+
+
+def rms_norm(x: Tensor, shape: Sequence[int], weight: Tensor | None = None, eps: float | None = None) -> Tensor:
+    """With a weight that varies."""
+    found = F.rms_norm(x, list(shape), None, eps)
+    return found if weight is None else found * weight
+
+
+def layer_norm(
+    x: Tensor,
+    shape: Sequence[int],
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    eps: float = 1e-5,
+    enabled: bool = True,
+) -> Tensor:
+    """With a weight or bias that varies."""
+    found = F.layer_norm(x, list(shape), None, None, eps)
+    found = found if weight is None else found * weight
+    return found if bias is None else found + bias
+
+
+def scaled_dot_product_attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attn_mask: Tensor | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+) -> Tensor:
+    """Attention with dropout, as torch's plain implementation draws it."""
+    if enable_gqa:
+        key, value = (t.repeat_interleave(query.shape[-3] // t.shape[-3], -3) for t in (key, value))
+    logits = query @ key.transpose(-2, -1) * (1 / math.sqrt(query.shape[-1]) if scale is None else scale)
+    if is_causal:
+        attn_mask = torch.ones(logits.shape[-2:], dtype=torch.bool, device=logits.device).tril()
+    if attn_mask is not None:
+        logits = logits.masked_fill(~attn_mask, -math.inf) if attn_mask.dtype == torch.bool else logits + attn_mask
+    return torch.dropout(torch.softmax(logits, -1), dropout_p, True) @ value
+
+
+def multi_dot(tensors: Sequence[Tensor]) -> Tensor:
+    """The product of a chain of matrices."""
+    found = tensors[0]
+    for tensor in tensors[1:]:
+        found = found @ tensor
+    return found
+
+
+def normal(mean: Tensor | float = 0.0, std: Tensor | float = 1.0, **_named: object) -> Tensor:
+    """mean + std·noise, with the noise that torch draws."""
+    given = [t for t in (mean, std) if isinstance(t, Tensor)]
+    shape = torch.broadcast_shapes(*(t.shape for t in given))  # type: ignore[no-untyped-call]
+    return mean + std * torch.empty(shape, dtype=given[0].dtype, device=given[0].device).normal_()
+
+
+def native_batch_norm(
+    x: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    training: bool,
+    momentum: float,
+    eps: float,
+) -> tuple[Tensor, ...]:
+    """The normalised values, and in training their mean and inverse deviation."""
+    if training or running_mean is None or running_var is None:
+        found = F.batch_norm(x, None, None, None, None, True, momentum, eps)
+    else:
+        found = F.batch_norm(x, running_mean, running_var, None, None, False, momentum, eps)
+    shape = [1, -1, *[1] * (x.dim() - 2)]
+    found = found if weight is None else found * weight.reshape(shape)
+    found = found if bias is None else found + bias.reshape(shape)
+    if not training:
+        return (found,)
+    axes = [d for d in range(x.dim()) if d != 1]
+    return found, x.mean(axes), (x.var(axes, unbiased=False) + eps).rsqrt()
+
+
+def native_batch_norm_legit(x: Tensor, weight: Tensor | None, bias: Tensor | None, *rest: object) -> tuple[Tensor, ...]:
+    """The same; without running statistics its arguments begin with `training`."""
+    mean, var, *settings = (None, None, *rest) if len(rest) == 3 else rest
+    return native_batch_norm(x, weight, bias, mean, var, *settings)  # type: ignore[arg-type]
+
+
+def batch_norm_with_update(x: Tensor, weight: Tensor | None, bias: Tensor | None, *rest: object) -> tuple[Tensor, ...]:
+    """The same in training mode."""
+    return native_batch_norm(x, weight, bias, None, None, True, *rest[2:])  # type: ignore[arg-type]
+
+
+def embedding_bag(
+    weight: Tensor,
+    indices: Tensor,
+    offsets: Tensor | None = None,
+    scale_grad_by_freq: bool = False,
+    mode: int = 0,
+    sparse: bool = False,
+    per_sample_weights: Tensor | None = None,
+    include_last_offset: bool = False,
+    padding_idx: int | None = None,
+) -> tuple[Tensor, ...]:
+    """Sums (mode 0), means (1) or maxima (2) of the rows in each bag; only the first result carries a gradient."""
+    rows = F.embedding(indices, weight)
+    if per_sample_weights is not None:
+        rows = rows * per_sample_weights.unsqueeze(-1)
+    assert offsets is not None
+    starts = [int(start) for start in offsets]
+    ends = [*starts[1:], len(indices)]
+    bags = list(zip(starts, ends, strict=True))[: len(starts) - (1 if include_last_offset else 0)]
+    found = []
+    for start, end in bags:
+        bag = rows[start:end]
+        if padding_idx is not None and padding_idx >= 0:
+            bag = bag[indices[start:end] != padding_idx]
+        if not len(bag):
+            found.append(torch.zeros_like(weight[0]))
+        else:
+            found.append((bag.sum(0), bag.mean(0), bag.amax(0))[mode] if mode < 2 else bag.amax(0))
+    return (torch.stack(found),)
