@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import warnings
 from collections import Counter
+from collections.abc import Iterator
 
 import torch
 
@@ -20,34 +21,39 @@ from tests.benchmarks.results import add_option, printed
 from tests.operators import CLASSES, REASONS, TOLERANCE, name_of, operators, worst
 
 
+def table(dtype: torch.dtype, most: int) -> Iterator[str]:
+    """Both tables of a dtype, by up to `most` samples of an operator, line by line."""
+    found = {name_of(info): worst(info, dtype, most) for info in operators(dtype)}
+    counts = Counter(result.found for result in found.values())
+    compared = sum(count for kind, count in counts.items() if kind != "no reference")
+    exact = max(r.relative for r in found.values() if r.found == "exact")
+    yield f"| {str(dtype).removeprefix('torch.')} | operators | share | worst relative delta |"
+    yield "|---|---|---|---|"
+    for kind in CLASSES:
+        share = "" if kind == "no reference" else f"{counts[kind] / compared:.1%}"
+        yield f"| {kind} | {counts[kind]} | {share} | {f'{exact:.0e}' if kind == 'exact' else ''} |"
+    yield ""
+    yield f"| not exact to {TOLERANCE[dtype]:.0e} | class | relative delta | reason |"
+    yield "|---|---|---|---|"
+    for name, result in found.items():
+        if result.found != "exact":
+            size = f"{result.relative:.0e}" if result.found in ("told", "silent") else ""
+            yield f"| {name} | {result.found} | {size} | {REASONS.get(name) or result.why()} |"
+    yield ""
+
+
 def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--dtype", choices=["float64", "float32"], default="float64")
+    parser.add_argument("--dtype", choices=["float64", "float32"], help="one of them alone")
     parser.add_argument("--samples", type=int, default=3, help="of each operator, at most")
     add_option(parser)
     options = parser.parse_args()
     warnings.simplefilter("ignore")
-    dtype = getattr(torch, options.dtype)
-    found = {name_of(info): worst(info, dtype, options.samples) for info in operators(dtype)}
-    counts = Counter(result.found for result in found.values())
-    compared = sum(count for kind, count in counts.items() if kind != "no reference")
-    exact = max(r.relative for r in found.values() if r.found == "exact")
     with printed(__file__, options.write) as line:
-        line(f"| {options.dtype} | operators | share | worst relative delta |")
-        line("|---|---|---|---|")
-        for kind in CLASSES:
-            share = "" if kind == "no reference" else f"{counts[kind] / compared:.1%}"
-            line(f"| {kind} | {counts[kind]} | {share} | {f'{exact:.0e}' if kind == 'exact' else ''} |")
-        line("")
-        line(f"Not exact to {TOLERANCE[dtype]:.0e}:")
-        line("")
-        line("| operator | class | relative delta | reason |")
-        line("|---|---|---|---|")
-        for name, result in found.items():
-            if result.found != "exact":
-                size = f"{result.relative:.0e}" if result.found in ("told", "silent") else ""
-                line(f"| {name} | {result.found} | {size} | {REASONS.get(name) or result.why()} |")
+        for name in [options.dtype] if options.dtype else ["float64", "float32"]:
+            for text in table(getattr(torch, name), options.samples):
+                line(text)
 
 
 if __name__ == "__main__":

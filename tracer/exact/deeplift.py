@@ -227,6 +227,7 @@ class DeepLift:
             """The reference's run, with what it gives and the numbers of it that are explained."""
             engine = PairedEvaluation(self.model, self.rulebook, observer.names, all_places)
             seen = LayerContributions(leaves[0].shape[0])
+            engine.input_dtype = leaves[0].dtype if leaves[0].is_floating_point() else None
             with engine.reference_pass(), listening(layers, seen), observer.reference_run(engine, refs):
                 starts = tuple(ref.detach().requires_grad_() for ref in refs)
                 result = self.model(*(t.clone() for t in starts), *copied(baseline_args))

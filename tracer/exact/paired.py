@@ -83,6 +83,7 @@ class PairedEvaluation(Mode):
         self._choices = Choices(self, self.pairing, wanted, all_places)
         self._inverse_scales = InverseScales()
         self._running = False
+        self.input_dtype: torch.dtype | None = None  # casts to one of fewer digits are noted
 
     @contextmanager
     def reference_pass(self) -> Iterator[None]:
@@ -198,7 +199,7 @@ class PairedEvaluation(Mode):
         value = func(*args, **kwargs)
         if not stepped and has_gradient(value if written is None else written):
             self._step(how.name)
-        if how.name in CASTS and not self.pairing.tape.writing and narrows(call, value):
+        if how.name in CASTS and not self.pairing.tape.writing and narrows(call, value, self.input_dtype):
             self.pairing.note_once(how.name, "approximated")
         return value
 

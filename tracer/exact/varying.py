@@ -74,14 +74,14 @@ def whole_rows(call: OpCall) -> OpCall:
 CASTS = frozenset({"to", "type", "type_as", "float", "half", "bfloat16", "cfloat", "chalf"})
 
 
-def narrows(call: OpCall, value: Any) -> bool:
-    """Whether a cast rounds what varies: a linear rule cannot tell how."""
+def narrows(call: OpCall, value: Any, inputs: torch.dtype | None) -> bool:
+    """Whether a cast rounds what varies, to fewer digits than the inputs have: a linear rule cannot tell how."""
     source = call.args[0] if call.args else None
     if not (isinstance(source, Tensor) and isinstance(value, Tensor) and is_varying(source)):
         return False
-    if not (is_differentiable(source) and is_differentiable(value)):
+    if inputs is None or not (is_differentiable(source) and is_differentiable(value)):
         return False
-    return torch.finfo(value.dtype).eps > torch.finfo(source.dtype).eps
+    return torch.finfo(value.dtype).eps > max(torch.finfo(source.dtype).eps, torch.finfo(inputs).eps)
 
 
 def check_shapes(name: str, xs: Sequence[Tensor], x_refs: Sequence[Tensor]) -> None:
