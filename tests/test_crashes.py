@@ -17,8 +17,8 @@ from torch import nn
 
 import tracer
 from tests.synthetic import synthetic_run, write_synthetic
-from tests.test_claim import call
 from tests.test_journal import Chain
+from tests.test_reservation import call
 from tracer import cli
 from tracer.commands import view
 from tracer.commands.out_of_memory import is_out_of_memory

@@ -16,7 +16,7 @@ from markdown_it import MarkdownIt
 
 from tests.hostile_texts import ACTIVE, obeyed, write_hostile
 from tests.synthetic import write_synthetic
-from tests.test_claim import call
+from tests.test_reservation import call
 from tracer.commands.terminal import progress
 from tracer.tracefile.trace import open_trace
 from tracer.tracefile.writer import TraceWriter
