@@ -17,8 +17,10 @@ from tracer.exact.deeplift import DeepLift
 warnings.filterwarnings("ignore", module="torch")
 OPERATORS = {name_of(info): info for info in operators(torch.float64)}
 SLOW = {"grid_sampler_3d", "nn.functional.ctc_loss", "max_pool2d_with_indices_backward"}
-MAY_BE_TOLD = set(REASONS) | {
-    # A custom op of torch's own whose graph differs between the runs.
+EXACT_AT_FIRST = {"svd", "linalg.svd", "linalg.eig", "lu_unpack", "grid_sampler_3d"}
+"""Not exact at other samples than the first."""
+MAY_BE_TOLD = set(REASONS) - EXACT_AT_FIRST | {
+    # A custom op of torch's own whose graph differs between the runs, and a sparse result.
     "nn.functional.linear_cross_entropy.chunked", "nn.functional.linear_cross_entropy.chunked_none",
     "sparse.mm.reduce",
 }  # fmt: skip
@@ -36,7 +38,7 @@ def test_nineteen_of_twenty_are_exact() -> None:
     assert len(MAY_BE_TOLD & set(OPERATORS)) < len(OPERATORS) / 20
 
 
-@pytest.mark.parametrize("name", ["mul", "sort", "scatter", "linalg.inv", "nn.functional.huber_loss"])
+@pytest.mark.parametrize("name", ["mul", "cumsum", "scatter", "linalg.inv", "nn.functional.huber_loss"])
 def test_a_wrong_rule_is_found(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The measure itself: multipliers that are a thousandth off are silent, not exact."""
     info = OPERATORS[name]
