@@ -13,7 +13,6 @@ from unittest.mock import patch
 import torch
 from torch import Tensor, nn
 
-from tracer.exact import paired, pairing
 from tracer.exact.pairing import Pairing
 from tracer.exact.replacement import Replacement
 
@@ -150,7 +149,7 @@ def _intercepted(
 ) -> Iterator[None]:
     """`rule` is told the number and the rule of each call and names another, `made` gives what replaces the call."""
     asked = {True: 0, False: 0}  # in the reference's run and in the input's
-    plain_rule, plain_replace = Pairing.rule_of, paired.replace  # type: ignore[attr-defined]
+    plain_rule, plain_value = Pairing.rule_of, Replacement.value
 
     tapes: dict[int, object] = {}
     inner = False  # what a rule runs by itself, as a mixture's experts, has no row and no number
@@ -164,13 +163,8 @@ def _intercepted(
         asked[pairs.tape.writing] += 1
         return rule(number, plain_rule(pairs, op))
 
-    def replace(replacement: Replacement, operands: object) -> object:
-        changed = replacement if inner else made(asked[False] - 1, replacement)
-        return plain_replace(changed, operands)  # type: ignore[arg-type]
+    def value(replacement: Replacement) -> object:
+        return plain_value(replacement if inner else made(asked[False] - 1, replacement))
 
-    with (
-        patch.object(Pairing, "rule_of", counting),
-        patch.object(paired, "replace", replace),
-        patch.object(pairing, "replace", replace),
-    ):
+    with patch.object(Pairing, "rule_of", counting), patch.object(Replacement, "value", value):
         yield
