@@ -18,7 +18,11 @@ from collections.abc import Iterator
 import torch
 
 from tests.benchmarks.results import add_option, printed
-from tests.operators import CLASSES, REASONS, TOLERANCE, name_of, operators, worst
+from tests.operators import CLASSES, REASONS, TOLERANCE, Result, name_of, operators, worst
+
+
+def _reason(name: str, result: Result) -> str:
+    return result.why() if result.found == "no reference" else REASONS.get(name) or result.why()
 
 
 def table(dtype: torch.dtype, most: int) -> Iterator[str]:
@@ -38,7 +42,7 @@ def table(dtype: torch.dtype, most: int) -> Iterator[str]:
     for name, result in found.items():
         if result.found != "exact":
             size = f"{result.relative:.0e}" if result.found in ("told", "silent") else ""
-            yield f"| {name} | {result.found} | {size} | {REASONS.get(name) or result.why()} |"
+            yield f"| {name} | {result.found} | {size} | {_reason(name, result)} |"
     yield ""
 
 
