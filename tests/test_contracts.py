@@ -35,7 +35,7 @@ BROKEN = [
     (UI, "tracer/commands/report.py", LAZY.format("import textual")),
     (READS, "tui/model/session.py", LAZY.format("import tracer.recording.run")),
     (SAVED, "tracer/text.py", "import torch"),
-    (SAVED, "tracer/diagnosis/wording.py", LAZY.format("import captum")),
+    (SAVED, "tracer/diagnosis/phrases.py", LAZY.format("import captum")),
     (SAVED, "tui/app.py", TYPES.format("import transformers")),
     (FORMULAS, "tracer/rules/formulas/norm.py", "import captum"),
     (CIRCLE, "tracer/rules/formulas/elementwise.py", LAZY.format("import tracer.rules.formulas.activation")),

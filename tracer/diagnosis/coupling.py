@@ -11,7 +11,7 @@ from tracer.diagnosis.evidence import Evidence
 from tracer.diagnosis.fault import fault
 from tracer.diagnosis.gradient_path import stale_calls
 from tracer.diagnosis.noted import noted_finding
-from tracer.diagnosis.wording import calls, exact, weight
+from tracer.diagnosis.phrases import calls, exact, weight
 from tracer.records import Finding
 from tracer.text import clean, figure, percentage
 

@@ -9,7 +9,7 @@ import numpy as np
 from tracer import ops
 from tracer.diagnosis.evidence import Evidence
 from tracer.diagnosis.fault import fault
-from tracer.diagnosis.wording import calls, exact, or_exact, weight
+from tracer.diagnosis.phrases import calls, exact, or_exact, weight
 from tracer.records import Edge, Finding
 from tracer.text import clean
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Iterator
 from tracer import ops
 from tracer.diagnosis.evidence import Evidence
 from tracer.diagnosis.noted import and_more, name_of
-from tracer.diagnosis.wording import exact, weight
+from tracer.diagnosis.phrases import exact, weight
 from tracer.records import DECIDED, Finding, LeftoverKind, Note, NoteKind
 from tracer.text import clean, figure
 

@@ -12,8 +12,8 @@ from tracer import ops
 from tracer.diagnosis.evidence import Evidence
 from tracer.diagnosis.fault import fault
 from tracer.diagnosis.outcome import saturated_call
+from tracer.diagnosis.phrases import exact, taker, weight
 from tracer.diagnosis.taken_for_linear import norm_of
-from tracer.diagnosis.wording import exact, taker, weight
 from tracer.records import Finding
 from tracer.text import clean
 

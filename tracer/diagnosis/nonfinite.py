@@ -9,7 +9,7 @@ import numpy as np
 
 from tracer.diagnosis.evidence import Evidence
 from tracer.diagnosis.fault import fault
-from tracer.diagnosis.wording import number
+from tracer.diagnosis.phrases import number
 from tracer.records import Edge, Finding
 from tracer.text import clean
 

@@ -11,7 +11,7 @@ from tracer import ops
 from tracer.diagnosis.evidence import Evidence
 from tracer.diagnosis.fault import fault
 from tracer.diagnosis.noted import noted_finding
-from tracer.diagnosis.wording import exact, weight
+from tracer.diagnosis.phrases import exact, weight
 from tracer.records import UNDECIDED, Bools, Finding, Floats
 from tracer.text import clean, figure
 

@@ -15,7 +15,7 @@ from tracer.analysis.verdict import relative_to, worst_example
 from tracer.diagnosis.evidence import Evidence
 from tracer.diagnosis.explosion import sizes_without
 from tracer.diagnosis.outcome import all_saturated
-from tracer.diagnosis.wording import or_exact
+from tracer.diagnosis.phrases import or_exact
 from tracer.records import Counterfactual, Finding, FindingKind, Floats
 from tracer.rules.rulebook import fits, recorded_names
 from tracer.text import clean, figure, times

@@ -12,7 +12,7 @@ from dataclasses import replace
 from tracer.diagnosis.evidence import Evidence
 from tracer.diagnosis.fault import fault
 from tracer.diagnosis.noted import OR_EXACT, and_more, name_of, noted_finding
-from tracer.diagnosis.wording import number, or_exact
+from tracer.diagnosis.phrases import number, or_exact
 from tracer.records import Finding, Note, NoteKind
 from tracer.text import clean, figure, percentage
 

@@ -16,7 +16,7 @@ from tracer import ops
 from tracer.diagnosis.evidence import Evidence
 from tracer.diagnosis.explosion import exploding, sizes_without
 from tracer.diagnosis.fault import fault
-from tracer.diagnosis.wording import exact, number, weight
+from tracer.diagnosis.phrases import exact, number, weight
 from tracer.records import Finding
 from tracer.text import clean, figure, percentage
 

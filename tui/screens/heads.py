@@ -25,7 +25,7 @@ from tui.looks.roles import Line, Role
 from tui.model.axis_labels import row_and_column_labels
 from tui.model.tensor_source import Quantity, TensorSource
 from tui.screens.base import TraceScreen
-from tui.widgets.head_table import HeadGrid
+from tui.widgets.head_grid import HeadGrid
 from tui.widgets.header import SHORT
 from tui.widgets.heatmap import Heatmap
 from tui.widgets.lines import LinesView
