@@ -170,7 +170,7 @@ def measure(info: Any, sample: Any, dtype: torch.dtype, everything: bool) -> Res
     error = float(delta.double().abs())
     scale = max(change, _CANCELLED * size)
     relative = error / scale if scale else (0.0 if error == 0 else float("inf"))
-    notes = tuple(sorted({f"{note.what} {note.op}" for note in lift.notes}))
+    notes = tuple(sorted({f"{note.kind} {note.op}" for note in lift.notes}))
     if relative <= TOLERANCE[dtype]:
         return Result("exact", relative, notes)
     return Result("told" if notes else "silent", relative, notes)

@@ -59,6 +59,6 @@ def test_exact_rules_conserve(name: str, attention: str) -> None:
             alone_limit = max(1e-9, of_alone(trace, longest_sum(model) if dtype == torch.float32 else 1))
             assert (np.abs(trace.delta) <= limit.numpy()).all()
         assert (delta.abs() <= limit).all()
-        assert {note.what for note in lift.notes} <= {"approximated"}
+        assert {note.kind for note in lift.notes} <= {"approximated"}
         alone = DeepLift(model).attribute(x[:1], x_ref[:1], target=target)
         assert float((alone[0] - attributions[0]).abs().max()) <= alone_limit * float(attributions[0].abs().max())

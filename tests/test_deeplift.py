@@ -154,7 +154,7 @@ def test_additional_arguments_and_the_references_own() -> None:
     )
     # The change of the scale itself belongs to no input: it is the delta, and it is said.
     assert float(delta.abs().max()) > 1e-3
-    assert [note.what for note in lift.notes] == ["differing constant"]
+    assert [note.kind for note in lift.notes] == ["differing constant"]
 
 
 def test_an_example_alone_equals_the_example_in_any_batch() -> None:

@@ -149,7 +149,7 @@ def test_constants_and_parameters_keep_plain_autograd() -> None:
 
 
 def notes_of(engine: PairedEvaluation) -> list[str]:
-    return [note.what for note in engine.notes]
+    return [note.kind for note in engine.notes]
 
 
 def test_each_ruled_op_is_one_node() -> None:
@@ -170,7 +170,7 @@ def test_an_unknown_op_is_approximated_and_noted() -> None:
     x, x_ref = drawn(3, 3)
     found = pair(lambda t: torch.linalg.matrix_exp(t @ t.T / 9), x, x_ref)
     (note,) = found.notes
-    assert (note.what, note.op, note.path) == ("approximated", "linalg_matrix_exp", "/linalg_matrix_exp")
+    assert (note.kind, note.op, note.path) == ("approximated", "linalg_matrix_exp", "/linalg_matrix_exp")
     assert note.source.startswith("tests/test_paired.py:")
     leak = float((found.multipliers * (x - x_ref)).sum() - found.flow)
     assert abs(leak) < 1e-9
@@ -192,7 +192,7 @@ def test_a_custom_function_is_approximated_and_noted() -> None:
     x, x_ref = drawn(3, 3)
     apply = torch.autograd.Function.__dict__["apply"]
     found = pair(lambda t: Cube.apply(t) * t, x, x_ref)
-    assert [(note.op, note.what) for note in found.notes] == [("Cube", "approximated")]
+    assert [(note.op, note.kind) for note in found.notes] == [("Cube", "approximated")]
     assert float((found.multipliers * (x - x_ref)).sum()) == pytest.approx(float(found.flow), abs=1e-10)
     assert torch.autograd.Function.__dict__["apply"] is apply
 
@@ -211,7 +211,7 @@ def test_a_value_that_goes_on_without_a_gradient_is_noted() -> None:
         lambda t: t + guarded(lambda u: u.view(-1, 3), t),
         lambda t: t + torch.special.bessel_j0(t),
     ):
-        assert "cut" in [note.what for note in pair(function, x, x_ref).notes]
+        assert "cut" in [note.kind for note in pair(function, x, x_ref).notes]
 
 
 def test_where_with_one_condition_is_linear_and_with_two_a_discrete_choice() -> None:
@@ -220,7 +220,7 @@ def test_where_with_one_condition_is_linear_and_with_two_a_discrete_choice() -> 
     assert conserves(lambda t: torch.where(keep, t * 2, t.exp()), x, x_ref)
     found = pair(lambda t, c: torch.where(c, t * 2, t), x, x_ref, args=(x > 0,), ref_args=(x_ref > 0,))
     differing = int(((x > 0) != (x_ref > 0)).sum())
-    assert [(note.what, note.amount) for note in found.notes] == [("discrete choice", differing)]
+    assert [(note.kind, note.amount) for note in found.notes] == [("discrete choice", differing)]
     # Attributed as far as it is continuous: the mean of both branches where the choice differs.
     slope = ((x > 0).double() + (x_ref > 0).double()) / 2 + 1
     assert torch.allclose(found.multipliers, slope, atol=1e-12)
@@ -280,7 +280,7 @@ def test_indices_that_agree_are_linear_and_indices_that_differ_are_noted(functio
     assert not same.notes
     assert float((same.multipliers * (x - x_ref)).sum()) == pytest.approx(float(same.flow), abs=1e-12)
     other = pair(function, x, x_ref, args=(index,), ref_args=(index.flip(0).flip(1).roll(1, 1),))  # type: ignore[arg-type]
-    assert {note.what for note in other.notes} == {"discrete choice"}
+    assert {note.kind for note in other.notes} == {"discrete choice"}
     assert torch.isfinite(other.multipliers).all()
 
 
@@ -296,7 +296,7 @@ def test_an_order_that_is_too_large_for_its_rule_says_how_much_is_lost(monkeypat
     found = pair(lambda t: t.topk(2).values, x, x_ref)
     (note,) = found.notes
     leak = float((found.multipliers * (x - x_ref)).sum() - found.flow)
-    assert note.what == "discrete choice"
+    assert note.kind == "discrete choice"
     assert note.amount == pytest.approx(leak, abs=1e-12)
 
 
@@ -323,7 +323,7 @@ def test_a_constant_that_differs_between_the_runs_is_noted() -> None:
     found = pair(
         lambda t, s: t * s, x, x_ref, args=(torch.full((4,), 3.0).double(),), ref_args=(torch.ones(4).double(),)
     )
-    assert [note.what for note in found.notes] == ["differing constant"]
+    assert [note.kind for note in found.notes] == ["differing constant"]
     assert torch.equal(found.multipliers, torch.full((3, 4), 2.0).double())
 
 
@@ -376,7 +376,7 @@ def test_compiled_and_scripted_modules() -> None:
     compiled(x)
     assert conserves(compiled, x, x_ref)
     found = pair(nn.Sequential(nn.Tanh(), torch.jit.script(Block())), x, x_ref)
-    assert [(note.path, note.what) for note in found.notes] == [("1", "unseen")]
+    assert [(note.path, note.kind) for note in found.notes] == [("1", "unseen")]
 
 
 def test_float64_stays_float64_and_half_is_finite() -> None:
@@ -436,7 +436,7 @@ def test_a_choice_of_another_number_of_places_is_noted_not_refused() -> None:
     found = pair(
         lambda t, m: _assigned(t, m.nonzero(as_tuple=True), 0.0), x, x_ref, args=(hidden,), ref_args=(~hidden,)
     )
-    assert [(note.op, note.what) for note in found.notes] == [("setitem", "discrete choice")]
+    assert [(note.op, note.kind) for note in found.notes] == [("setitem", "discrete choice")]
     assert torch.equal(found.multipliers, torch.full((3, 3), 1.5).double())
 
 
@@ -444,7 +444,7 @@ def test_a_mask_made_from_the_input_is_a_choice() -> None:
     x, x_ref = drawn(4, 5)
     assert conserves(lambda t: _assigned(t, t < 0, 0.0), x, x_ref)
     found = pair(lambda t, m: _assigned(t, m, 0.0), x, x_ref, args=(x < 0,), ref_args=(x_ref < 0,))
-    assert [(note.op, note.what) for note in found.notes] == [("setitem", "discrete choice")]
+    assert [(note.op, note.kind) for note in found.notes] == [("setitem", "discrete choice")]
     assert torch.equal(found.multipliers, 1.5 * ((x >= 0).double() + (x_ref >= 0).double()))
 
 
@@ -481,7 +481,7 @@ def scripted(x: Tensor) -> Tensor:
 def unseen_in(function: Any, rulebook: Rulebook = EXACT) -> list[str]:
     lift = DeepLift(Model(function), rulebook=rulebook)
     lift.attribute(*drawn(3, 4))
-    return [note.op for note in lift.notes if note.what == "unseen"]
+    return [note.op for note in lift.notes if note.kind == "unseen"]
 
 
 def test_what_no_function_mode_sees_is_noted() -> None:

@@ -107,7 +107,7 @@ def test_an_attribution_alone_takes_compiled_modules_and_notes_torchscript(name:
     lift, (x, ref) = tracer.DeepLift(Holds(UNSEEN[name][0]())), tensors()
     _found, delta = lift.attribute(x, ref, target=1, return_convergence_delta=True)
     assert (float(delta.abs().max()) < 1e-6) == (name == "compiled")
-    assert ("unseen" in [note.what for note in lift.notes]) == (name == "TorchScript")
+    assert ("unseen" in [note.kind for note in lift.notes]) == (name == "TorchScript")
 
 
 def test_a_distributed_model_is_refused() -> None:

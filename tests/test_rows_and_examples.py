@@ -73,7 +73,7 @@ def test_rows_that_reach_one_another_are_noted() -> None:
     near = torch.eye(4).double().roll(1, 0) + torch.eye(4).double()
     lift = tracer.DeepLift(Model(lambda t: torch.tanh(near @ t).sum(1)))
     _attributions, delta = lift.attribute(x, x_ref, return_convergence_delta=True)
-    assert [note.what for note in lift.notes] == ["coupled examples"]
+    assert [note.kind for note in lift.notes] == ["coupled examples"]
     assert lift.notes[0].amount == pytest.approx(float(delta.abs().max()))
     assert float(delta.abs().max()) > 0.1 and abs(float(delta.sum())) < 1e-12
 
@@ -83,7 +83,7 @@ def test_what_is_not_exact_is_not_taken_for_coupling() -> None:
     lift = tracer.DeepLift(Model(lambda t: torch.special.erfcx(t).sum(1) + t.exp().detach().sum(1)))
     _attributions, delta = lift.attribute(x, x_ref, return_convergence_delta=True)
     assert float(delta.abs().max()) > 1e-3
-    assert "coupled examples" not in [note.what for note in lift.notes]
+    assert "coupled examples" not in [note.kind for note in lift.notes]
 
 
 def test_layers_of_one_output_have_one_contribution() -> None:
@@ -100,7 +100,7 @@ def test_of_several_outputs_the_explained_one_is_noted() -> None:
     x, x_ref = drawn(2, 3)
     lift = tracer.DeepLift(Model(lambda t: (t.tanh(), t.sum(1, keepdim=True))))
     lift.attribute(x, x_ref, target=0)
-    assert [(note.what, note.op) for note in lift.notes] == [("non-tensor output", "tuple, its first tensor")]
+    assert [(note.kind, note.op) for note in lift.notes] == [("non-tensor output", "tuple, its first tensor")]
     with tracer.record(
         Model(lambda t: (t.tanh(), t.sum(1, keepdim=True))), x, x_ref, target=0, method="exact"
     ) as trace:

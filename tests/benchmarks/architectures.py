@@ -35,7 +35,7 @@ def relative_delta(
     change = (found.output - found.output_reference).double()
     attributions = (found.multipliers[0].double() * (x - reference).double()).flatten(1).sum(1)
     worst = float((attributions - change).abs().max() / change.abs().max())
-    return worst, {note.what for note in lift.notes}, casts(model, x)
+    return worst, {note.kind for note in lift.notes}, casts(model, x)
 
 
 def row(name: str, architecture: Architecture) -> str:

@@ -174,4 +174,4 @@ def test_places_that_are_not_written_back_leave_the_output_as_it_is(function: Ca
     lift.attribute(x, x_ref)
     assert lift.outputs is not None
     assert torch.allclose(lift.outputs[0], function(x)) and torch.allclose(lift.outputs[1], function(x_ref))
-    assert "discrete choice" in [note.what for note in lift.notes]
+    assert "discrete choice" in [note.kind for note in lift.notes]

@@ -11,7 +11,7 @@ from tracer.records import NoteKind
 class RuleNote:
     """Something about one call that a reader of the attributions must know.
 
-    `what`: "approximated" (no rule: average Jacobian), "discrete choice" (mask, index or order differs between the
+    `kind`: "approximated" (no rule: average Jacobian), "discrete choice" (mask, index or order differs between the
     runs), "differing constant" (an operand that is not attributed to differs between the runs), "cut" (the value goes
     on without a gradient), "unseen" (TorchScript and other code that no function mode sees), "coupled examples" (rows
     of the input reach one another's outputs), "non-tensor output" (of several tensors the first is explained),
@@ -25,5 +25,5 @@ class RuleNote:
     op: str
     source: str
     rule: str
-    what: NoteKind
+    kind: NoteKind
     amount: float

@@ -128,7 +128,7 @@ class PairedEvaluation(Mode):
         if self.rulebook.default != "exact" or any(o.rule in ("gradient", "captum") for o in self.rulebook.overrides):
             return
         custom, others = unseen(output, inputs)
-        if any(note.what == "unseen" for note in self.notes):
+        if any(note.kind == "unseen" for note in self.notes):
             others = []  # a TorchScript module's own nodes, which its note accounts for
         self.notes.extend(
             RuleNote(f"/{name}", name, "?", "gradient", "unseen", float("nan")) for name in custom + others

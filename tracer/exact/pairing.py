@@ -172,17 +172,17 @@ class Pairing:
         if not self.tape.writing and any(is_varying(t) for _name, t in torch_functions.arguments(call)):
             self.note(how.name, "gradient", "cut", float("nan"))
 
-    def note(self, name: str, rule: str, what: NoteKind, amount: float) -> RuleNote:
+    def note(self, name: str, rule: str, kind: NoteKind, amount: float) -> RuleNote:
         """Note something about the call that is under way."""
         path = call_site(self.names).path_of(name)
-        note = RuleNote(path, name, source_line() or "?", rule, what, amount)
+        note = RuleNote(path, name, source_line() or "?", rule, kind, amount)
         self.notes.append(note)
         return note
 
-    def note_once(self, name: str, what: NoteKind) -> None:
+    def note_once(self, name: str, kind: NoteKind) -> None:
         """Note what may happen at every other call of a model, at the first one of each op."""
-        if not any(note.op == name and note.what == what for note in self.notes) and self.rule_of(name) == "exact":
-            self.note(name, "exact", what, float("nan"))
+        if not any(note.op == name and note.kind == kind for note in self.notes) and self.rule_of(name) == "exact":
+            self.note(name, "exact", kind, float("nan"))
 
     def held(self, tensors: list[Tensor]) -> list[Tensor]:
         """The tensors, which a copy takes the place of before the model writes to them."""

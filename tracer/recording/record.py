@@ -208,13 +208,13 @@ def _outputs(lift: DeepLift, examples: int) -> tuple[Floats, Floats] | None:
 
 def _for_the_trace(lift: DeepLift) -> Iterator[RuleNote]:
     """The notes of an attribution; what the model gives is noted by the recorder too."""
-    yield from (note for note in (*lift.notes, *lift.decided) if note.what != "non-tensor output")
+    yield from (note for note in (*lift.notes, *lift.decided) if note.kind != "non-tensor output")
 
 
 def _noted(note: RuleNote) -> Note:
     """A note of the exact rules in the form of the trace."""
     source = None if note.source == "?" else note.source
-    return Note(note.what, note.path, None, f"{note.op}, rule {note.rule}", note.amount, source)
+    return Note(note.kind, note.path, None, f"{note.op}, rule {note.rule}", note.amount, source)
 
 
 def _refuse_integers(model: nn.Module, tensor: Tensor, request: _Request, method: Method) -> NoReturn:
@@ -236,6 +236,6 @@ def _refuse_integers(model: nn.Module, tensor: Tensor, request: _Request, method
 
 def _in_words(notes: Sequence[RuleNote]) -> str:
     """What was not exact, each op once: "approximated: erfcx (net/erfcx, net.py:3 forward)"; "" if all was."""
-    found = dict.fromkeys(f"{note.what}: {note.op} ({note.path}, {note.source})" for note in notes)
+    found = dict.fromkeys(f"{note.kind}: {note.op} ({note.path}, {note.source})" for note in notes)
     shown = "; ".join(list(found)[:5])
     return shown if len(found) <= 5 else f"{shown}; and {len(found) - 5} more"
