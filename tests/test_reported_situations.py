@@ -17,22 +17,10 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 import tracer
+from tests.models import FunctionModel
 from tracer.tracefile.trace import Trace
 
 pytestmark = pytest.mark.filterwarnings("ignore")
-
-
-class Written(nn.Module):
-    """`function(self, *inputs)` as a model with these modules."""
-
-    def __init__(self, function: Callable[..., Any], **modules: nn.Module) -> None:
-        super().__init__()
-        self.function = function
-        for name, module in modules.items():
-            self.add_module(name, module)
-
-    def forward(self, *inputs: Tensor) -> Any:
-        return self.function(self, *inputs)
 
 
 def seeded(seed: int = 0) -> None:
@@ -54,7 +42,7 @@ def relative_deltas(model: nn.Module, x: Tensor, reference: Tensor | None = None
 def test_watching_leaves_captums_runs_without_grad_alone() -> None:
     seeded(1)
     layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
-    model = Written(
+    model = FunctionModel(
         lambda s, x, pad: s.o(s.e(x, src_key_padding_mask=pad).mean(1)),
         e=nn.TransformerEncoder(layer, 2), o=nn.Linear(8, 1),
     ).eval()  # fmt: skip
@@ -121,7 +109,7 @@ EXACT: dict[str, tuple[Callable[[Tensor], Tensor], tuple[int, ...]]] = {
 def test_what_was_refused_noted_or_wrong_is_exact(name: str, seed: int) -> None:
     function, shape = EXACT[name]
     seeded(seed)
-    assert max(relative_deltas(Written(lambda s, x: function(x)), torch.randn(shape), torch.randn(shape))) < 1e-5
+    assert max(relative_deltas(FunctionModel(lambda s, x: function(x)), torch.randn(shape), torch.randn(shape))) < 1e-5
 
 
 @pytest.mark.parametrize("fill", [-30.0, -1e9, -torch.inf])
@@ -134,7 +122,7 @@ def test_a_mask_made_of_the_data_is_named_for_every_fill(fill: float) -> None:
         logits = x[..., 0].masked_fill(x[..., 1] == 0, fill)
         return (torch.softmax(logits, -1) * x[..., 0]).sum(1, keepdim=True)
 
-    with tracer.record(Written(masked), x, reference, target=0, method="exact") as trace:
+    with tracer.record(FunctionModel(masked), x, reference, target=0, method="exact") as trace:
         assert kinds(trace) == [("decided", "/eq")]
         assert abs(float(trace.delta[0])) < 1e-6
 
@@ -147,7 +135,7 @@ def test_of_a_packed_sequence_only_the_recurrence_leaks() -> None:
         return out
 
     seeded()
-    model = Written(last, r=nn.RNN(2, 3, batch_first=True), o=nn.Linear(3, 1)).eval()
+    model = FunctionModel(last, r=nn.RNN(2, 3, batch_first=True), o=nn.Linear(3, 1)).eval()
     with tracer.watch(model) as watching:
         ca.DeepLift(model).attribute(
             torch.randn(2, 3, 2), torch.randn(2, 3, 2), target=0, additional_forward_args=(torch.tensor([3, 2]),)
@@ -158,7 +146,7 @@ def test_of_a_packed_sequence_only_the_recurrence_leaks() -> None:
 
 def test_a_cell_with_an_unused_output_has_the_whole_delta() -> None:
     seeded()
-    model = Written(lambda s, x: s.o(s.c(x)[0]), c=nn.LSTMCell(2, 3), o=nn.Linear(3, 1)).eval()
+    model = FunctionModel(lambda s, x: s.o(s.c(x)[0]), c=nn.LSTMCell(2, 3), o=nn.Linear(3, 1)).eval()
     with tracer.watch(model) as watching:
         ca.DeepLift(model).attribute(torch.randn(1, 2), torch.randn(1, 2), target=0)
     assert kinds(watching.trace) == [("unsupported-module", "c")]
@@ -175,7 +163,7 @@ def test_findings_that_cancel_are_one() -> None:
         out: Tensor = (s.a(s.p(h).flatten(1)) + s.b(h.flatten(1))) ** 2
         return out
 
-    model = Written(
+    model = FunctionModel(
         joined, c=nn.Conv1d(1, 2, 3, padding=1), r=nn.ReLU(), p=nn.MaxPool1d(2), a=nn.Linear(4, 1), b=nn.Linear(8, 1)
     ).eval()
     with tracer.record(model, torch.randn(1, 1, 4) * 2, torch.randn(1, 1, 4), target=0) as trace:

@@ -15,6 +15,7 @@ from captum.attr import DeepLift, DeepLiftShap, LayerDeepLift, LayerDeepLiftShap
 from torch import nn
 
 import tracer
+from tests.models import FunctionModel
 from tracer.errors import ObservationError
 from tracer.tracefile.trace import Trace
 
@@ -26,22 +27,9 @@ def _quiet() -> Iterator[None]:
         yield
 
 
-class Function(nn.Module):
-    """A model of these modules that runs `function`, which is given the model and its inputs."""
-
-    def __init__(self, function: Callable[..., Any], **modules: nn.Module) -> None:
-        super().__init__()
-        self.function = function
-        for name, module in modules.items():
-            setattr(self, name, module)
-
-    def forward(self, *args: Any) -> Any:
-        return self.function(self, *args)
-
-
 def padded_encoder() -> nn.Module:
     layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
-    return Function(
+    return FunctionModel(
         lambda self, x, pad: self.last(self.encoder(x, src_key_padding_mask=pad).mean(1)),
         encoder=nn.TransformerEncoder(layer, 2), last=nn.Linear(8, 1),
     )  # fmt: skip
@@ -49,7 +37,7 @@ def padded_encoder() -> nn.Module:
 
 def padded_layer() -> nn.Module:
     layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
-    return Function(lambda self, x, pad: self.layer(x, None, pad).mean(1), layer=layer)
+    return FunctionModel(lambda self, x, pad: self.layer(x, None, pad).mean(1), layer=layer)
 
 
 def bare_layer() -> nn.Module:
@@ -239,7 +227,7 @@ def test_a_copy_made_while_the_model_runs_can_be_called(method: Any) -> None:
         copies[-1](x)
         return self.part(x)
 
-    model = Function(run, part=softmaxed())
+    model = FunctionModel(run, part=softmaxed())
     trace = tracer.record(model, *INPUTS, target=0, method=method)
     assert trace.run.status == "complete"
     assert all(each(INPUTS[0]).shape == (2, 2) for each in copies)
@@ -289,7 +277,7 @@ def test_a_function_that_does_what_captum_does_gives_attributions() -> None:
 
 
 @pytest.mark.parametrize(
-    "wrap", [nn.Sequential, lambda model: Function(lambda self, x: 2 * self.inner(x), inner=model)]
+    "wrap", [nn.Sequential, lambda model: FunctionModel(lambda self, x: 2 * self.inner(x), inner=model)]
 )
 def test_a_wrapper_around_the_watched_model_is_recorded_and_named(wrap: Callable[[nn.Module], nn.Module]) -> None:
     model = softmaxed()
@@ -337,7 +325,7 @@ def test_a_model_that_takes_tuples_is_not_taken_for_captums_call() -> None:
         x = x[0] if isinstance(x, tuple) else x
         return self.net(x if reference is None else x - reference[0])
 
-    model, (x, reference) = Function(run, net=softmaxed()), INPUTS
+    model, (x, reference) = FunctionModel(run, net=softmaxed()), INPUTS
     with pytest.raises(ObservationError, match="no captum DeepLift attribution"), tracer.watch(model):
         model((x,), (reference,))
     with tracer.watch(model) as watching:
@@ -360,27 +348,27 @@ DOUBLED: dict[str, tuple[Callable[[], nn.Module], torch.Tensor, tuple[Any, ...],
     "a vector": (lambda: nn.Sequential(nn.Linear(3, 1)), torch.randn(3), (), "x[None]"),
     "a vector with as many outputs": (lambda: nn.Linear(3, 3), torch.randn(3), (), "x[None]"),
     "rows that are pooled": (
-        lambda: Function(lambda self, x: self.last(x.mean(-2, keepdim=x.dim() == 2)), last=nn.Linear(3, 1)),
+        lambda: FunctionModel(lambda self, x: self.last(x.mean(-2, keepdim=x.dim() == 2)), last=nn.Linear(3, 1)),
         torch.randn(4, 3), (), "x[None]",
     ),
     "edges of a graph": (
-        lambda: Function(message_passing, last=nn.Linear(3, 1)), torch.randn(4, 3), (torch.tensor([[0, 1], [1, 2]]),),
-        "method exact",
+        lambda: FunctionModel(message_passing, last=nn.Linear(3, 1)),
+        torch.randn(4, 3), (torch.tensor([[0, 1], [1, 2]]),), "method exact",
     ),
     "a state of a batch": (
-        lambda: Function(lambda self, x: self.cell(x, torch.ones(2, 4)), cell=nn.GRUCell(3, 4)), torch.randn(2, 3), (),
-        "method exact",
+        lambda: FunctionModel(lambda self, x: self.cell(x, torch.ones(2, 4)), cell=nn.GRUCell(3, 4)),
+        torch.randn(2, 3), (), "method exact",
     ),
     "a sum over the rows": (
-        lambda: Function(lambda self, x: self.last(x).sum().reshape(1), last=nn.Linear(3, 1)), torch.randn(2, 3), (),
-        "method exact",
+        lambda: FunctionModel(lambda self, x: self.last(x).sum().reshape(1), last=nn.Linear(3, 1)),
+        torch.randn(2, 3), (), "method exact",
     ),
     "one example without a batch": (
         lambda: nn.Sequential(nn.Conv1d(2, 3, 3), nn.AdaptiveAvgPool1d(1), nn.Flatten(0)), torch.randn(2, 7), (),
         "a batch axis",
     ),
     "a view of a batch": (
-        lambda: Function(lambda self, x: self.last(x.view(2, 3)), last=nn.Linear(3, 1)), torch.randn(2, 3), (),
+        lambda: FunctionModel(lambda self, x: self.last(x.view(2, 3)), last=nn.Linear(3, 1)), torch.randn(2, 3), (),
         "method exact",
     ),
 }  # fmt: skip
@@ -411,20 +399,20 @@ def test_a_model_that_cannot_take_the_doubled_batch_is_named(name: str, recorded
     elif advice == "x[None]":
         followed = tracer.record(model, x[None], target=0)
     else:
-        axis = Function(lambda self, batch: torch.stack([self.inner(each) for each in batch]), inner=model)
+        axis = FunctionModel(lambda self, batch: torch.stack([self.inner(each) for each in batch]), inner=model)
         followed = tracer.record(axis, x[None], target=0, method="exact")
     assert followed.run.status == "complete"
 
 
 def test_a_model_that_fails_alone_too_has_no_such_finding() -> None:
-    model = Function(lambda self, x: self.last(x), last=nn.Linear(4, 1))
+    model = FunctionModel(lambda self, x: self.last(x), last=nn.Linear(4, 1))
     with pytest.raises(RuntimeError), tracer.watch(model) as watching:
         DeepLift(model).attribute(torch.randn(2, 3), target=0)
     assert kinds(watching.partial) == []
 
 
 def test_a_failed_attribution_whose_error_was_caught_is_a_failed_trace() -> None:
-    model = Function(lambda self, x: self.last(x.view(2, 3)), last=nn.Linear(3, 1))
+    model = FunctionModel(lambda self, x: self.last(x.view(2, 3)), last=nn.Linear(3, 1))
     with tracer.watch(model) as watching:
         with pytest.raises(RuntimeError):
             DeepLift(model).attribute(torch.randn(2, 3), target=0)

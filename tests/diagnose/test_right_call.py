@@ -15,22 +15,10 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_
 
 import tracer
 from tests.diagnose.models import normal
+from tests.models import FunctionModel
 from tracer.tracefile.trace import Trace
 
 Forward = Callable[..., Tensor]
-
-
-class Model(nn.Module):
-    """`forward_of(self, x, ...)` with the modules given by name."""
-
-    def __init__(self, forward_of: Forward, **modules: nn.Module) -> None:
-        super().__init__()
-        self.forward_of = forward_of
-        for name, module in modules.items():
-            self.add_module(name, module)
-
-    def forward(self, *args: Any) -> Tensor:
-        return self.forward_of(self, *args)
 
 
 def watched(model: nn.Module, x: Tensor, baseline: Tensor, *extras: Tensor) -> Trace:
@@ -99,7 +87,7 @@ PACKED: dict[str, tuple[Forward, Callable[[], nn.Module], int, list[int]]] = {
 def test_of_a_packed_sequence_only_the_recurrence_leaks(name: str) -> None:
     forward, make, width, lengths = PACKED[name]
     torch.manual_seed(0)
-    model = Model(forward, r=make(), o=nn.Linear(width, 1))
+    model = FunctionModel(forward, r=make(), o=nn.Linear(width, 1))
     shape = len(lengths), max(lengths), 2
     assert_only(watched(model, normal(*shape, seed=1), normal(*shape, seed=2), torch.tensor(lengths)), "r")
 
@@ -121,14 +109,14 @@ def permuted(self: Any, x: Tensor) -> Tensor:
 
 def test_elements_of_a_packed_sequence_keep_their_rows() -> None:
     torch.manual_seed(0)
-    model = Model(on_packed_data, l=nn.Linear(2, 4), g=nn.GELU(), o=nn.Linear(4, 1))
+    model = FunctionModel(on_packed_data, l=nn.Linear(2, 4), g=nn.GELU(), o=nn.Linear(4, 1))
     lengths = torch.tensor([2, 4, 3])
     assert_only(watched(model, normal(3, 4, 2, seed=1), normal(3, 4, 2, seed=2), lengths), "g")
 
 
 def test_rows_in_another_order_are_known() -> None:
     torch.manual_seed(0)
-    model = Model(permuted, l=nn.Linear(2, 4), g=nn.GELU(), o=nn.Linear(4, 1))
+    model = FunctionModel(permuted, l=nn.Linear(2, 4), g=nn.GELU(), o=nn.Linear(4, 1))
     assert_only(watched(model, normal(3, 2, seed=1), normal(3, 2, seed=2)), "g")
 
 
@@ -162,7 +150,7 @@ CELLS: dict[str, tuple[Forward, Callable[[], nn.Module]]] = {
 def test_the_leak_of_a_cell_is_its_own(name: str) -> None:
     forward, make = CELLS[name]
     torch.manual_seed(0)
-    model = Model(forward, c=make(), o=nn.Linear(3, 1))
+    model = FunctionModel(forward, c=make(), o=nn.Linear(3, 1))
     assert_only(watched(model, normal(2, 4, 2, seed=1), normal(2, 4, 2, seed=2)), "c")
 
 
@@ -193,7 +181,7 @@ def test_what_cancels_is_one_finding_and_the_first_is_worth_most(name: str, seed
     make, width = POOLS[name]
     torch.manual_seed(seed)
     parts = {"c": nn.Conv1d(1, 2, 3, padding=1), "r": nn.ReLU(), "a": nn.Linear(width, 1), "b": nn.Linear(8, 1)}
-    model = Model(pool_and_skip, p=make(), **parts).eval()
+    model = FunctionModel(pool_and_skip, p=make(), **parts).eval()
     model.apart = False  # type: ignore[assignment]
     x, baseline = torch.randn(1, 1, 4) * 2, torch.randn(1, 1, 4)
     trace = tracer.record(model, x, baseline, target=0)
@@ -247,7 +235,9 @@ CONSTANTS: dict[str, tuple[Callable[[Any, Tensor], Tensor], str]] = {
 def test_a_tensor_without_gradient_is_found_by_either_method(name: str, method: Any) -> None:
     function, path = CONSTANTS[name]
     torch.manual_seed(0)
-    model = Model(lambda self, x: self.q(function(self, x)), l=nn.Linear(3, 2), e=nn.Embedding(5, 1), q=nn.Linear(2, 1))
+    model = FunctionModel(
+        lambda self, x: self.q(function(self, x)), l=nn.Linear(3, 2), e=nn.Embedding(5, 1), q=nn.Linear(2, 1)
+    )
     x, baseline = torch.tensor([[0.3, -1.0, 4.0]]), torch.tensor([[-0.2, 0.7, 1.0]])
     trace = tracer.record(model.eval(), x, baseline, target=0, method=method)
     (finding,) = [finding for finding in tracer.diagnose(trace) if finding.kind != "decided"]
@@ -258,7 +248,7 @@ def test_a_tensor_without_gradient_is_found_by_either_method(name: str, method: 
 def test_an_exact_rule_is_not_blamed_for_its_constants() -> None:
     """The weight of a layer norm comes from the input, without a gradient."""
     torch.manual_seed(0)
-    model = Model(
+    model = FunctionModel(
         lambda self, x: self.q(torch.nn.functional.layer_norm(self.l(x), (2,), x.detach()[0, :2])),
         l=nn.Linear(3, 2),
         q=nn.Linear(2, 1),
@@ -269,7 +259,7 @@ def test_an_exact_rule_is_not_blamed_for_its_constants() -> None:
 
 def test_an_output_that_is_cut_off_says_where() -> None:
     torch.manual_seed(0)
-    model = Model(lambda self, x: self.q(self.l(x).detach()), l=nn.Linear(3, 2), q=nn.Linear(2, 1))
+    model = FunctionModel(lambda self, x: self.q(self.l(x).detach()), l=nn.Linear(3, 2), q=nn.Linear(2, 1))
     trace = tracer.record(model.eval(), normal(1, 3, seed=1), normal(1, 3, seed=2), target=0, method="exact")
     (finding,) = tracer.diagnose(trace)
     assert finding.kind == "differing-constant"
