@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import importlib
+import re
 import sys
 from pathlib import Path
 
 import pytest
 
+from tests.architectures import ARCHITECTURES
 from tests.benchmarks import kills, results
 
 FOLDER = results.RESULTS.parent
@@ -29,6 +31,11 @@ def test_a_script_has_its_markers_and_takes_the_option(
     with pytest.raises(SystemExit):
         importlib.import_module(f"tests.benchmarks.{script}").main()
     assert results.OPTION in capsys.readouterr().out
+
+
+def test_the_table_of_architectures_has_them_all() -> None:
+    part = results.RESULTS.read_text(encoding="utf-8").split("<!-- architectures -->")[1].split("<!-- /")[0]
+    assert re.findall(r"^\| (\w.*?) \|", part, re.MULTILINE) == ["architecture", *ARCHITECTURES]
 
 
 def test_only_the_part_of_that_name_is_replaced() -> None:
