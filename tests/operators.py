@@ -75,6 +75,7 @@ _VECTORS = (
 )
 _PIVOTS = "the order of rows jumps on the way, and factors have poles there"
 _SIGN = "columns change their sign on the way"
+_CELLS = "a grid that varies: corners of cells on the way"
 _ROUNDED = "what the model computes behind the cast is rounded to that dtype"
 REASONS = {
     **dict.fromkeys(("svd", "linalg.svd", "svd_lowrank", "pca_lowrank", "linalg.eigh", "linalg.eig"), _VECTORS),
@@ -86,10 +87,8 @@ REASONS = {
     "linalg.pinv.singular": "the rank is smaller: every way leaves the matrices of that rank",
     "special.entr": "−∞ below 0",
     "max_pool2d_with_indices_backward": "the derivative of a pool: places that other numbers choose",
-    "nn.functional.grid_sample": "a grid that varies: corners of cells on the way",
-    "grid_sampler_2d": "a grid that varies: corners of cells on the way",
-    "grid_sampler_3d": "a grid that varies: corners of cells on the way",
-    "nn.functional.ctc_loss": "sums over alignments, by the way",
+    **dict.fromkeys(("nn.functional.grid_sample", "grid_sampler_2d", "grid_sampler_3d"), _CELLS),
+    "nn.functional.ctc_loss": "a sum over alignments, averaged along the way",
 }
 """Why an operator is not exact, where its note alone does not say."""
 
@@ -110,7 +109,8 @@ def samples(info: Any, dtype: torch.dtype, most: int) -> list[Any]:
     """Up to `most` samples of an operator, spread over those that have two elements to exchange; always the same."""
     torch.manual_seed(0)
     found = [s for s in info.sample_inputs("cpu", dtype, requires_grad=False) if _varies(s, dtype)]
-    return [found[i * len(found) // min(most, len(found))] for i in range(min(most, len(found)))] if found else []
+    count = min(most, len(found))
+    return [found[i * len(found) // count] for i in range(count)]
 
 
 def worst(info: Any, dtype: torch.dtype, most: int) -> Result:
