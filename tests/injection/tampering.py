@@ -150,13 +150,12 @@ def _intercepted(
     """`rule` is told the number and the rule of each call and names another, `made` gives what replaces the call."""
     asked = {True: 0, False: 0}  # in the reference's run and in the input's
     plain_rule, plain_value = Pairing.rule_of, Replacement.value
-
-    tapes: dict[int, object] = {}
+    tapes: dict[Pairing, object] = {}
     inner = False  # what a rule runs by itself, as a mixture's experts, has no row and no number
 
     def counting(pairs: Pairing, op: str) -> str:
         nonlocal inner
-        inner = tapes.setdefault(id(pairs), pairs.tape) is not pairs.tape
+        inner = tapes.setdefault(pairs, pairs.tape) is not pairs.tape
         if inner:
             return plain_rule(pairs, op)
         number = asked[pairs.tape.writing]
