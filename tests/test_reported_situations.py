@@ -23,10 +23,6 @@ from tracer.tracefile.trace import Trace
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 
-def seeded(seed: int = 0) -> None:
-    torch.manual_seed(seed)
-
-
 def kinds(trace: Trace) -> list[tuple[str, str]]:
     return [(finding.kind, finding.path) for finding in tracer.diagnose(trace)]
 
@@ -40,7 +36,7 @@ def relative_deltas(model: nn.Module, x: Tensor, reference: Tensor | None = None
 
 
 def test_watching_leaves_captums_runs_without_grad_alone() -> None:
-    seeded(1)
+    torch.manual_seed(1)
     layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
     model = FunctionModel(
         lambda s, x, pad: s.o(s.e(x, src_key_padding_mask=pad).mean(1)),
@@ -62,7 +58,7 @@ def test_a_subclass_of_captums_is_captum() -> None:
     class Mine(ca.DeepLift):  # type: ignore[misc]
         pass
 
-    seeded()
+    torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(3, 6), nn.ReLU(), nn.Linear(6, 4), nn.Softmax(1), nn.Linear(4, 2)).eval()
     x, reference = 3 * torch.randn(2, 3), torch.randn(2, 3)
     for lift in (ca.DeepLift, Mine):
@@ -81,7 +77,7 @@ def test_a_copy_taken_while_watched_works() -> None:
 
 def test_softmax_is_blind_to_a_common_shift() -> None:
     """What is left is float32's rounding of a multiplier, times the shift."""
-    seeded()
+    torch.manual_seed(0)
     model = nn.Sequential(nn.Identity(), nn.Softmax(1))
     for shift, most in ((0.0, 1e-6), (1e4, 1e-4)):
         _found, delta = tracer.DeepLift(model).attribute(
@@ -108,13 +104,13 @@ EXACT: dict[str, tuple[Callable[[Tensor], Tensor], tuple[int, ...]]] = {
 @pytest.mark.parametrize("seed", range(3))
 def test_what_was_refused_noted_or_wrong_is_exact(name: str, seed: int) -> None:
     function, shape = EXACT[name]
-    seeded(seed)
+    torch.manual_seed(seed)
     assert max(relative_deltas(FunctionModel(lambda s, x: function(x)), torch.randn(shape), torch.randn(shape))) < 1e-5
 
 
 @pytest.mark.parametrize("fill", [-30.0, -1e9, -torch.inf])
 def test_a_mask_made_of_the_data_is_named_for_every_fill(fill: float) -> None:
-    seeded()
+    torch.manual_seed(0)
     x, reference = torch.randn(1, 4, 2), torch.randn(1, 4, 2)
     x[0, 2:, 1] = 0
 
@@ -134,7 +130,7 @@ def test_of_a_packed_sequence_only_the_recurrence_leaks() -> None:
         out: Tensor = s.o(y[torch.arange(len(x)), found - 1])
         return out
 
-    seeded()
+    torch.manual_seed(0)
     model = FunctionModel(last, r=nn.RNN(2, 3, batch_first=True), o=nn.Linear(3, 1)).eval()
     with tracer.watch(model) as watching:
         ca.DeepLift(model).attribute(
@@ -145,7 +141,7 @@ def test_of_a_packed_sequence_only_the_recurrence_leaks() -> None:
 
 
 def test_a_cell_with_an_unused_output_has_the_whole_delta() -> None:
-    seeded()
+    torch.manual_seed(0)
     model = FunctionModel(lambda s, x: s.o(s.c(x)[0]), c=nn.LSTMCell(2, 3), o=nn.Linear(3, 1)).eval()
     with tracer.watch(model) as watching:
         ca.DeepLift(model).attribute(torch.randn(1, 2), torch.randn(1, 2), target=0)
@@ -156,7 +152,7 @@ def test_a_cell_with_an_unused_output_has_the_whole_delta() -> None:
 
 def test_findings_that_cancel_are_one() -> None:
     """A pool and a skip read one tensor: its lost path, early reading and pool are one cause, named once."""
-    seeded(3)
+    torch.manual_seed(3)
 
     def joined(s: Any, x: Tensor) -> Tensor:
         h = s.r(s.c(x))
@@ -179,7 +175,7 @@ def test_a_failure_on_the_doubled_batch_is_named() -> None:
 
 
 def test_multipliers_in_place_of_attributions_are_noted() -> None:
-    seeded()
+    torch.manual_seed(0)
     model, x = nn.Sequential(nn.Linear(3, 8), nn.ReLU(), nn.Linear(8, 1)).eval(), torch.randn(2, 3)
     with tracer.watch(model) as watching:
         ca.DeepLift(model, multiply_by_inputs=False).attribute(x, return_convergence_delta=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -39,8 +38,7 @@ class Autocast(nn.Module):
 
 def in_dtype(case: Case, dtype: torch.dtype) -> Case:
     baseline = None if case.baseline is None else case.baseline.to(dtype)
-    make: Callable[[], nn.Module] = lambda: case.model().to(dtype)  # noqa: E731
-    return replace(case, model=make, x=case.x.to(dtype), baseline=baseline)
+    return replace(case, model=lambda: case.model().to(dtype), x=case.x.to(dtype), baseline=baseline)
 
 
 @pytest.mark.parametrize("kind", KINDS)
