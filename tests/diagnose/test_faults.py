@@ -23,6 +23,7 @@ from tests.diagnose.minimal import CASES, LEAKING, MORE
 from tests.diagnose.models import Between, Classifier, Pooled, normal
 from tests.models import MODELS
 from tests.synthetic import write_synthetic
+from tests.test_trace import changed
 from tracer.diagnosis.gathering import gather
 from tracer.diagnosis.leftover import leftovers
 from tracer.diagnosis.outcome import discrete_choice
@@ -401,3 +402,13 @@ def test_tensors_that_do_not_go_together_are_no_evidence(
         Trace, "tensor", lambda self, node, name, slot=0: odd if name == "output" else tensor(self, node, name, slot)
     )
     assert [finding.kind for finding in tracer.diagnose(trace)] == [finding.kind for finding in plain]
+
+
+def test_a_softmax_that_is_said_to_take_two_tensors(tmp_path: Path) -> None:
+    whole = tmp_path / "whole.dltrace"
+    CASES["dropped-difference"].record(path=whole, capture="summary").close()
+    more = "CREATE TEMP TABLE more AS SELECT edge.* FROM edge JOIN node ON id = node WHERE type = 'Softmax'"
+    second = "INSERT INTO edge SELECT * FROM more WHERE direction = 'in'"
+    path = changed(whole, tmp_path / "run.dltrace", more, "UPDATE more SET slot = 1", second)
+    with tracer.open_trace(path) as trace:
+        assert "dropped-difference" in kinds(trace)

@@ -13,7 +13,7 @@ import numpy as np
 from tracer import ops
 from tracer.diagnosis.taken_for_linear import linearised_fault
 from tracer.errors import InputError, TraceFileError
-from tracer.records import Bools, EvidenceName, Finding, FindingKind, Floats, Node, Note, NoteKind
+from tracer.records import Bools, Direction, Edge, EvidenceName, Finding, FindingKind, Floats, Node, Note, NoteKind
 from tracer.rules.rulebook import Rulebook, fits, recorded_names
 from tracer.tracefile.columns import Columns, Ints
 from tracer.tracefile.trace import TensorName, Trace
@@ -209,16 +209,22 @@ class Evidence:
             if kind not in ("module", "op") or columns.end[node] > node + 1:
                 continue
             if ops.kind(name) == "quotient" and not several[node]:
-                fault = "" if ops.is_linear(name, self._arguments(node)) else "unseen-op"
+                varying = [edge.name for edge in self.edges(node, "in")]
+                fault = "" if ops.is_linear(name, varying) else "unseen-op"
             else:
                 fault = linearised_fault(kind, name, self.module_types[node], several[node], observed)
             if fault:
                 found[fault].append(node)
         return found
 
-    def _arguments(self, node: int) -> list[str]:
-        """The names of the arguments that vary."""
-        return [edge.name for edge in self.trace.edges(node) if edge.direction == "in"]
+    def edges(self, node: int, direction: Direction) -> list[Edge]:
+        """The tensors that a call takes ("in"), or those that it gives ("out"), by slot."""
+        return [edge for edge in self.trace.edges(node) if edge.direction == direction]
+
+    def argument(self, node: int) -> Edge | None:
+        """The tensor that a call takes; None where it takes none or several."""
+        taken = self.edges(node, "in")
+        return taken[0] if len(taken) == 1 else None
 
     def both_sides(self, node: int) -> tuple[Floats, ...] | None:
         """x, x', m_in, y, y' and m_out of an elementwise call, float64 of one shape, of the examples shown.

@@ -10,7 +10,7 @@ from tracer import ops
 from tracer.diagnosis.evidence import Evidence
 from tracer.diagnosis.fault import fault
 from tracer.diagnosis.phrases import calls, exact, or_exact, weight
-from tracer.records import Edge, Finding
+from tracer.records import Finding
 from tracer.text import clean
 
 _OTHER = 1e-3
@@ -87,11 +87,11 @@ def _lost_rules(evidence: Evidence) -> Iterator[Finding]:
     for node in evidence.suspects(("captum",)):
         if evidence.columns.gain[node] > 0:
             continue
-        taken = _taken(evidence, node)
+        taken = evidence.argument(node)
         if taken is None or taken.multiplier_statistics is not None:
             continue
         for other, rule in enumerate(evidence.rules):
-            one = _taken(evidence, other) if rule == "captum" and other != node else None
+            one = evidence.argument(other) if rule == "captum" and other != node else None
             if one is None or one.multiplier_statistics is None:
                 continue
             same = (one.value_statistics, one.reference_statistics) == (
@@ -115,12 +115,6 @@ def _lost_rules(evidence: Evidence) -> Iterator[Finding]:
         message,
         f"give each ruled module a tensor of its own, as relu(h.clone()) for relu(h), {or_exact(evidence)}",
     )
-
-
-def _taken(evidence: Evidence, node: int) -> Edge | None:
-    """The tensor that a call takes; None where it takes none or several."""
-    edges = [edge for edge in evidence.trace.edges(node) if edge.direction == "in"]
-    return edges[0] if len(edges) == 1 else None
 
 
 def stale_calls(evidence: Evidence) -> dict[int, int]:

@@ -81,7 +81,7 @@ def _shows(evidence: Evidence) -> bool:
 
 def _in_inputs(evidence: Evidence) -> Iterator[Finding]:
     """The finding for an input or a reference that is NaN or infinite itself."""
-    edges = [edge for edge in evidence.trace.edges(0) if edge.direction == "in"]
+    edges = evidence.edges(0, "in")
     found = [
         (what, count)
         for what, name in (("the input", "value_statistics"), ("the reference", "reference_statistics"))
@@ -121,5 +121,5 @@ def _dtype(evidence: Evidence, node: int) -> str:
 def _largest(evidence: Evidence, node: int) -> str:
     """The dtype of a call's output, with the largest number that it can hold."""
     known = {"float16": "float16 (65504)", "bfloat16": "bfloat16 (3.4e38)", "float32": "float32 (3.4e38)"}
-    made = [edge.dtype for edge in evidence.trace.edges(node) if edge.direction == "out"]
-    return known.get(made[0] if made else "", "its dtype")
+    made = evidence.edges(node, "out")
+    return known.get(made[0].dtype if made else "", "its dtype")

@@ -129,7 +129,7 @@ def _last_call(evidence: Evidence) -> int | None:
     """The call that makes the model's output: the last one with the figures of the model's own output."""
     if not evidence.rules:
         return None
-    results = [edge for edge in evidence.trace.edges(0) if edge.direction == "out"]
+    results = evidence.edges(0, "out")
     if len(results) != 1 or results[0].value_statistics is None:
         return None
     made = results[0].value_statistics
@@ -137,8 +137,7 @@ def _last_call(evidence: Evidence) -> int | None:
     for node in range(len(columns.end) - 1, 0, -1):
         if columns.end[node] > node + 1 or columns.kinds[node] == "lost":
             continue
-        out = [edge for edge in evidence.trace.edges(node) if edge.direction == "out"]
-        if any(edge.value_statistics == made for edge in out):
+        if any(edge.value_statistics == made for edge in evidence.edges(node, "out")):
             return node
         if ops.common_name(columns.types[node]) in _PROBABILITIES or evidence.traffic[node] > 0:
             return None

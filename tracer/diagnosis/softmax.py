@@ -128,7 +128,7 @@ def _parts(evidence: Evidence, node: int) -> tuple[float, float]:
 
 def _balanced(evidence: Evidence, node: int) -> bool:
     """Whether Σ Δin = 0, so that subtracting one number from all multipliers leaves the flow as it is."""
-    (edge,) = [edge for edge in evidence.trace.edges(node) if edge.direction == "in"] or (None,)
+    edge = evidence.argument(node)
     difference = None if edge is None else edge.difference_statistics
     if difference is None:
         return False
