@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import numpy as np
-
 from tracer import ops
 from tracer.diagnosis.evidence import Evidence
 from tracer.diagnosis.fault import fault
@@ -79,8 +77,8 @@ def batch_coupled(evidence: Evidence) -> Iterator[Finding]:
 
 def _couplers(evidence: Evidence) -> list[int]:
     """The calls whose rule mixes examples: those of captum's softmax, or else of its max pools."""
-    rules, types = evidence.rules, evidence.columns.types
-    ruled = [node for node in np.arange(len(rules)).tolist() if rules[node] == "captum"]
+    types = evidence.columns.types
+    ruled = [node for node, rule in enumerate(evidence.rules) if rule == "captum"]
     softmax = [node for node in ruled if types[node] == "Softmax"]
     return softmax or [node for node in ruled if types[node] in ops.CAPTUM_POOLS]
 

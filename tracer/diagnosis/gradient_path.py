@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 
@@ -10,7 +10,7 @@ from tracer import ops
 from tracer.diagnosis.evidence import Evidence
 from tracer.diagnosis.fault import fault
 from tracer.diagnosis.phrases import calls, exact, or_exact, weight
-from tracer.records import Finding
+from tracer.records import Finding, Statistics
 from tracer.text import clean
 
 _OTHER = 1e-3
@@ -83,22 +83,13 @@ def lost_path(evidence: Evidence) -> Iterator[Finding]:
 
 def _lost_rules(evidence: Evidence) -> Iterator[Finding]:
     """Modules under captum's rule that take one tensor: only the multipliers of the last of them are kept."""
-    winners = {}
-    for node in evidence.suspects(("captum",)):
-        if evidence.columns.gain[node] > 0:
-            continue
-        taken = evidence.argument(node)
-        if taken is None or taken.multiplier_statistics is not None:
-            continue
-        for other, rule in enumerate(evidence.rules):
-            one = evidence.argument(other) if rule == "captum" and other != node else None
-            if one is None or one.multiplier_statistics is None:
-                continue
-            same = (one.value_statistics, one.reference_statistics) == (
-                taken.value_statistics, taken.reference_statistics,
-            )  # fmt: skip
-            if same:
-                winners[node] = other
+    silent = [node for node in evidence.suspects(("captum",)) if not evidence.columns.gain[node] > 0]
+    overwritten = {node: figures for node, figures, kept in _taken(evidence, silent) if not kept}
+    if not overwritten:
+        return
+    ruled = [node for node, rule in enumerate(evidence.rules) if rule == "captum"]
+    keepers = {figures: node for node, figures, kept in _taken(evidence, ruled) if kept}
+    winners = {node: keepers[figures] for node, figures in overwritten.items() if figures in keepers}
     if not winners:
         return
     nodes = evidence.worst_first(winners)
@@ -115,6 +106,16 @@ def _lost_rules(evidence: Evidence) -> Iterator[Finding]:
         message,
         f"give each ruled module a tensor of its own, as relu(h.clone()) for relu(h), {or_exact(evidence)}",
     )
+
+
+def _taken(
+    evidence: Evidence, nodes: Iterable[int]
+) -> Iterator[tuple[int, tuple[Statistics | None, Statistics | None], bool]]:
+    """Each call that takes one tensor, with that tensor's figures and whether the multiplier sent to it was kept."""
+    for node in nodes:
+        edge = evidence.argument(node)
+        if edge is not None:
+            yield node, (edge.value_statistics, edge.reference_statistics), edge.multiplier_statistics is not None
 
 
 def stale_calls(evidence: Evidence) -> dict[int, int]:
