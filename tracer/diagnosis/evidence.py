@@ -144,10 +144,14 @@ class Evidence:
         except InputError:  # an untrusted file may say anything
             return Rulebook("gradient")
 
+    def names(self, node: int) -> tuple[str, ...]:
+        """The names of a call that a rulebook's patterns are matched with."""
+        columns = self.columns
+        return recorded_names(columns.kinds[node], columns.types[node], columns.paths[node], self.module_types[node])
+
     def ruled_exactly(self, node: int) -> bool:
         """Whether the run's rules ask for an exact rule for a call."""
-        columns = self.columns
-        names = recorded_names(columns.kinds[node], columns.types[node], columns.paths[node], self.module_types[node])
+        names = self.names(node)
         fitting = [each.rule for each in self._rulebook.overrides if fits((each.pattern,), names)]
         return (fitting[-1] if fitting else self._rulebook.default) == "exact"
 

@@ -17,7 +17,7 @@ from tracer.diagnosis.explosion import sizes_without
 from tracer.diagnosis.outcome import all_saturated
 from tracer.diagnosis.phrases import or_exact
 from tracer.records import Counterfactual, Finding, FindingKind, Floats
-from tracer.rules.rulebook import fits, recorded_names
+from tracer.rules.rulebook import fits
 from tracer.text import clean, figure, times
 
 _GONE = 0.1
@@ -93,7 +93,7 @@ def ranked(
             _finished(evidence, cause, "", together),
             *(
                 _finished(evidence, case, cause.finding.kind, together)
-                for case in sorted(symptoms.get(cause.number, []), key=_size)
+                for case in sorted(symptoms.get(cause.number, []), key=lambda case: -case.size)
             ),
         )
     )
@@ -111,10 +111,6 @@ def _left_of_delta(evidence: Evidence, nodes: Sequence[int]) -> float:
     return (
         float(np.abs(delta - evidence.leaks_by_example[list(nodes)].sum(axis=0)).sum()) / whole if whole else math.nan
     )
-
-
-def _size(case: _Case) -> float:
-    return -case.size
 
 
 def _finished(evidence: Evidence, case: _Case, caused_by: FindingKind | Literal[""], together: str) -> Finding:
@@ -149,7 +145,7 @@ def _all_rules(evidence: Evidence, cases: Sequence[_Case]) -> str:
     nodes = sorted({node for case in cases for node in case.nodes})
     # A rulebook refuses an override of which later ones take every call.
     for pattern in dict.fromkeys(match[1] for case in cases for match in _RULE.finditer(case.finding.advice)):
-        fitting = {node for node in nodes if fits((pattern,), _names(evidence, node))}
+        fitting = {node for node in nodes if fits((pattern,), evidence.names(node))}
         if not fitting <= held:
             kept.insert(0, f"--rule {shlex.quote(f'{pattern}=exact')}")
             held |= fitting
@@ -233,9 +229,4 @@ def _measured(evidence: Evidence, case: _Case, cases: Sequence[_Case]) -> Counte
 
 def _made_exact(evidence: Evidence, node: int, change: Counterfactual) -> bool:
     """Whether one of a change's patterns fits a call."""
-    return fits(change.pattern.split(), _names(evidence, node))
-
-
-def _names(evidence: Evidence, node: int) -> tuple[str, ...]:
-    columns = evidence.columns
-    return recorded_names(columns.kinds[node], columns.types[node], columns.paths[node], evidence.module_types[node])
+    return fits(change.pattern.split(), evidence.names(node))
