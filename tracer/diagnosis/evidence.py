@@ -221,6 +221,10 @@ class Evidence:
                 found[fault].append(node)
         return found
 
+    def shown(self, values: Floats) -> Floats:
+        """The examples shown of all (E, ...)."""
+        return values if self.example is None else values[self.example : self.example + 1]
+
     def edges(self, node: int, direction: Direction) -> list[Edge]:
         """The tensors that a call takes ("in"), or those that it gives ("out"), by slot."""
         return [edge for edge in self.trace.edges(node) if edge.direction == direction]
@@ -245,8 +249,8 @@ class Evidence:
         shape = tensors[0].shape
         if any(tensor.shape != shape or np.iscomplexobj(tensor) for tensor in tensors):
             return None
-        if self.example is not None and shape and shape[0] == self.trace.run.examples:
-            tensors = [tensor[self.example : self.example + 1] for tensor in tensors]
+        if shape and shape[0] == self.trace.run.examples:
+            tensors = [self.shown(tensor) for tensor in tensors]
         return tuple(tensor.astype(np.float64) for tensor in tensors)
 
     def finding(

@@ -74,9 +74,8 @@ def _shows(evidence: Evidence) -> bool:
     run = evidence.trace.run
     if run.status != "complete":
         return False
-    shown = slice(None) if evidence.example is None else slice(evidence.example, evidence.example + 1)
-    figures = (run.delta[shown], run.output[shown], run.output_reference[shown], evidence.self_leak)
-    return not all(bool(np.isfinite(each).all()) for each in figures)
+    figures = [evidence.shown(values) for values in (run.delta, run.output, run.output_reference)]
+    return not all(bool(np.isfinite(each).all()) for each in (*figures, evidence.self_leak))
 
 
 def _in_inputs(evidence: Evidence) -> Iterator[Finding]:

@@ -12,7 +12,7 @@ from tracer.diagnosis.evidence import Evidence
 from tracer.diagnosis.fault import fault
 from tracer.diagnosis.noted import noted_finding
 from tracer.diagnosis.phrases import exact, weight
-from tracer.records import UNDECIDED, Bools, Finding, Floats
+from tracer.records import UNDECIDED, Bools, Finding
 from tracer.text import clean, figure
 
 _PROBABILITIES = ("softmax", "sigmoid")
@@ -39,7 +39,7 @@ def _flat(evidence: Evidence, last: int) -> Bools:
     if ops.common_name(evidence.columns.types[last]) not in _PROBABILITIES:
         return np.zeros(1, dtype=np.bool_)
     run = evidence.trace.run
-    output, reference = (_shown(evidence, values) for values in (run.output, run.output_reference))
+    output, reference = (evidence.shown(values) for values in (run.output, run.output_reference))
     ends = [(np.abs(values) < _FLAT) - 1 * (np.abs(values - 1) < _FLAT) for values in (output, reference)]
     stays = (ends[0] != 0) & (ends[0] == ends[1])
     # A gradient that is read at a flat end explains nothing, wherever the reference lies; an exact rule does.
@@ -55,7 +55,7 @@ def saturated_output(evidence: Evidence) -> Iterator[Finding]:
     if last is None:
         return
     run = evidence.trace.run
-    output, reference = (_shown(evidence, values) for values in (run.output, run.output_reference))
+    output, reference = (evidence.shown(values) for values in (run.output, run.output_reference))
     worst = int(np.argmin(np.minimum(np.abs(output), np.abs(output - 1))))
     name = clean(evidence.columns.types[last], 60)
     leaks = bool(evidence.leaking[last]) and evidence.matters([last])
@@ -142,10 +142,6 @@ def _last_call(evidence: Evidence) -> int | None:
         if ops.common_name(columns.types[node]) in _PROBABILITIES or evidence.traffic[node] > 0:
             return None
     return None
-
-
-def _shown(evidence: Evidence, values: Floats) -> Floats:
-    return values if evidence.example is None else values[evidence.example : evidence.example + 1]
 
 
 def _probability(value: float) -> str:

@@ -186,7 +186,7 @@ def _place(evidence: Evidence, case: _Case, total: float) -> tuple[float, ...]:
 
 def _delta(evidence: Evidence, delta: Floats) -> float:
     """Σ |delta| over the examples shown."""
-    return float(np.abs(delta if evidence.example is None else delta[evidence.example]).sum())
+    return float(np.abs(evidence.shown(delta)).sum())
 
 
 def _explains(evidence: Evidence, cause: _Case, case: _Case) -> bool:
