@@ -7,13 +7,11 @@ the runs without gradients that captum makes of its own.
 from __future__ import annotations
 
 import inspect
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
-from tracer.model.process import Switch
-from tracer.model.undo import undoing
+from tracer.model.process import Switch, ThreadStack
 
 
 class AttributionListener(Protocol):
@@ -41,42 +39,28 @@ def is_deep_lift(owner: object) -> bool:
     return any(kind.__name__ == "DeepLift" and kind.__module__.startswith("captum.attr") for kind in kinds)
 
 
-class _Listeners(threading.local):
-    def __init__(self) -> None:
-        self.stack: list[AttributionListener] = []
+_listeners: ThreadStack[AttributionListener] = ThreadStack()
 
 
-_listeners = _Listeners()
-
-
-@contextmanager
-def attributions_told(listener: AttributionListener) -> Iterator[None]:
+def attributions_told(listener: AttributionListener) -> AbstractContextManager[None]:
     """Tell `listener` of each attribution by captum's DeepLift in this thread while the context lasts."""
-    stack = _listeners.stack
-    depth = len(stack)
-
-    def undo() -> None:
-        del stack[depth:]
-
-    with undoing(undo), _telling.on():
-        stack.append(listener)
-        yield
+    return _listeners.pushed(listener, _telling)
 
 
 def being_told() -> bool:
     """Whether this thread is inside `attributions_told`."""
-    return bool(_listeners.stack)
+    return bool(_listeners.items)
 
 
 def _hook_main_model(lift: Any) -> Any:
-    for listener in _listeners.stack[-1:]:
+    for listener in _listeners.items[-1:]:
         listener.begin(lift, {})
     return _telling.before["DeepLift", "_hook_main_model"](lift)
 
 
 def _remove_hooks(lift: Any, *hooks: Any) -> None:
     _telling.before["DeepLift", "_remove_hooks"](lift, *hooks)
-    for listener in _listeners.stack[-1:]:
+    for listener in _listeners.items[-1:]:
         listener.end(lift)
 
 
@@ -95,9 +79,9 @@ def _attribute_of(name: str) -> Callable[..., Any]:
 
 
 def _tell(attribute: Callable[..., Any], lift: Any, *args: Any, **kwargs: Any) -> Any:
-    if not _listeners.stack:
+    if not _listeners.items:
         return attribute(lift, *args, **kwargs)
-    listener = _listeners.stack[-1]
+    listener = _listeners.items[-1]
     try:
         bound = inspect.signature(attribute).bind(lift, *args, **kwargs)
     except TypeError:

@@ -64,6 +64,26 @@ class Switch(Generic[_T]):
                 self._before = []
 
 
+class ThreadStack(threading.local, Generic[_T]):
+    """What contexts of this thread have put in force, the innermost last; each thread has its own."""
+
+    def __init__(self) -> None:
+        self.items: list[_T] = []
+
+    @contextmanager
+    def pushed(self, item: _T, switch: Switch[Any]) -> Iterator[None]:
+        """`item` is the innermost, and `switch` is on, while the context lasts."""
+        items = self.items
+        depth = len(items)
+
+        def undo() -> None:
+            del items[depth:]
+
+        with undoing(undo), switch.on():
+            items.append(item)
+            yield
+
+
 users: dict[int, int] = {}
 """The thread that uses a model, by the id of each of its modules and parameters; kept by `tracer.model.exclusive`."""
 users_lock = threading.RLock()
@@ -113,22 +133,17 @@ CustomRunner = Callable[[str, Callable[..., Any], tuple[Any, ...]], Any]
 """Runs a custom autograd function: takes its name, its own `apply` and the arguments, and gives its result."""
 
 
-class _Runners(threading.local):
-    def __init__(self) -> None:
-        self.stack: list[CustomRunner] = []
-
-
-_runners = _Runners()
+_runners: ThreadStack[CustomRunner] = ThreadStack()
 
 
 def _apply(cls: type, *args: Any, **kwargs: Any) -> Any:
     plain = partial(_apply_replaced.before.__func__, cls, **kwargs)
-    if cls.__module__.startswith("tracer.") or not _runners.stack:
+    if cls.__module__.startswith("tracer.") or not _runners.items:
         return plain(*args)
     if cls is BackwardHookFunction:  # torch's identity around a module: its views are not ops of the model
         with torch._C.DisableTorchFunction():
             return plain(*args)
-    return _runners.stack[-1](cls.__name__, plain, args)
+    return _runners.items[-1](cls.__name__, plain, args)
 
 
 _apply_replaced: Switch[Any] = Switch(
@@ -138,22 +153,13 @@ _apply_replaced: Switch[Any] = Switch(
 )
 
 
-@contextmanager
-def custom_functions(run: CustomRunner) -> Iterator[None]:
+def custom_functions(run: CustomRunner) -> AbstractContextManager[None]:
     """Hand every `apply` of the user's autograd functions to `run(name, apply, args)` while the context lasts.
 
     No function mode sees such a call, so `torch.autograd.Function.apply` is replaced meanwhile. Calls in other threads
     run as they are.
     """
-    stack = _runners.stack
-    depth = len(stack)
-
-    def undo() -> None:
-        del stack[depth:]
-
-    with undoing(undo), _apply_replaced.on():
-        stack.append(run)
-        yield
+    return _runners.pushed(run, _apply_replaced)
 
 
 def _gelu_in_captums_table() -> Any:
@@ -202,20 +208,15 @@ def _experts_interface() -> Any:
     return getattr(sys.modules.get("transformers.integrations.moe"), "ALL_EXPERTS_FUNCTIONS", None)
 
 
-class _ExpertsRunners(threading.local):
-    def __init__(self) -> None:
-        self.stack: list[ExpertsRunner] = []
-
-
-_experts_runners = _ExpertsRunners()
+_experts_runners: ThreadStack[ExpertsRunner] = ThreadStack()
 
 
 def _implementation(name: str, loop: Callable[..., Any]) -> Callable[..., Any]:
     chosen: Callable[..., Any] = type(_experts_interface()).get_interface(_experts_interface(), name, loop)
 
     def run(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
-        stack = _experts_runners.stack
-        return stack[-1](chosen, loop, module, args, kwargs) if stack else chosen(module, *args, **kwargs)
+        runners = _experts_runners.items
+        return runners[-1](chosen, loop, module, args, kwargs) if runners else chosen(module, *args, **kwargs)
 
     return run
 
@@ -231,18 +232,9 @@ def _route_experts(routed: bool) -> None:
 _experts_routed: Switch[bool] = Switch(lambda: False, _route_experts, True)
 
 
-@contextmanager
-def experts(run: ExpertsRunner) -> Iterator[None]:
+def experts(run: ExpertsRunner) -> AbstractContextManager[None]:
     """Hand the mixtures of experts of transformers that this thread runs to `run` while the context lasts.
 
     Their implementations (grouped, batched, a loop) differ in ops and agree in what goes in and comes out.
     """
-    stack = _experts_runners.stack
-    depth = len(stack)
-
-    def undo() -> None:
-        del stack[depth:]
-
-    with undoing(undo), _experts_routed.on():
-        stack.append(run)
-        yield
+    return _experts_runners.pushed(run, _experts_routed)
