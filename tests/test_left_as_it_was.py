@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import gc
+import logging
 import os
 import re
 import select
@@ -14,6 +15,7 @@ import threading
 import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,7 @@ import torch
 from captum.attr import DeepLift
 from torch import nn
 from torch.overrides import BaseTorchFunctionMode
+from transformers.utils import logging as settings
 
 import tracer
 from tests.faults import Fault, Points, approaching, calls_of, spread, steps_in
@@ -35,7 +38,7 @@ from tracer.model import process
 from tracer.model.exclusive import in_use
 from tracer.model.explicit import explicit
 from tracer.model.hooks import listening
-from tracer.model.process import Switch, no_warnings
+from tracer.model.process import Switch, no_warnings, quiet
 from tracer.model.undo import Level, undoing, undoing_all
 from tracer.recording.reference_log import ReferenceLog
 from tracer.recording.subject import record_subject
@@ -678,6 +681,19 @@ def test_warnings_are_heard_again() -> None:
             warnings.warn("unheard", stacklevel=1)
         warnings.warn("heard", stacklevel=1)
     assert [str(each.message) for each in heard] == ["heard"]
+
+
+def test_transformers_says_again_what_it_said_after_two_threads_silenced_it() -> None:
+    """Each restoring what it found, the second would keep the first one's silence for good."""
+    before = settings.get_verbosity(), settings.is_progress_bar_enabled()
+    first, second = quiet(), quiet()
+    with ThreadPoolExecutor(1) as thread:
+        first.__enter__()
+        thread.submit(second.__enter__).result()
+        first.__exit__(None, None, None)
+        assert (settings.get_verbosity(), settings.is_progress_bar_enabled()) == (logging.ERROR, False)
+        thread.submit(second.__exit__, None, None, None).result()
+    assert (settings.get_verbosity(), settings.is_progress_bar_enabled()) == before
 
 
 @pytest.mark.parametrize("run", [watched, recorded("captum"), recorded("exact"), recorded("gradient")])

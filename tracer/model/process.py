@@ -181,21 +181,35 @@ captum_rules_gelu: Switch[Any] = Switch(_gelu_in_captums_table, _put_gelu_in_cap
 """captum treats `nn.GELU` as it does its other activations, in every thread."""
 
 
+def _transformers_log() -> Any:
+    from transformers.utils import logging as settings
+
+    return settings
+
+
+def _show_progress_bars(shown: bool) -> None:
+    settings = _transformers_log()
+    if shown and not settings.is_progress_bar_enabled():
+        settings.enable_progress_bar()
+    elif not shown and settings.is_progress_bar_enabled():
+        settings.disable_progress_bar()
+
+
+_silent_log: Switch[int] = Switch(
+    lambda: _transformers_log().get_verbosity(),
+    lambda level: _transformers_log().set_verbosity(level),
+    logging.ERROR,
+)
+_no_progress_bars: Switch[bool] = Switch(
+    lambda: _transformers_log().is_progress_bar_enabled(), _show_progress_bars, False
+)
+
+
 @contextmanager
 def quiet(progress_bars: bool = False) -> Iterator[None]:
     """Silences the load report, the log and, unless asked for, the progress bars of transformers for the context."""
-    from transformers.utils import logging as settings
-
-    verbosity, bars = settings.get_verbosity(), settings.is_progress_bar_enabled()
-    settings.set_verbosity(logging.ERROR)
-    if not progress_bars and bars:
-        settings.disable_progress_bar()  # type: ignore[no-untyped-call]
-    try:
+    with _silent_log.on(), nullcontext() if progress_bars else _no_progress_bars.on():
         yield
-    finally:
-        settings.set_verbosity(verbosity)
-        if not progress_bars and bars:
-            settings.enable_progress_bar()  # type: ignore[no-untyped-call]
 
 
 ExpertsRunner = Callable[[Callable[..., Any], Callable[..., Any], nn.Module, tuple[Any, ...], dict[str, Any]], Any]
