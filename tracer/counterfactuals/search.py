@@ -24,6 +24,7 @@ from tracer.model.exclusive import in_use
 from tracer.model.explicit import explicit as made_explicit
 from tracer.model.hooks import module_paths
 from tracer.model.process import no_warnings
+from tracer.model.tensors import as_tuple
 from tracer.model.undo import undoing_all
 from tracer.recording.options import Details
 from tracer.recording.record import Method
@@ -57,10 +58,10 @@ def repair(
     """The repair of one attribution: what each change alone does to the delta, and the ladder of fewest changes.
 
     The attribution is that of `record` with the same arguments; `explicit` names functional ops to be made modules for
-    the time ("softmax", "gelu"). `by` says what is made exact at a time: a
-    "family" of ops, a "layer" (a block of a numbered list, or a part of the model), or a single "call" (the ten worst).
-    The ladder ends when the relative delta of every example is at most `bound`; where all families together do not
-    reach it, the last rung makes everything exact. A ladder that reaches the bound needs each of its rungs.
+    the time ("softmax", "gelu"). `by` says what is made exact at a time: a "family" of ops, a "layer" (a block of a
+    numbered list, or a part of the model), or a single "call" (the ten worst). The ladder ends when the relative delta
+    of every example is at most `bound`; where all families together do not reach it, the last rung makes everything
+    exact. A ladder that reaches the bound needs each of its rungs.
 
     `trace` is a trace of this very run (None: it is run once more); `details.names` the modules' paths in it. `limit_s`
     ends the measuring after that time; Ctrl-C ends it at once; either way what was measured is given back, marked
@@ -71,15 +72,12 @@ def repair(
         raise InputError(f"bound is {bound}; expected a relative delta above 0, such as {HOLDS:g}")
     Rulebook.parse(method, rules)
     details = details or Details()
-    values = inputs if isinstance(inputs, tuple) else (inputs,)
-    extras = additional_forward_args
-    further = () if extras is None else extras if isinstance(extras, tuple) else (extras,)
     before = set(model.modules())
-    with in_use(model), made_explicit(model, explicit, (*values, *further)):
+    with in_use(model), made_explicit(model, explicit, (*as_tuple(inputs), *as_tuple(additional_forward_args))):
         names = module_paths(model) if details.names is None else with_added(details.names, model, before)
         attribution = Attribution(
             model=model,
-            call=(inputs, baselines, target, extras),
+            call=(inputs, baselines, target, additional_forward_args),
             baseline_forward_args=baseline_forward_args,
             method=method,
             base=tuple(rules),

@@ -22,7 +22,7 @@ from tracer.model.exclusive import in_use
 from tracer.model.hooks import listening, module_paths
 from tracer.model.output import Target, logits_of, select
 from tracer.model.restore import restoring_buffers, restoring_random_numbers
-from tracer.model.tensors import copied, tensors_in
+from tracer.model.tensors import as_tuple, copied, tensors_in
 from tracer.model.undo import undoing_all
 from tracer.model.unsupported import check_inputs, check_model
 from tracer.rules.formulas.infinity import finite
@@ -186,8 +186,8 @@ class DeepLift:
 
         `layers` asks for the contributions of these modules, `observer` observes both runs.
         """
-        args = _as_tuple(args)
-        baseline_args = args if baseline_args is None else _as_tuple(baseline_args)
+        args = as_tuple(args)
+        baseline_args = args if baseline_args is None else as_tuple(baseline_args)
         _warn_of_training_mode(self.model)
         with (
             in_use(self.model),
@@ -372,7 +372,7 @@ def formatted(inputs: Tensor | Tensors, baselines: Baselines) -> tuple[Tensors, 
                 f"an input has dtype {str(x.dtype).removeprefix('torch.')}, which has no differences to share "
                 "out; attribute to the embedding's output (inputs_embeds) instead of token ids"
             )
-    given = (0.0,) * len(xs) if baselines is None else baselines if isinstance(baselines, tuple) else (baselines,)
+    given = (0.0,) * len(xs) if baselines is None else as_tuple(baselines)
     if len(given) != len(xs):
         raise InputError(f"{len(xs)} inputs but {len(given)} baselines")
     refs = [
@@ -390,10 +390,6 @@ def _refuse_unused(engine: PairedEvaluation) -> None:
             f"no call that needs a rule matches {patterns}: patterns are held against a call's path (as in "
             "'encoder.layer.0.attention.self/softmax'), its module's path and type, and the op's name"
         )
-
-
-def _as_tuple(args: Any) -> tuple[Any, ...]:
-    return () if args is None else args if isinstance(args, tuple) else (args,)
 
 
 def _gradients(output: Tensor, inputs: Tensors, examples: int) -> Tensors:

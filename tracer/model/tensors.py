@@ -38,6 +38,11 @@ def _collect(value: Any, name: str, found: list[tuple[str, Tensor]]) -> None:
         _collect(item, f"{name}.{key}" if name else str(key), found)
 
 
+def as_tuple(value: Any) -> tuple[Any, ...]:
+    """One argument, a tuple of them or None (no arguments), as a tuple."""
+    return () if value is None else value if isinstance(value, tuple) else (value,)
+
+
 def copied(value: Any) -> Any:
     """`value` with the tensors in its tuples copied, since a model may write to its arguments; parameters are not."""
     if isinstance(value, tuple):

@@ -18,6 +18,7 @@ from torch import nn
 from tracer.ledger.wires import AttributedInputs, Border, Observation
 from tracer.model.captum_runs import is_deep_lift
 from tracer.model.hooks import module_paths, modules_of
+from tracer.model.tensors import as_tuple
 from tracer.model.unsupported import check_tensors
 from tracer.recording.probe import apart_without_grad
 from tracer.records import Floats, HookReport, Note
@@ -97,10 +98,9 @@ def result_of(lift: Any, arguments: Mapping[str, Any], result: Any) -> CaptumRes
     elif not lift.multiplies_by_inputs:
         how = "multiply_by_inputs=False"
     attributions, delta = result if arguments["return_convergence_delta"] else (result, None)
-    tensors = attributions if isinstance(attributions, tuple) else (attributions,)
     return CaptumResult(
         how,
-        tuple(tensor.detach() for tensor in tensors),
+        tuple(tensor.detach() for tensor in as_tuple(attributions)),
         None if delta is None else np.asarray(delta.detach().double().cpu().numpy(), dtype=np.float64),
         partial(apart_without_grad, lift.model, arguments),
     )

@@ -18,7 +18,7 @@ from tracer.exact.deeplift import formatted
 from tracer.model.output import logits_of, select
 from tracer.model.process import no_warnings
 from tracer.model.restore import restoring_buffers, restoring_random_numbers
-from tracer.model.tensors import copied
+from tracer.model.tensors import as_tuple, copied
 from tracer.records import Note
 
 
@@ -38,7 +38,7 @@ def batch_note(model: nn.Module, call: tuple[Any, Any, Any, Any], attributions: 
     except Exception:
         # Some models need their batch size; and a probe must not end a recording that succeeded.
         return None
-    pairs = list(zip(found if isinstance(found, tuple) else (found,), attributions, strict=True))
+    pairs = list(zip(as_tuple(found), attributions, strict=True))
     apart = max(float((one - many[-1:]).detach().abs().max()) for one, many in pairs if one.numel())
     size = max(float(many[-1:].abs().max()) for _one, many in pairs if many.numel())
     detail = f"example {examples - 1} alone against in a batch of {examples}"
@@ -53,8 +53,7 @@ def extras_note(model: nn.Module, call: tuple[Any, Any, Any, Any], own: Any) -> 
         outputs = []
         for extras in (shared, own):
             rewind()
-            further = () if extras is None else extras if isinstance(extras, tuple) else (extras,)
-            outputs.append(select(logits_of(model(*references, *further)), target))
+            outputs.append(select(logits_of(model(*references, *as_tuple(extras))), target))
     amount = float((outputs[0] - outputs[1]).double().abs().sum())
     return Note("shared extras", detail="the reference ran under the input's extra arguments", amount=amount)
 
@@ -133,8 +132,7 @@ def examples_of(arguments: Mapping[str, Any]) -> int:
 
 def _extras(arguments: Mapping[str, Any]) -> tuple[Any, ...]:
     """The arguments that follow the inputs; those that the model may write to are copies."""
-    extras = arguments["additional_forward_args"]
-    return copied(() if extras is None else extras if isinstance(extras, tuple) else (extras,))  # type: ignore[no-any-return]
+    return copied(as_tuple(arguments["additional_forward_args"]))  # type: ignore[no-any-return]
 
 
 @contextmanager

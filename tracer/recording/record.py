@@ -22,7 +22,7 @@ from tracer.model.hooks import module_paths
 from tracer.model.output import unwrapping
 from tracer.model.process import no_warnings
 from tracer.model.restore import captum_leftovers, restoring_buffers, restoring_random_numbers
-from tracer.model.tensors import copied
+from tracer.model.tensors import as_tuple, copied
 from tracer.model.undo import undoing, undoing_all
 from tracer.model.unsupported import check_inputs
 from tracer.recording.exact_observer import RunObserver
@@ -118,9 +118,7 @@ def _record_captum(model: nn.Module, request: _Request) -> Trace:
         with unwrapping(model), watching, undoing(captum_leftovers(model)):
             with no_warnings.on():  # captum warns of its hooks and of `requires_grad` at every call
                 attributions, delta = CaptumDeepLift(model).attribute(*request.call, return_convergence_delta=True)
-            found = tuple(
-                tensor.detach() for tensor in (attributions if isinstance(attributions, tuple) else (attributions,))
-            )
+            found = tuple(tensor.detach() for tensor in as_tuple(attributions))
             watching.outcome.attributions = found
             watching.outcome.delta = np.asarray(delta.detach().double().cpu().numpy(), dtype=np.float64)
             watching.outcome.panel_maker = None if request.panel is None else partial(_panel, model, request.panel)
@@ -188,7 +186,7 @@ def _record_rulebook(model: nn.Module, request: _Request, rulebook: Rulebook, me
         outcome = Outcome(
             delta=np.atleast_1d(delta.double().cpu().numpy()),
             output=_outputs(lift, observation.examples),
-            attributions=attributions if isinstance(attributions, tuple) else (attributions,),
+            attributions=as_tuple(attributions),
             panel_maker=request.panel,
             notes=[_noted(note) for note in _for_the_trace(lift)],
             message=_in_words(lift.notes),

@@ -7,6 +7,7 @@ from typing import Any
 
 from tracer.diagnosis.faults import diagnose
 from tracer.model.explicit import explicit
+from tracer.model.tensors import as_tuple
 from tracer.recording.options import Details
 from tracer.recording.record import record
 from tracer.records import HookReport, Panel, Progress
@@ -44,8 +45,9 @@ def record_subject(
             return sanity_panel(subject, attributions, float(delta.sum()), name, hooks, progress=progress, like=like)
         return tensor_panel(subject, attributions, float(delta[0]), name, hooks, progress=progress)
 
-    inputs = subject.inputs if isinstance(subject.inputs, tuple) else (subject.inputs,)
-    with explicit(subject.model, options.explicit, (*inputs, *subject.additional_forward_args)) as variant:
+    with explicit(
+        subject.model, options.explicit, (*as_tuple(subject.inputs), *subject.additional_forward_args)
+    ) as variant:
         progress(f"{name}, {variant}", 0, 0)
         trace = record(
             subject.model,
