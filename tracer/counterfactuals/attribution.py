@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from torch import Tensor, nn
+from torch import nn
 
-from tracer.exact.deeplift import DeepLift
-from tracer.exact.paired import PairedEvaluation
+from tracer.exact.deeplift import DeepLift, Unobserved
 from tracer.recording.options import Details
 from tracer.recording.record import Method, record
 from tracer.records import Floats
@@ -46,26 +44,13 @@ class Attribution:
             *self.call,
             return_convergence_delta=True,
             baseline_forward_args=self.baseline_forward_args,
-            observer=_Named(self.details.names),
+            observer=Unobserved(self.details.names),
         )
         return np.atleast_1d(np.asarray(delta.double().cpu().numpy(), dtype=np.float64))
 
     def emulated(self) -> Trace:
         """The run itself by the rulebook: captum's own one emulated."""
         return self.recorded(self.base or (["*=captum"] if self.method == "captum" else []))
-
-
-@dataclass(slots=True)
-class _Named:
-    """An observer that records nothing; it only names the modules for the patterns of rules."""
-
-    names: Mapping[nn.Module, str] | None
-
-    def reference_run(self, engine: PairedEvaluation, references: tuple[Tensor, ...]) -> AbstractContextManager[None]:
-        return nullcontext()
-
-    def input_run(self, engine: PairedEvaluation, inputs: int, examples: int) -> AbstractContextManager[None]:
-        return nullcontext()
 
 
 def with_added(

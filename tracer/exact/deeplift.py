@@ -71,7 +71,10 @@ class Observer(Protocol):
         """
 
 
-class _Unobserved:
+@dataclass(slots=True)
+class Unobserved:
+    """An observer that records nothing; it only names the modules for the patterns of rules."""
+
     names: Mapping[nn.Module, str] | None = None
 
     def reference_run(self, engine: PairedEvaluation, references: Tensors) -> AbstractContextManager[None]:
@@ -202,10 +205,10 @@ class DeepLift:
             if self.rulebook.doubled:
                 if layers is not None:
                     raise InputError("layer contributions need a rulebook without captum's rules")
-                found = self._doubled(leaves, refs, target, args, rewind, observer or _Unobserved())
+                found = self._doubled(leaves, refs, target, args, rewind, observer or Unobserved())
             else:
                 found = self._paired(
-                    leaves, refs, target, args, baseline_args, rewind, layers or {}, observer or _Unobserved()
+                    leaves, refs, target, args, baseline_args, rewind, layers or {}, observer or Unobserved()
                 )
         self.notes = found.notes
         self.decided = found.decided
