@@ -50,6 +50,12 @@ def copied(value: Any) -> Any:
     return value.clone() if isinstance(value, Tensor) and not isinstance(value, nn.Parameter) else value
 
 
+def device_of(model: nn.Module) -> torch.device:
+    """The device of a model's first parameter; the CPU for a model without any."""
+    parameter = next(model.parameters(), None)
+    return torch.device("cpu") if parameter is None else parameter.device
+
+
 def memory_of(tensor: Tensor) -> int:
     """The address of a tensor's elements; `ModelError` for one made in the model that has no memory of its own."""
     try:

@@ -12,6 +12,7 @@ from torch import nn
 from tracer.errors import InputError, ModelError
 from tracer.model.hooks import module_paths
 from tracer.model.output import logits_of
+from tracer.model.tensors import device_of
 from tracer.subject.inputs_file import GivenTensors
 from tracer.subject.outputs import shown_outputs
 
@@ -63,8 +64,7 @@ def make_tensor_subject(model: nn.Module, given: GivenTensors, name: str, target
 
     `target` is a number, or for outputs with more axes numbers with commas: "3,0".
     """
-    parameter = next(model.parameters(), None)
-    device = torch.device("cpu") if parameter is None else parameter.device
+    device = device_of(model)
     inputs, baselines, extras = (
         tuple(tensor.to(device) for tensor in tensors) for tensors in (given.inputs, given.baselines, given.extras)
     )

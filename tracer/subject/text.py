@@ -11,6 +11,7 @@ from torch import nn
 
 from tracer.errors import InputError, ModelError
 from tracer.model.process import quiet
+from tracer.model.tensors import device_of
 from tracer.subject.classifier import EmbeddingClassifier, EmbeddingLanguageModel, embedding_module
 from tracer.subject.encoding import (
     ZERO_TOKEN,
@@ -101,7 +102,7 @@ def make_subject(
     task = task or task_of(type(model).__name__) or "classify"
     encoded = encode(tokenizer, text, "the text")
     embeddings = embedding_module(model)
-    device = _device(model)
+    device = device_of(model)
     positions = Positions(embeddings, encoded.ids[:1], device)
     _check_length(len(encoded.ids), _length_limit(model, tokenizer, positions))
     at = predicted_at(tokenizer, encoded, task, position)
@@ -191,8 +192,3 @@ def _first_run(wrapper: EmbeddingClassifier, inputs: torch.Tensor, extras: tuple
     except (TypeError, ValueError, NotImplementedError, RuntimeError, IndexError) as error:
         line = str(error).strip().partition("\n")[0]
         raise ModelError(f"{type(wrapper.inner).__name__} does not run on embeddings: {line}") from error
-
-
-def _device(model: nn.Module) -> torch.device:
-    parameter = next(model.parameters(), None)
-    return torch.device("cpu") if parameter is None else parameter.device
