@@ -82,7 +82,7 @@ def undoing_all(function: Callable[_P, _R]) -> Callable[_P, _R]:
             _pending.undos += [
                 functools.partial(_restore_saving, _saving()),
                 functools.partial(torch.set_grad_enabled, torch.is_grad_enabled()),
-                functools.partial(_restore_modes, _modes()),  # undone first: the others would run under them
+                functools.partial(_restore_modes, active_modes()),  # undone first: the others would run under them
             ]
             return function(*args, **kwargs)
         finally:
@@ -98,7 +98,7 @@ def undoing_all(function: Callable[_P, _R]) -> Callable[_P, _R]:
 @contextmanager
 def restoring_modes() -> Iterator[None]:
     """The active function modes are the same after the context, whatever was entered or left inside it."""
-    with undoing(functools.partial(_restore_modes, _modes())):
+    with undoing(functools.partial(_restore_modes, active_modes())):
         yield
 
 
@@ -109,7 +109,7 @@ def remove_stale_modes() -> None:
     KeyboardInterrupt is freed, long after the run.
     """
     if not _pending.undos:
-        modes = _modes()
+        modes = active_modes()
         _restore_modes([mode for mode in modes if not type(mode).__module__.startswith("tracer.")])
 
 
@@ -122,7 +122,7 @@ def saved_tensors(pack: Callable[[torch.Tensor], Any], unpack: Callable[[Any], t
 
 
 def _restore_modes(before: list[Any]) -> None:
-    modes = _modes()
+    modes = active_modes()
     same = 0
     while same < min(len(modes), len(before)) and modes[same] is before[same]:
         same += 1
@@ -132,7 +132,8 @@ def _restore_modes(before: list[Any]) -> None:
         torch._C._push_on_torch_function_stack(mode)
 
 
-def _modes() -> list[Any]:
+def active_modes() -> list[Any]:
+    """The function modes that are active in this thread, the outermost first."""
     return list(_get_current_function_mode_stack())  # type: ignore[no-untyped-call]
 
 
@@ -156,10 +157,10 @@ class Mode(TorchFunctionMode):
         return self
 
     def __exit__(self, *_error: object) -> None:
-        modes = _modes()
+        modes = active_modes()
         if modes and modes[-1] is self:
             torch._C._pop_torch_function_stack()
 
     def take_off(self) -> None:
         """Take the mode off the stack, wherever it is there: one that a hook has entered may be under later ones."""
-        _restore_modes([mode for mode in _modes() if mode is not self])
+        _restore_modes([mode for mode in active_modes() if mode is not self])

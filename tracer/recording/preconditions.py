@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import get_args
 
 from torch import nn
-from torch.overrides import _get_current_function_mode_stack
 
 from tracer.errors import InputError, ObservationError
 from tracer.model.captum_runs import being_told
+from tracer.model.undo import active_modes
 from tracer.model.unsupported import check_model
 from tracer.recording.options import Capture
 from tracer.recording.recorder import Recorder
@@ -24,8 +24,7 @@ def check_request(model: nn.Module, capture: Capture) -> None:
 
 def refuse_nesting() -> None:
     """Raise `ObservationError` if this thread is recording already: both recordings would see each other's calls."""
-    modes = _get_current_function_mode_stack()  # type: ignore[no-untyped-call]
-    if being_told() or any(isinstance(mode, (Recorder, ReferenceLog)) for mode in modes):
+    if being_told() or any(isinstance(mode, (Recorder, ReferenceLog)) for mode in active_modes()):
         raise ObservationError(
             "a recording is under way in this thread already: end its `with` block before the next one begins"
         )
