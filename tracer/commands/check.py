@@ -50,7 +50,7 @@ def checked(trace: Trace, most: float, example: int | None = None) -> tuple[bool
     run = trace.run
     if run.status != "complete":
         fault = ended_by(trace)
-        said = (clean(run.message if fault is None else fault.message, 300)).rstrip(" .:")
+        said = clean(run.message if fault is None else fault.message, 300).rstrip(" .:")
         reason = "is not finished" if run.status == "recording" else f"failed: {said}"
         raise TraceFileError(f"the run in {trace.path} {reason}: there is no delta to check")
     if not run.examples:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -75,7 +76,7 @@ def _remove_leftovers(before: list[tuple[nn.Module, list[str], list[Any]]]) -> N
                 delattr(module, name)
         for hook in _captums_hooks(module):
             if not any(hook is known for known in hooks):
-                remove_hooks([module], partial(_is, hook))
+                remove_hooks([module], partial(operator.is_, hook))
 
 
 def _attributes(module: nn.Module) -> list[str]:
@@ -92,7 +93,3 @@ def _captums_hooks(module: nn.Module) -> list[Any]:
         for hook in hooks
         if str(getattr(hook, "__module__", "")).startswith("captum.") or is_deep_lift(getattr(hook, "__self__", None))
     ]
-
-
-def _is(one: object, other: object) -> bool:
-    return one is other

@@ -21,8 +21,10 @@ def failed(what: str, error: Exception, trace: Trace | None, path: str | PathLik
     `trace` has the calls up to the failure; they are also in the file `path` if one was given.
     """
     fault = None if trace is None else ended_by(trace)
-    said_by_torch = explained(error) or " ".join(str(error).split())[:300]
-    reason = said_by_torch if fault is None else f"{fault.message}; {fault.advice}"
+    if fault is None:
+        reason = explained(error) or " ".join(str(error).split())[:300]
+    else:
+        reason = f"{fault.message}; {fault.advice}"
     kept = "" if trace is None or path is None else f" (its calls so far are in {path})"
     named = ObservationError(f"{what} ended with {type(error).__name__}: {reason}{kept}")
     named.trace = trace

@@ -39,8 +39,8 @@ Probe = Callable[[Observation], Iterable[Note]]
 class Outcome:
     """What the attribution method itself reported; None for what it did not report.
 
-    `output` is (f(x), f(x')) at the target, `notes` are the method's own. `captum` is what captum's
-    own `attribute` gave, in a run of it that was watched.
+    `output` is (f(x), f(x')) at the target, `notes` are the method's own. `captum` is what captum's own `attribute`
+    gave, in a run of it that was watched.
     """
 
     delta: Floats | None = None
