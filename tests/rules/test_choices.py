@@ -6,11 +6,13 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 import tracer
 from tests.rules.pairs import Model, pair
+from tracer.exact.deeplift import Unobserved
+from tracer.rules.rulebook import Rulebook
 
 EPS = torch.finfo(torch.float64).eps
 TABLE = torch.linspace(-1, 1, 24, dtype=torch.float64).sin().reshape(8, 3)
@@ -175,3 +177,14 @@ def test_places_that_are_not_written_back_leave_the_output_as_it_is(function: Ca
     assert lift.outputs is not None
     assert torch.allclose(lift.outputs[0], function(x)) and torch.allclose(lift.outputs[1], function(x_ref))
     assert "discrete choice" in [note.kind for note in lift.notes]
+
+
+def test_the_check_of_all_places_follows_the_rules_of_the_runs() -> None:
+    inner = Model(lambda x: x[(x > 0).nonzero(as_tuple=True)].mean().reshape(1))
+    model = nn.Sequential(inner)
+    x = torch.tensor([[1.0, -2.0, 3.0]], dtype=torch.float64)
+    x_ref = torch.tensor([[1.0, 2.0, -3.0]], dtype=torch.float64)
+    lift = tracer.DeepLift(model, rulebook=Rulebook.parse("gradient", ["block*=exact"]))
+    lift.attribute(x, x_ref, observer=Unobserved({model: "", inner: "block"}))
+    assert lift.outputs is not None
+    assert lift.outputs[0] == model(x) and lift.outputs[1] == model(x_ref)

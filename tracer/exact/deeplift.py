@@ -237,7 +237,9 @@ class DeepLift:
                 return engine, seen, result, select(logits_of(result), target).detach()
 
         engine, seen, result, reference = begin(all_places=True)
-        if engine.took_all_places and not self._same_at_all_places(leaves, refs, args, baseline_args, rewind):
+        if engine.took_all_places and not self._same_at_all_places(
+            leaves, refs, args, baseline_args, rewind, observer.names
+        ):
             rewind()
             engine, seen, result, reference = begin(all_places=False)
         examples = _examples(reference, leaves[0].shape[0])
@@ -265,14 +267,20 @@ class DeepLift:
         )
 
     def _same_at_all_places(
-        self, leaves: Tensors, refs: Tensors, args: Any, baseline_args: Any, rewind: Callable[[], None]
+        self,
+        leaves: Tensors,
+        refs: Tensors,
+        args: Any,
+        baseline_args: Any,
+        rewind: Callable[[], None],
+        names: Mapping[nn.Module, str] | None,
     ) -> bool:
         """Whether the model computes the same when it takes all places of a mask and weighs them by it.
 
         So it does if, as in a mixture of experts, each place is written back on its own; not if it takes a mean of
         those that it finds.
         """
-        engine = PairedEvaluation(self.model, self.rulebook)
+        engine = PairedEvaluation(self.model, self.rulebook, names)
         for run, tensors, extras in ((engine.reference_pass, refs, baseline_args), (engine.input_pass, leaves, args)):
             rewind()
             with torch.no_grad():
