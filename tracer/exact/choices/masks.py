@@ -11,7 +11,7 @@ from torch import Tensor
 
 from tracer import ops
 from tracer.exact.choices.context import Choices, Handler
-from tracer.exact.choices.twins import OneHot, is_real
+from tracer.exact.choices.twins import AllPlaces, OneHot, is_real
 from tracer.exact.treatment import Treatment
 from tracer.exact.varying import is_varying
 from tracer.op_call import OpCall
@@ -70,20 +70,21 @@ def cast(choices: Choices, how: Treatment, call: OpCall) -> Any:
     twin = choices.twins.of(source)
     if twin is None:
         return _discretised(choices, how, call)
+    if isinstance(twin, AllPlaces):
+        return NotImplemented
     real = choices.real(call)
     if not isinstance(real, Tensor):
         return real
     if is_real(real):
         with choices.engine:
             return choices.numeric(source).to(real.dtype)
-    if real.dtype != torch.bool or (isinstance(source, Tensor) and source.dtype == torch.bool) or _binary(real, source):
+    if real.dtype != torch.bool or source.dtype == torch.bool:
         choices.twins.keep(real, twin)
+        return real
+    with choices.engine:
+        number = choices.numeric(source)
+    choices.twins.keep_equal(real, choices.node(how.name, stepped(number, _not_zero)))
     return real
-
-
-def _binary(mask: Tensor, numbers: Any) -> bool:
-    """Whether whole numbers are 0 and 1 alone, so that the mask `numbers != 0` has their twin."""
-    return bool((numbers == mask).all())
 
 
 def _discretised(choices: Choices, how: Treatment, call: OpCall) -> Any:
