@@ -66,7 +66,7 @@ def _equals(twin: OneHot, other: Any, shape: torch.Size, negated: bool) -> Tenso
 
 def cast(choices: Choices, how: Treatment, call: OpCall) -> Any:
     """A cast: of a mask or count to floating point, which then varies, or of what varies to a mask or whole numbers."""
-    source = call.args[0] if call.args else None
+    source: Any = call.args[0] if call.args else None
     twin = choices.twins.of(source)
     if twin is None:
         return _discretised(choices, how, call)
@@ -114,29 +114,29 @@ def stepped(x: Tensor, run: Callable[[Tensor], Tensor]) -> BoundCall:
 
 def logical(combine: Callable[..., Tensor], choices: Choices, how: Treatment, call: OpCall) -> Any:
     """not, and, or, xor of masks: the same in arithmetic of 0 and 1."""
-    items = call.args[:2]
+    items = [item for item in (call.value(0, "input"), call.value(1, "other")) if item is not None]
     if not all(isinstance(t, bool) or (isinstance(t, Tensor) and t.dtype == torch.bool) for t in items):
         return NotImplemented
+    twins = [choices.twins.mask(item) for item in items]
+    kind = next((twin.dtype for twin in twins if twin is not None), None)
+    if kind is None:
+        return NotImplemented
     with choices.engine:
-        kind = next(twin.dtype for item in items if (twin := choices.twins.mask(item)) is not None)
-        values = [
-            choices.numeric(item) if choices.twins.mask(item) is not None else _as_number(item, kind) for item in items
-        ]
-        twin = combine(*values)
+        twin = combine(*(_as_number(i, kind) if t is None else t for i, t in zip(items, twins, strict=True)))
     real = choices.real(call)
     choices.twins.keep_equal(real, twin)
     return real
 
 
-def _as_number(item: Any, kind: torch.dtype) -> Any:
-    return (item if is_real(item) else item.to(kind)) if isinstance(item, Tensor) else float(item)
+def _as_number(item: Tensor | bool, kind: torch.dtype) -> Tensor | float:
+    return item.to(kind) if isinstance(item, Tensor) else float(item)
 
 
 def quantified(every: bool, choices: Choices, how: Treatment, call: OpCall) -> Any:
     """any and all of a mask: its maximum and minimum."""
     real = choices.real(call)
     with choices.engine:
-        source = choices.numeric(call.args[0])
+        source = choices.numeric(call.value(0, "input"))
         dims = call.value(1, "dim")
         keep = bool(call.value(2, "keepdim", False))
         given = tuple(range(source.dim())) if dims is None else dims

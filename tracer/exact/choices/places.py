@@ -104,7 +104,7 @@ def placed(choices: Choices, how: Treatment, call: OpCall) -> Any:
 
 def _at(choices: Choices, how: Treatment, call: OpCall, places: Tensor, dim: int) -> Tensor | None:
     """The result as a product with the one-hot `places`, of shape (shape of the index, length of `dim`)."""
-    base = choices.numeric(call.args[0])
+    base = choices.numeric(call.value(0, "input"))
     base = (base.clone() if how.in_place else base).movedim(dim, -1)
     places = places.to(base.dtype if is_real(base) else places.dtype).movedim(dim, -2)
     lead = places.shape[:-2]
