@@ -96,13 +96,13 @@ def _writes(place: Binder, base_at: int, *source_at: tuple[int, str]) -> Binder:
     return bind
 
 
-def _reducing(base: Tensor, dim: int, index: Tensor, src: Any = None, *, reduce: str, value: Any = None) -> Tensor:
+def _reducing(input: Tensor, dim: int, index: Tensor, src: Any = None, *, reduce: str, value: Any = None) -> Tensor:
     """scatter with the reduction "add" or "multiply"."""
     source = value if src is None else src
-    given = source if isinstance(source, Tensor) else torch.as_tensor(source, dtype=base.dtype, device=base.device)
+    given = source if isinstance(source, Tensor) else torch.as_tensor(source, dtype=input.dtype, device=input.device)
     wide = given.expand(index.shape) if given.dim() == 0 else given
     kind = {"add": "sum", "multiply": "prod"}[reduce]
-    return orders.reduced_into(base, dim % max(base.dim(), 1), index, wide, kind, True)
+    return orders.reduced_into(input, dim % max(input.dim(), 1), index, wide, kind, True)
 
 
 def _unpool(call: OpCall) -> BoundCall:
@@ -115,8 +115,8 @@ def _unpool(call: OpCall) -> BoundCall:
 def _strided(call: OpCall) -> BoundCall:
     """as_strided_scatter, whose own derivative is wrong where the tensor is not stored in rows."""
 
-    def found(base: Tensor, src: Tensor, *rest: Any, **named: Any) -> Tensor:
-        return writes.written(lambda b, s: call.function(b, s, *rest, **named), base, src)
+    def found(input: Tensor, src: Tensor, *rest: Any, **named: Any) -> Tensor:
+        return writes.written(lambda b, s: call.function(b, s, *rest, **named), input, src)
 
     return composed(call, found)
 

@@ -6,6 +6,8 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+from torch import Tensor
+
 from tracer.op_call import OpCall
 from tracer.rules.call import Binder, BoundCall, composed
 from tracer.rules.compositions import distances, losses, matrices, orders, others
@@ -14,6 +16,16 @@ from tracer.rules.compositions import distances, losses, matrices, orders, other
 def _as(function: Callable[..., Any]) -> Binder:
     """Binder of an op that is always written as `function`."""
     return lambda call: composed(call, function)
+
+
+def _of_its_tensor(call: OpCall, function: Callable[[Tensor], Tensor]) -> BoundCall:
+    """`call` written as a `function` of its only tensor, by whatever name that is given."""
+
+    def of_all(*args: Any, **kwargs: Any) -> Tensor:
+        (x,) = (item for item in (*args, *kwargs.values()) if isinstance(item, Tensor))
+        return function(x)
+
+    return composed(call, of_all)
 
 
 def norm(call: OpCall) -> BoundCall:
@@ -29,8 +41,8 @@ def norm(call: OpCall) -> BoundCall:
     if kind == "linalg_norm" and order is not None and axes == 2 and abs(order) not in (1, math.inf):
         raise NotImplementedError
     if kind == "linalg_norm":
-        return composed(call, lambda x, *_a, **_k: distances.linalg_norm(x, order, dim, keepdim))
-    return composed(call, lambda x, *_a, **_k: distances.norm(x, order, dim, keepdim))
+        return _of_its_tensor(call, lambda x: distances.linalg_norm(x, order, dim, keepdim))
+    return _of_its_tensor(call, lambda x: distances.norm(x, order, dim, keepdim))
 
 
 def matrix_norm(call: OpCall) -> BoundCall:
@@ -38,10 +50,10 @@ def matrix_norm(call: OpCall) -> BoundCall:
     order, dim = call.value(1, "ord", "fro"), call.value(2, "dim", (-2, -1))
     keepdim = bool(call.value(3, "keepdim", False))
     if order == "fro":
-        return composed(call, lambda x, *_a, **_k: distances.vector_norm(x, 2, dim, keepdim))
+        return _of_its_tensor(call, lambda x: distances.vector_norm(x, 2, dim, keepdim))
     if isinstance(order, str) or abs(order) not in (1, math.inf):
         raise NotImplementedError
-    return composed(call, lambda x, *_a, **_k: distances.matrix_norm(x, order, dim, keepdim))
+    return _of_its_tensor(call, lambda x: distances.matrix_norm(x, order, dim, keepdim))
 
 
 def _mode(call: OpCall) -> BoundCall:
@@ -121,7 +133,8 @@ COMPOSED: dict[str, Binder] = {
     "linalg_lstsq": _as(matrices.lstsq),
     "linalg_tensorinv": _as(matrices.tensorinv),
     "logdet": _as(matrices.logdet),
-    **dict.fromkeys(("slogdet", "linalg_slogdet"), _as(matrices.slogdet)),
+    "slogdet": _as(matrices.slogdet),
+    "linalg_slogdet": _as(matrices.linalg_slogdet),
     "addcdiv": _as(others.addcdiv),
     "polar": _as(others.polar),
     "corrcoef": _as(others.corrcoef),

@@ -31,9 +31,9 @@ def _binder(slope: Slope, *parameters: tuple[int | None, str, Any]) -> Binder:
     return bind
 
 
-def _generic(call: OpCall) -> BoundCall | None:
-    """An elementwise op without a slope of its own: the secant of the op itself."""
-    bound_call = bound(call, [call.place(0, "input", "self")], lambda *_: ())
+def _generic(call: OpCall, position: int = 0) -> BoundCall | None:
+    """An elementwise op without a slope of its own: the secant of the op itself in the tensor at `position`."""
+    bound_call = bound(call, [call.place(position, "input", "self")], lambda *_: ())
     if bound_call is not None:
         forward = bound_call.forward
 
@@ -63,19 +63,6 @@ def several(*names: str, jumps: bool = False, flat: bool = False) -> Binder:
 
         bound_call.multipliers = multipliers
         return bound_call
-
-    return bind
-
-
-def _generic_at(position: int) -> Binder:
-    """Binder of an elementwise op whose tensor is not its first argument."""
-
-    def bind(call: OpCall) -> BoundCall | None:
-        found = call._replace(
-            function=lambda x, *rest, **named: call.function(*rest[:position], x, *rest[position:], **named),
-            args=(call.args[position], *call.args[:position], *call.args[position + 1 :]),
-        )
-        return _generic(found)
 
     return bind
 
@@ -131,6 +118,11 @@ def _mantissa(call: OpCall) -> BoundCall | None:
 
         bound_call.multipliers = multipliers
     return bound_call
+
+
+def _polygamma(call: OpCall) -> BoundCall | None:
+    """`torch.polygamma(n, x)`, whose method is `x.polygamma(n)`."""
+    return _generic(call, 0 if call.args and isinstance(call.args[0], Tensor) else 1)
 
 
 def _rrelu(call: OpCall) -> BoundCall | None:
@@ -245,7 +237,7 @@ ELEMENTWISE: dict[str, Binder] = {
     "fmod": several("input", "other", jumps=True),
     "floor_divide": several("input", "other", jumps=True, flat=True),
     "ldexp": several("input", "other"),
-    **dict.fromkeys(("polygamma", "special_polygamma"), _generic_at(1)),
+    **dict.fromkeys(("polygamma", "special_polygamma"), _polygamma),
     "special_entr": _entropy,
     "bernoulli": _randomised,
     "frexp": _mantissa,

@@ -53,9 +53,9 @@ def _added_product(call: OpCall) -> BoundCall | None:
     return _bilinear_call(call, [call.place(0, "input", "self"), left, right])
 
 
-def _lerp(call: OpCall) -> BoundCall | None:
-    places = [call.place(0, "input", "self"), call.place(1, "end"), call.place(2, "weight")]
-    return _bilinear_call(call, places)
+def _bilinear(*names: str) -> Binder:
+    """Binder of an op of degree two at most in its arguments `names`."""
+    return lambda call: _bilinear_call(call, [call.place(i, name, "self") for i, name in enumerate(names)])
 
 
 def _bilinear_call(call: OpCall, places: Sequence[Any]) -> BoundCall | None:
@@ -121,13 +121,13 @@ PRODUCTS: dict[str, Binder] = {
     "mv": _pair(bilinear.matmul, second="vec"),
     "dot": _pair(bilinear.matmul, second="tensor"),
     "vdot": _pair(bilinear.matmul),
-    "inner": lambda call: _bilinear_call(call, [0, call.place(1, "other")]),
-    "outer": lambda call: _bilinear_call(call, [0, call.place(1, "vec2")]),
-    "ger": lambda call: _bilinear_call(call, [0, call.place(1, "vec2")]),
-    "kron": lambda call: _bilinear_call(call, [0, call.place(1, "other")]),
-    "linalg_vecdot": lambda call: _bilinear_call(call, [0, 1]),
-    "cross": lambda call: _bilinear_call(call, [0, call.place(1, "other")]),
-    "linalg_cross": lambda call: _bilinear_call(call, [0, call.place(1, "other")]),
+    "inner": _bilinear("input", "other"),
+    "outer": _bilinear("input", "vec2"),
+    "ger": _bilinear("input", "vec2"),
+    "kron": _bilinear("input", "other"),
+    "linalg_vecdot": _bilinear("x", "y"),
+    "cross": _bilinear("input", "other"),
+    "linalg_cross": _bilinear("input", "other"),
     "einsum": _einsum,
     **dict.fromkeys(
         [
@@ -136,8 +136,8 @@ PRODUCTS: dict[str, Binder] = {
         ],
         _kernel,
     ),
-    "lerp": _lerp,
-    "tensordot": lambda call: _bilinear_call(call, [0, call.place(1, "other")]),
+    "lerp": _bilinear("input", "end", "weight"),
+    "tensordot": _bilinear("input", "other"),
     **dict.fromkeys(["addmm", "baddbmm", "addbmm", "addmv", "addr", "addcmul"], _added_product),
     "div": _quotient,
     "prod": _prod,

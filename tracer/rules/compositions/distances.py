@@ -52,26 +52,26 @@ def linalg_norm(
     return vector_norm(x, 2.0 if order is None else order, dims, keepdim)
 
 
-def dist(x: Tensor, other: Tensor, p: float = 2) -> Tensor:
+def dist(input: Tensor, other: Tensor, p: float = 2) -> Tensor:
     """The p-norm of the difference."""
-    apart = x - other
+    apart = input - other
     return vector_norm(apart, p, range(apart.dim()))
 
 
-def pairwise_distance(x: Tensor, other: Tensor, p: float = 2.0, eps: float = 1e-6, keepdim: bool = False) -> Tensor:
+def pairwise_distance(x1: Tensor, x2: Tensor, p: float = 2.0, eps: float = 1e-6, keepdim: bool = False) -> Tensor:
     """The p-norm of the difference along the last axis."""
-    return vector_norm(x - other + eps, p, [-1], keepdim)
+    return vector_norm(x1 - x2 + eps, p, [-1], keepdim)
 
 
-def cdist(x: Tensor, other: Tensor, p: float = 2.0, compute_mode: int | str | None = None) -> Tensor:
+def cdist(x1: Tensor, x2: Tensor, p: float = 2.0, compute_mode: int | str | None = None) -> Tensor:
     """The p-norms of the differences of all rows with all."""
-    return vector_norm(x.unsqueeze(-2) - other.unsqueeze(-3), p, [-1])
+    return vector_norm(x1.unsqueeze(-2) - x2.unsqueeze(-3), p, [-1])
 
 
-def pdist(x: Tensor, p: float = 2.0) -> Tensor:
+def pdist(input: Tensor, p: float = 2.0) -> Tensor:
     """The p-norms of the differences of each two rows."""
-    first, second = torch.triu_indices(len(x), len(x), 1, device=x.device)
-    return vector_norm(x[first] - x[second], p, [-1])
+    first, second = torch.triu_indices(len(input), len(input), 1, device=input.device)
+    return vector_norm(input[first] - input[second], p, [-1])
 
 
 def cosine(x: Tensor, other: Tensor) -> Tensor:
@@ -80,16 +80,16 @@ def cosine(x: Tensor, other: Tensor) -> Tensor:
     return (x * other).sum(-1) / (size * size_other).sqrt()
 
 
-def cosine_similarity(x: Tensor, other: Tensor, dim: int = 1, eps: float = 1e-8) -> Tensor:
+def cosine_similarity(x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-8) -> Tensor:
     """The product of both unit vectors, no length below `eps`."""
-    x, other = torch.broadcast_tensors(x, other)  # type: ignore[no-untyped-call]
-    unit, unit_other = (t / vector_norm(t, 2, [dim], True).clamp(min=eps) for t in (x, other))
+    x1, x2 = torch.broadcast_tensors(x1, x2)  # type: ignore[no-untyped-call]
+    unit, unit_other = (t / vector_norm(t, 2, [dim], True).clamp(min=eps) for t in (x1, x2))
     return (unit * unit_other).sum(dim)
 
 
-def renorm(x: Tensor, p: float, dim: int, maxnorm: float) -> Tensor:
+def renorm(input: Tensor, p: float, dim: int, maxnorm: float) -> Tensor:
     """Each slice along `dim` scaled down to the p-norm `maxnorm` where it is longer."""
-    length = vector_norm(x, p, [d for d in range(x.dim()) if d != dim % x.dim()], True)
+    length = vector_norm(input, p, [d for d in range(input.dim()) if d != dim % input.dim()], True)
     long = length > maxnorm
     safe = torch.where(long, length, torch.ones_like(length))
-    return torch.where(long, x * (maxnorm / (safe + 1e-7)), x)
+    return torch.where(long, input * (maxnorm / (safe + 1e-7)), input)

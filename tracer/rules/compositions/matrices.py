@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -14,32 +15,34 @@ def inverse_of(a: Tensor) -> Tensor:
     return found
 
 
-def solve(a: Tensor, b: Tensor, *, left: bool = True, check_errors: bool = False) -> Tensor:
-    """A⁻¹·b, or b·A⁻¹ unless `left`; `b` may be a vector."""
-    inverse = inverse_of(a)
-    vector = b.dim() == 1 or (b.dim() == a.dim() - 1 and b.shape == a.shape[:-1])
-    right = b.unsqueeze(-1) if vector else b
+def solve(A: Tensor, B: Tensor, *, left: bool = True, check_errors: bool = False) -> Tensor:
+    """A⁻¹·B, or B·A⁻¹ unless `left`; `B` may be a vector."""
+    inverse = inverse_of(A)
+    vector = B.dim() == 1 or (B.dim() == A.dim() - 1 and B.shape == A.shape[:-1])
+    right = B.unsqueeze(-1) if vector else B
     found = inverse @ right if left else right @ inverse
     return found.squeeze(-1) if vector else found
 
 
-def solve_ex(a: Tensor, b: Tensor, *, left: bool = True, check_errors: bool = False) -> tuple[Tensor]:
-    """The same beside a code of success."""
-    return (solve(a, b, left=left),)
+def solve_ex(A: Tensor, B: Tensor, *, left: bool = True, check_errors: bool = False) -> tuple[Tensor]:
+    """`solve` in a tuple, as torch gives it beside an error code."""
+    return (solve(A, B, left=left),)
 
 
-def solve_triangular(a: Tensor, b: Tensor, *, upper: bool, left: bool = True, unitriangular: bool = False) -> Tensor:
-    """The same of one triangle of `a`, its diagonal 1 if `unitriangular`."""
-    inverse = inverse_of(triangle(a, upper, unitriangular))
-    return inverse @ b if left else b @ inverse
+def solve_triangular(
+    input: Tensor, B: Tensor, *, upper: bool, left: bool = True, unitriangular: bool = False
+) -> Tensor:
+    """`solve` by one triangle of `input`, its diagonal 1 if `unitriangular`."""
+    inverse = inverse_of(triangle(input, upper, unitriangular))
+    return inverse @ B if left else B @ inverse
 
 
 def triangular_solve(
-    b: Tensor, a: Tensor, upper: bool = True, transpose: bool = False, unitriangular: bool = False
+    input: Tensor, A: Tensor, upper: bool = True, transpose: bool = False, unitriangular: bool = False
 ) -> tuple[Tensor, Tensor]:
     """`torch.triangular_solve`, which gives back the matrix too."""
-    inverse = inverse_of(triangle(a, upper, unitriangular))
-    return (inverse.transpose(-2, -1) if transpose else inverse) @ b, a.clone()
+    inverse = inverse_of(triangle(A, upper, unitriangular))
+    return (inverse.transpose(-2, -1) if transpose else inverse) @ input, A.clone()
 
 
 def triangle(a: Tensor, upper: bool, unitriangular: bool) -> Tensor:
@@ -49,29 +52,29 @@ def triangle(a: Tensor, upper: bool, unitriangular: bool) -> Tensor:
     return (a.triu(1) if upper else a.tril(-1)) + torch.eye(a.shape[-1], dtype=a.dtype, device=a.device)
 
 
-def cholesky_solve(b: Tensor, factor: Tensor, upper: bool = False) -> Tensor:
-    """(L·Lᵀ)⁻¹·b."""
-    return cholesky_inverse(factor, upper) @ b
+def cholesky_solve(input: Tensor, input2: Tensor, upper: bool = False) -> Tensor:
+    """(L·Lᵀ)⁻¹·input, the factor L being `input2`."""
+    return cholesky_inverse(input2, upper) @ input
 
 
-def cholesky_inverse(factor: Tensor, upper: bool = False) -> Tensor:
+def cholesky_inverse(input: Tensor, upper: bool = False) -> Tensor:
     """(L·Lᵀ)⁻¹."""
-    inverse = inverse_of(triangle(factor, upper, False))
+    inverse = inverse_of(triangle(input, upper, False))
     return inverse @ inverse.transpose(-2, -1) if upper else inverse.transpose(-2, -1) @ inverse
 
 
-def lu_solve(lu: Tensor, pivots: Tensor, b: Tensor, *, left: bool = True, adjoint: bool = False) -> Tensor:
+def lu_solve(LU: Tensor, pivots: Tensor, B: Tensor, *, left: bool = True, adjoint: bool = False) -> Tensor:
     """The solution by a factorisation P·L·U."""
-    order = torch.lu_unpack(torch.zeros_like(lu), pivots, unpack_data=False)[0]
-    inverse = inverse_of(triangle(lu, True, False)) @ inverse_of(triangle(lu, False, True))
-    inverse = inverse @ order.transpose(-2, -1).to(lu.dtype)
+    order = torch.lu_unpack(torch.zeros_like(LU), pivots, unpack_data=False)[0]
+    inverse = inverse_of(triangle(LU, True, False)) @ inverse_of(triangle(LU, False, True))
+    inverse = inverse @ order.transpose(-2, -1).to(LU.dtype)
     inverse = inverse.transpose(-2, -1) if adjoint else inverse
-    return inverse @ b if left else b @ inverse
+    return inverse @ B if left else B @ inverse
 
 
-def lu_solve_old(b: Tensor, lu: Tensor, pivots: Tensor) -> Tensor:
+def lu_solve_old(input: Tensor, LU_data: Tensor, LU_pivots: Tensor) -> Tensor:
     """`torch.lu_solve`, which takes the right side first."""
-    return lu_solve(lu, pivots, b)
+    return lu_solve(LU_data, LU_pivots, input)
 
 
 def symmetric(a: Tensor, lower: bool = True) -> Tensor:
@@ -80,75 +83,78 @@ def symmetric(a: Tensor, lower: bool = True) -> Tensor:
     return half + (a.tril(-1) if lower else a.triu(1)).transpose(-2, -1)
 
 
-def eigvalsh(a: Tensor, UPLO: str = "L") -> Tensor:
+def eigvalsh(input: Tensor, UPLO: str = "L") -> Tensor:
     """Eigenvalues of a symmetric matrix."""
-    values: Tensor = torch.linalg.eigh(symmetric(a, UPLO.upper() == "L"))[0]
+    values: Tensor = torch.linalg.eigh(symmetric(input, UPLO.upper() == "L"))[0]
     return values
 
 
-def cond(a: Tensor, p: float | str | None = None) -> Tensor:
+def cond(input: Tensor, p: float | str | None = None) -> Tensor:
     """The largest singular value over the smallest; by an inverse for other norms."""
     if p in (None, 2, -2):
-        values: Tensor = torch.linalg.svdvals(a)
+        values: Tensor = torch.linalg.svdvals(input)
         large, small = values[..., 0], values[..., -1]
         return small / large if p == -2 else large / small
-    first, second = (torch.linalg.matrix_norm(t, p) for t in (a, inverse_of(a)))
+    first, second = (torch.linalg.matrix_norm(t, p) for t in (input, inverse_of(input)))
     return first * second  # type: ignore[no-any-return]
 
 
-def pinv(a: Tensor, *_settings: object, hermitian: bool = False, **_named: object) -> Tensor:
+def pinv(input: Tensor, *_settings: object, hermitian: bool = False, **_named: object) -> Tensor:
     """The pseudo-inverse of a matrix whose rows, or columns, are independent."""
     if hermitian:
-        return inverse_of(symmetric(a))
-    turned = a.transpose(-2, -1)
-    if a.shape[-1] == a.shape[-2]:
-        return inverse_of(a)
-    if a.shape[-2] > a.shape[-1]:
-        return inverse_of(turned @ a) @ turned
-    return turned @ inverse_of(a @ turned)
+        return inverse_of(symmetric(input))
+    turned = input.transpose(-2, -1)
+    if input.shape[-1] == input.shape[-2]:
+        return inverse_of(input)
+    if input.shape[-2] > input.shape[-1]:
+        return inverse_of(turned @ input) @ turned
+    return turned @ inverse_of(input @ turned)
 
 
-def tensorinv(a: Tensor, ind: int = 2) -> Tensor:
+def tensorinv(input: Tensor, ind: int = 2) -> Tensor:
     """The inverse of a tensor read as a matrix of its first `ind` axes by the others."""
-    rows = 1
-    for size in a.shape[:ind]:
-        rows *= size
-    return inverse_of(a.reshape(rows, -1)).reshape(*a.shape[ind:], *a.shape[:ind])
+    return inverse_of(input.reshape(math.prod(input.shape[:ind]), -1)).reshape(*input.shape[ind:], *input.shape[:ind])
 
 
-def logdet(a: Tensor) -> Tensor:
+def logdet(input: Tensor) -> Tensor:
     """log det A."""
-    found: Tensor = torch.linalg.det(a)
+    found: Tensor = torch.linalg.det(input)
     return found.log()
 
 
-def slogdet(a: Tensor) -> tuple[Tensor, Tensor]:
+def slogdet(input: Tensor) -> tuple[Tensor, Tensor]:
     """(sign, log of the size) of the determinant."""
-    found = torch.linalg.det(a)
+    found = torch.linalg.det(input)
     return found.sign(), found.abs().log()
 
 
-def matrix_power(a: Tensor, n: int) -> Tensor:
-    """A multiplied by itself, or its inverse by itself."""
-    base = inverse_of(a) if n < 0 else a
+def linalg_slogdet(A: Tensor) -> tuple[Tensor, Tensor]:
+    """The same by the name that `torch.linalg` gives the matrix."""
+    return slogdet(A)
+
+
+def matrix_power(input: Tensor, n: int) -> Tensor:
+    """The product of n matrices, or of −n inverses: squared at each binary digit of n, and multiplied at each 1."""
+    base = inverse_of(input) if n < 0 else input
     if n == 0:
-        return torch.eye(a.shape[-1], dtype=a.dtype, device=a.device).expand_as(a).clone()
-    found = None
-    for digit in bin(abs(n))[2:]:
-        found = base if found is None else (found @ found) @ base if digit == "1" else found @ found
-    assert found is not None
+        return torch.eye(input.shape[-1], dtype=input.dtype, device=input.device).expand_as(input).clone()
+    found = base
+    for digit in f"{abs(n):b}"[1:]:
+        found = found @ found
+        if digit == "1":
+            found = found @ base
     return found
 
 
-def tensorsolve(a: Tensor, b: Tensor, dims: Sequence[int] | None = None) -> Tensor:
-    """The solution of a system in tensors, `a` read as a matrix of as many rows as `b` has elements."""
+def tensorsolve(input: Tensor, other: Tensor, dims: Sequence[int] | None = None) -> Tensor:
+    """The solution of a system in tensors, `input` read as a matrix of as many rows as `other` has elements."""
     if dims is not None:
-        a = a.movedim(list(dims), list(range(a.dim() - len(dims), a.dim())))
-    shape = a.shape[b.dim() :]
-    return (inverse_of(a.reshape(b.numel(), -1)) @ b.reshape(-1)).reshape(shape)
+        input = input.movedim(list(dims), list(range(input.dim() - len(dims), input.dim())))
+    shape = input.shape[other.dim() :]
+    return (inverse_of(input.reshape(other.numel(), -1)) @ other.reshape(-1)).reshape(shape)
 
 
-def lstsq(a: Tensor, b: Tensor, *_settings: object, **_named: object) -> tuple[Tensor, ...]:
+def lstsq(input: Tensor, b: Tensor, *_settings: object, **_named: object) -> tuple[Tensor, ...]:
     """(solution of least squares where rows or columns are independent[, squared distances that are left])."""
-    found = pinv(a) @ b
-    return (found, (a @ found - b).square().sum(-2)) if a.shape[-2] > a.shape[-1] else (found,)
+    found = pinv(input) @ b
+    return (found, (input @ found - b).square().sum(-2)) if input.shape[-2] > input.shape[-1] else (found,)

@@ -9,24 +9,24 @@ import torch
 from torch import Tensor
 
 
-def aminmax(x: Tensor, *, dim: int | None = None, keepdim: bool = False) -> tuple[Tensor, Tensor]:
+def aminmax(input: Tensor, *, dim: int | None = None, keepdim: bool = False) -> tuple[Tensor, Tensor]:
     """The smallest and the largest."""
     if dim is None:
-        dims: Sequence[int] = range(x.dim())
-        return x.amin(list(dims), keepdim), x.amax(list(dims), keepdim)
-    return x.amin(dim, keepdim), x.amax(dim, keepdim)
+        dims: Sequence[int] = range(input.dim())
+        return input.amin(list(dims), keepdim), input.amax(list(dims), keepdim)
+    return input.amin(dim, keepdim), input.amax(dim, keepdim)
 
 
 def quantile(
-    x: Tensor, q: Tensor | float, dim: int | None = None, keepdim: bool = False, *, interpolation: str = "linear"
+    input: Tensor, q: Tensor | float, dim: int | None = None, keepdim: bool = False, *, interpolation: str = "linear"
 ) -> Tensor:
     """The values at the ranks q·(n − 1), between two ranks as `interpolation` says."""
-    if x.dim() == 0:
+    if input.dim() == 0:
         dim = None
-    flat = x.reshape(-1) if dim is None else x.movedim(dim, -1)
+    flat = input.reshape(-1) if dim is None else input.movedim(dim, -1)
     count = flat.shape[-1]
     values = flat.sort(-1).values
-    wanted = q if isinstance(q, Tensor) else torch.tensor(q, dtype=x.dtype, device=x.device)
+    wanted = q if isinstance(q, Tensor) else torch.tensor(q, dtype=input.dtype, device=input.device)
     rank = wanted.reshape(-1) * (count - 1)
     low = rank.floor()
     if interpolation == "lower":
@@ -40,15 +40,19 @@ def quantile(
     found = below + (rank - low) * (above - below)  # (..., Q)
     if keepdim:
         found = found.movedim(-1, 0)
-        found = found.reshape(-1, *[1] * x.dim()) if dim is None else found.unsqueeze(-1).movedim(-1, 1 + dim % x.dim())
+        found = (
+            found.reshape(-1, *[1] * input.dim())
+            if dim is None
+            else found.unsqueeze(-1).movedim(-1, 1 + dim % input.dim())
+        )
     else:
         found = found.movedim(-1, 0)
     return found if wanted.dim() else found.squeeze(0)
 
 
-def nanmedian(x: Tensor, dim: int | None = None, keepdim: bool = False) -> Tensor | tuple[Tensor, Tensor]:
+def nanmedian(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Tensor | tuple[Tensor, Tensor]:
     """The lower median of what is a number; with `dim` its place too."""
-    flat, axis = (x.reshape(-1), 0) if dim is None else (x, dim)
+    flat, axis = (input.reshape(-1), 0) if dim is None else (input, dim)
     unknown = flat.isnan()
     values = torch.where(unknown, torch.full_like(flat, math.inf), flat).sort(axis)
     middle = ((~unknown).sum(axis, True) - 1).clamp(min=0) // 2
@@ -58,19 +62,19 @@ def nanmedian(x: Tensor, dim: int | None = None, keepdim: bool = False) -> Tenso
     return (value, place) if keepdim else (value.squeeze(axis), place.squeeze(axis))
 
 
-def mode(x: Tensor, dim: int = -1, keepdim: bool = False) -> tuple[Tensor, Tensor]:
-    """The smallest value, where none is there twice."""
-    found = x.min(dim, keepdim)
+def mode(input: Tensor, dim: int = -1, keepdim: bool = False) -> tuple[Tensor, Tensor]:
+    """The smallest value, which is the mode where no value occurs twice."""
+    found = input.min(dim, keepdim)
     return found.values, found.indices
 
 
-def logcumsumexp(x: Tensor, dim: int) -> Tensor:
-    """log Σ e^x over all elements up to each."""
-    if x.dim() == 0:
-        return x.clone()
-    rows = x.movedim(dim, -1)
+def logcumsumexp(input: Tensor, dim: int) -> Tensor:
+    """log Σ e^x over all elements x up to each."""
+    if input.dim() == 0:
+        return input.clone()
+    rows = input.movedim(dim, -1)
     count = rows.shape[-1]
-    upto = torch.ones(count, count, dtype=torch.bool, device=x.device).tril()
+    upto = torch.ones(count, count, dtype=torch.bool, device=input.device).tril()
     wide = torch.where(upto, rows.unsqueeze(-2), torch.full_like(rows, -math.inf).unsqueeze(-2))
     return torch.logsumexp(wide, -1).movedim(-1, dim)
 
@@ -105,19 +109,19 @@ def reduced_into(base: Tensor, dim: int, index: Tensor, source: Tensor, reduce: 
 
 
 def scatter_reduce(
-    base: Tensor, dim: int, index: Tensor, src: Tensor, reduce: str, *, include_self: bool = True
+    input: Tensor, dim: int, index: Tensor, src: Tensor, reduce: str, *, include_self: bool = True
 ) -> Tensor:
     """`scatter_reduce`, for each place a table of all that is sent there."""
-    return reduced_into(base, dim % max(base.dim(), 1), index, src, reduce, include_self)
+    return reduced_into(input, dim % max(input.dim(), 1), index, src, reduce, include_self)
 
 
 def index_reduce(
-    base: Tensor, dim: int, index: Tensor, source: Tensor, reduce: str, *, include_self: bool = True
+    input: Tensor, dim: int, index: Tensor, source: Tensor, reduce: str, *, include_self: bool = True
 ) -> Tensor:
     """`index_reduce`: whole slices of `source` go to the places that `index` names."""
-    if base.dim() == 0:
-        return reduced_into(base, 0, index, source.reshape(index.shape), reduce, include_self)
-    dim %= base.dim()
-    shape = [1] * base.dim()
+    if input.dim() == 0:
+        return reduced_into(input, 0, index, source.reshape(index.shape), reduce, include_self)
+    dim %= input.dim()
+    shape = [1] * input.dim()
     shape[dim] = -1
-    return reduced_into(base, dim, index.reshape(shape).expand(source.shape), source, reduce, include_self)
+    return reduced_into(input, dim, index.reshape(shape).expand(source.shape), source, reduce, include_self)

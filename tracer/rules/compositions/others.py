@@ -10,77 +10,79 @@ from torch import Tensor
 from torch.nn import functional as F
 
 
-def addcdiv(x: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: float = 1) -> Tensor:
-    """x + value·tensor1 / tensor2."""
-    return x + value * (tensor1 / tensor2)
+def addcdiv(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: float = 1) -> Tensor:
+    """input + value·tensor1 / tensor2."""
+    return input + value * (tensor1 / tensor2)
 
 
-def clamp(x: Tensor, min: Tensor | float | None = None, max: Tensor | float | None = None) -> Tensor:
+def clamp(input: Tensor, min: Tensor | float | None = None, max: Tensor | float | None = None) -> Tensor:
     """No less than `min`, no more than `max`, which may vary."""
     for bound, pick in ((min, torch.maximum), (max, torch.minimum)):
         if bound is not None:
-            x = pick(x, bound if isinstance(bound, Tensor) else torch.full_like(x, bound))
-    return x
+            input = pick(input, bound if isinstance(bound, Tensor) else torch.full_like(input, bound))
+    return input
 
 
-def clamp_min(x: Tensor, min: Tensor) -> Tensor:
+def clamp_min(input: Tensor, min: Tensor) -> Tensor:
     """No less than `min`."""
-    return clamp(x, min)
+    return clamp(input, min)
 
 
-def clamp_max(x: Tensor, max: Tensor) -> Tensor:
+def clamp_max(input: Tensor, max: Tensor) -> Tensor:
     """No more than `max`."""
-    return clamp(x, None, max)
+    return clamp(input, None, max)
 
 
-def prelu(x: Tensor, weight: Tensor) -> Tensor:
+def prelu(input: Tensor, weight: Tensor) -> Tensor:
     """With a weight that varies: one number, or one a channel on axis 1."""
-    wide = weight.reshape(-1, *[1] * (x.dim() - 2)) if weight.numel() > 1 and x.dim() >= 2 else weight
-    return torch.relu(x) - wide * torch.relu(-x)
+    wide = weight.reshape(-1, *[1] * (input.dim() - 2)) if weight.numel() > 1 and input.dim() >= 2 else weight
+    return torch.relu(input) - wide * torch.relu(-input)
 
 
-def polar(size: Tensor, angle: Tensor) -> Tensor:
-    """size·e^(i·angle)."""
-    return torch.complex(size * angle.cos(), size * angle.sin())
+def polar(abs: Tensor, angle: Tensor) -> Tensor:
+    """abs·e^(i·angle), a complex number."""
+    return torch.complex(abs * angle.cos(), abs * angle.sin())
 
 
-def corrcoef(x: Tensor) -> Tensor:
+def corrcoef(input: Tensor) -> Tensor:
     """The correlations of rows."""
-    if x.dim() < 2:
-        found = torch.cov(x)
+    if input.dim() < 2:
+        found = torch.cov(input)
         return found / found
-    centred = x - x.mean(1, keepdim=True)
+    centred = input - input.mean(1, keepdim=True)
     unit: Tensor = centred / torch.linalg.vector_norm(centred, 2, 1, True)
     return unit @ unit.T
 
 
 def native_layer_norm(
-    x: Tensor, shape: Sequence[int], weight: Tensor | None, bias: Tensor | None, eps: float
+    input: Tensor, normalized_shape: Sequence[int], weight: Tensor | None, bias: Tensor | None, eps: float
 ) -> tuple[Tensor, Tensor, Tensor]:
     """(normalised, mean, 1/deviation)."""
-    found = F.layer_norm(x, list(shape), None, None, eps)
+    found = F.layer_norm(input, list(normalized_shape), None, None, eps)
     found = found if weight is None else found * weight
     found = found if bias is None else found + bias
-    axes = list(range(-len(shape), 0))
-    return found, x.mean(axes, keepdim=True), (x.var(axes, unbiased=False, keepdim=True) + eps).rsqrt()
+    axes = list(range(-len(normalized_shape), 0))
+    return found, input.mean(axes, keepdim=True), (input.var(axes, unbiased=False, keepdim=True) + eps).rsqrt()
 
 
-def rms_norm(x: Tensor, shape: Sequence[int], weight: Tensor | None = None, eps: float | None = None) -> Tensor:
+def rms_norm(
+    input: Tensor, normalized_shape: Sequence[int], weight: Tensor | None = None, eps: float | None = None
+) -> Tensor:
     """With a weight that varies."""
-    found = F.rms_norm(x, list(shape), None, eps)
+    found = F.rms_norm(input, list(normalized_shape), None, eps)
     return found if weight is None else found * weight
 
 
 def layer_norm(
-    x: Tensor,
-    shape: Sequence[int],
+    input: Tensor,
+    normalized_shape: Sequence[int],
     weight: Tensor | None = None,
     bias: Tensor | None = None,
     eps: float = 1e-5,
-    enabled: bool = True,
+    cudnn_enable: bool = True,
 ) -> Tensor:
     """With a weight or bias that varies."""
-    found = F.layer_norm(x, list(shape), None, None, eps)
+    found = F.layer_norm(input, list(normalized_shape), None, None, eps)
     found = found if weight is None else found * weight
     return found if bias is None else found + bias
 
@@ -122,7 +124,7 @@ def normal(mean: Tensor | float = 0.0, std: Tensor | float = 1.0, **_named: obje
 
 
 def native_batch_norm(
-    x: Tensor,
+    input: Tensor,
     weight: Tensor | None,
     bias: Tensor | None,
     running_mean: Tensor | None,
@@ -133,27 +135,31 @@ def native_batch_norm(
 ) -> tuple[Tensor, ...]:
     """The normalised values, and in training their mean and inverse deviation."""
     if training or running_mean is None or running_var is None:
-        found = F.batch_norm(x, None, None, None, None, True, momentum, eps)
+        found = F.batch_norm(input, None, None, None, None, True, momentum, eps)
     else:
-        found = F.batch_norm(x, running_mean, running_var, None, None, False, momentum, eps)
-    shape = [1, -1, *[1] * (x.dim() - 2)]
+        found = F.batch_norm(input, running_mean, running_var, None, None, False, momentum, eps)
+    shape = [1, -1, *[1] * (input.dim() - 2)]
     found = found if weight is None else found * weight.reshape(shape)
     found = found if bias is None else found + bias.reshape(shape)
     if not training:
         return (found,)
-    axes = [d for d in range(x.dim()) if d != 1]
-    return found, x.mean(axes), (x.var(axes, unbiased=False) + eps).rsqrt()
+    axes = [d for d in range(input.dim()) if d != 1]
+    return found, input.mean(axes), (input.var(axes, unbiased=False) + eps).rsqrt()
 
 
-def native_batch_norm_legit(x: Tensor, weight: Tensor | None, bias: Tensor | None, *rest: object) -> tuple[Tensor, ...]:
+def native_batch_norm_legit(
+    input: Tensor, weight: Tensor | None, bias: Tensor | None, *rest: object
+) -> tuple[Tensor, ...]:
     """The same; without running statistics its arguments begin with `training`."""
     mean, var, *settings = (None, None, *rest) if len(rest) == 3 else rest
-    return native_batch_norm(x, weight, bias, mean, var, *settings)  # type: ignore[arg-type]
+    return native_batch_norm(input, weight, bias, mean, var, *settings)  # type: ignore[arg-type]
 
 
-def batch_norm_with_update(x: Tensor, weight: Tensor | None, bias: Tensor | None, *rest: object) -> tuple[Tensor, ...]:
+def batch_norm_with_update(
+    input: Tensor, weight: Tensor | None, bias: Tensor | None, *rest: object
+) -> tuple[Tensor, ...]:
     """The same in training mode."""
-    return native_batch_norm(x, weight, bias, None, None, True, *rest[2:])  # type: ignore[arg-type]
+    return native_batch_norm(input, weight, bias, None, None, True, *rest[2:])  # type: ignore[arg-type]
 
 
 def embedding_bag(
