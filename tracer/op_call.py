@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import types
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
@@ -12,12 +13,24 @@ KEYWORD_ONLY = None
 """The position of a parameter that can only be given by name."""
 
 
+_TORCH_NAMES = {"axis": "dim", "keepdims": "keepdim"}
+"""NumPy's names of parameters, which compiled functions of torch take as well, and torch's own."""
+_COMPILED = (types.BuiltinFunctionType, types.MethodDescriptorType)
+
+
 class OpCall(NamedTuple):
     """The call `function(*args, **kwargs)`. A tuple, since one is made for each op of a run."""
 
     function: Callable[..., Any]
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
+
+    @classmethod
+    def of_torch(cls, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> OpCall:
+        """A call that a function mode sees, its arguments under torch's own names."""
+        if kwargs and not _TORCH_NAMES.keys().isdisjoint(kwargs) and isinstance(function, _COMPILED):
+            kwargs = {_TORCH_NAMES.get(name, name): value for name, value in kwargs.items()}
+        return cls(function, args, kwargs)
 
     def run(self) -> Any:
         """What the call returns."""

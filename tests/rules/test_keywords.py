@@ -1,4 +1,4 @@
-"""Calls that give tensors by keyword keep the law too."""
+"""Calls that give arguments by keyword, also by NumPy's, keep the law too."""
 
 from __future__ import annotations
 
@@ -59,6 +59,13 @@ _CALLS: dict[str, Callable[[Tensor], Tensor]] = {
     "clamp_max": lambda x: torch.clamp_max(input=x, max=x.T),
     "layer_norm": lambda x: F.layer_norm(input=x, normalized_shape=(4,), weight=x[0].exp()),
     "rms_norm": lambda x: F.rms_norm(input=x, normalized_shape=(4,), weight=x[0].exp()),
+    "var, axis": lambda x: torch.var(x, axis=0),
+    "max, axis": lambda x: x.max(axis=0)[0],
+    "softmax, axis": lambda x: torch.softmax(x, axis=0),
+    "logsumexp, axis": lambda x: torch.logsumexp(x, axis=0, keepdims=True),
+    "linalg_vector_norm, axis": lambda x: torch.linalg.vector_norm(x, axis=0),
+    "quantile, axis": lambda x: x.quantile(0.3, axis=0, keepdims=True),
+    "median, axis": lambda x: x.median(axis=0)[0],
     "polygamma": lambda x: torch.polygamma(n=1, input=x.abs() + 1),
     "polygamma as a method": lambda x: (x.abs() + 1).polygamma(1),
 }

@@ -162,7 +162,7 @@ class PairedEvaluation(Mode):
             refuse_transformed(OpCall(func, args, kwargs or {}))
         how = treatment(func)
         kwargs = kwargs or {}
-        call = OpCall(func, args, kwargs)
+        call = OpCall.of_torch(func, args, kwargs)
         if dispatch.concern(self._choices, how.name):
             found = dispatch.run(self._choices, how, call)
             if found is not NotImplemented:

@@ -289,7 +289,7 @@ class Recorder(Mode):
             return func(*args, **kwargs)
         op = torch_functions.describe(func)
         if op.role == "ignore":
-            call = OpCall(func, args, kwargs)
+            call = OpCall.of_torch(func, args, kwargs)
             output = self._run_choice(op.name, call)
             if self._decided is not None:
                 self._decided.look_at(op.name, call, output)
@@ -298,7 +298,7 @@ class Recorder(Mode):
             output = func(*args, **kwargs)
             self._add_input(output, None)
             return output
-        call = OpCall(func, args, kwargs)
+        call = OpCall.of_torch(func, args, kwargs)
         if op.role == "composite":
             return self._run_composite(op.name, call)
         written = torch_functions.written_tensor(op, call)
