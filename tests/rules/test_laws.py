@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections import Counter
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -144,3 +145,11 @@ def test_input_and_reference_may_be_exchanged(name: str) -> None:
     function = weighted(CASES[name], weights)
     there, back = pair(function, x, x_ref).multipliers, pair(function, x_ref, x).multipliers
     assert torch.allclose(there, back, rtol=1e-8, atol=1e-10 * float(there.abs().max()))
+
+
+@pytest.mark.parametrize("op", [torch.logsumexp, torch.linalg.vector_norm, torch.prod, torch.amax, torch.softmax])
+def test_an_axis_of_a_single_number_conserves(op: Callable[..., Tensor]) -> None:
+    generator = torch.Generator().manual_seed(seeded(1))
+    x, x_ref = torch.randn(2, 3, generator=generator, dtype=torch.float64)
+    found = pair(lambda t: op(t.sum(), dim=0), x, x_ref)
+    assert (found.multipliers * (x - x_ref)).sum().item() == pytest.approx(found.flow.item(), abs=1e-12)

@@ -105,7 +105,7 @@ def _prod(call: OpCall) -> BoundCall | None:
 
     def multipliers(gs: Gs, xs: Any, x_refs: Any, needs: Any) -> Found:
         g, x, x_ref = arrived(gs), xs[0], x_refs[0]
-        if dim is None:
+        if dim is None or x.dim() == 0:
             return (bilinear.multiply_along(g.reshape(1), x.reshape(-1), x_ref.reshape(-1), 0).reshape(x.shape),)
         return (bilinear.multiply_along(g if keepdim else g.unsqueeze(dim), x, x_ref, dim),)
 

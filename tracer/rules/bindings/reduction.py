@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -10,24 +10,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tracer.op_call import KEYWORD_ONLY, OpCall
+from tracer.rules.bindings.axes import axes, kept
 from tracer.rules.bindings.composed import norm as other_norm
 from tracer.rules.call import Binder, BoundCall, Found, Gs, arrived, bound, substituted
 from tracer.rules.formulas import norm, pooling
-
-
-def _dims(dim: Any, rank: int) -> tuple[int, ...]:
-    """The reduced axes as sorted non-negative numbers; None or () means all."""
-    if dim is None or (isinstance(dim, (tuple, list)) and not dim):
-        return tuple(range(rank))
-    return tuple(sorted(d % rank for d in ((dim,) if isinstance(dim, int) else dim)))
-
-
-def _kept(g: Tensor, dims: Sequence[int], keepdim: bool) -> Tensor:
-    """`g` with the reduced axes in place, at size 1."""
-    if not keepdim:
-        for d in dims:
-            g = g.unsqueeze(d)
-    return g
 
 
 def _correction(call: OpCall) -> tuple[Any, float, bool]:
@@ -48,8 +34,8 @@ def _spread(rule: Callable[..., Tensor]) -> Binder:
         dim, correction, keepdim = _correction(call)
 
         def multipliers(gs: Gs, xs: Any, x_refs: Any, needs: Any) -> Found:
-            dims = _dims(dim, xs[0].dim())
-            return (rule(_kept(arrived(gs), dims, keepdim), xs[0], x_refs[0], dims, correction),)
+            dims = axes(dim, xs[0].dim())
+            return (rule(kept(arrived(gs), dims, keepdim), xs[0], x_refs[0], dims, correction),)
 
         return bound(call, [call.place(0, "input", "self")], multipliers)
 
@@ -65,8 +51,8 @@ def _norm(call: OpCall) -> BoundCall | None:
         return other_norm(call)
 
     def multipliers(gs: Gs, xs: Any, x_refs: Any, needs: Any) -> Found:
-        dims = _dims(dim, xs[0].dim())
-        return (norm.euclidean(_kept(arrived(gs), dims, keepdim), xs[0], x_refs[0], dims),)
+        dims = axes(dim, xs[0].dim())
+        return (norm.euclidean(kept(arrived(gs), dims, keepdim), xs[0], x_refs[0], dims),)
 
     return bound(call, [call.place(0, "input", "self", "x")], multipliers)
 
@@ -84,7 +70,7 @@ def _extreme(smallest: bool) -> Binder:
             x, x_ref, g = xs[0], x_refs[0], arrived(gs)
             if x.dim() == 0:
                 return (g,)
-            dims = _dims(dim, x.dim())
+            dims = axes(dim, x.dim())
             rest = [d for d in range(x.dim()) if d not in dims]
             order = [*rest, *dims]
             lead = [x.shape[d] for d in rest]

@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from tracer.op_call import KEYWORD_ONLY, OpCall
+from tracer.rules.bindings.axes import axes, kept
 from tracer.rules.call import Binder, BoundCall, Found, Gs, arrived, bound, composed
 from tracer.rules.compositions import others
 from tracer.rules.formulas import attention, softmax
@@ -30,10 +31,10 @@ def _over_dim(rule: Callable[[Tensor, Tensor, Tensor, int], Tensor]) -> Binder:
 
 def _logsumexp(call: OpCall) -> BoundCall | None:
     dim, keepdim = call.value(1, "dim"), call.value(2, "keepdim", False)
-    dims = (dim,) if isinstance(dim, int) else tuple(dim)
 
     def multipliers(gs: Gs, xs: Any, x_refs: Any, needs: Any) -> Found:
-        return (softmax.logsumexp(arrived(gs), xs[0], x_refs[0], dims, keepdim),)
+        dims = axes(dim, xs[0].dim())
+        return (softmax.logsumexp(kept(arrived(gs), dims, keepdim), xs[0], x_refs[0], dims),)
 
     return bound(call, [call.place(0, "input", "self")], multipliers)
 

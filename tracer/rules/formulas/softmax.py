@@ -40,7 +40,7 @@ def masked_rows(x: Tensor, dim: int) -> Tensor:
     return x.amax(dim, keepdim=True) <= _MASKED
 
 
-def _total(mean: Tensor, dim: int) -> Tensor:
+def _total(mean: Tensor, dim: int | tuple[int, ...]) -> Tensor:
     total = mean.sum(dim, keepdim=True)
     return total.masked_fill_(total == 0, 1.0)
 
@@ -71,15 +71,9 @@ def log_softmax(g: Tensor, x: Tensor, x_ref: Tensor, dim: int) -> Tensor:
     return g - mean * (g.sum(dim, keepdim=True) / _total(mean, dim))
 
 
-def logsumexp(g: Tensor, x: Tensor, x_ref: Tensor, dim: tuple[int, ...], keepdim: bool) -> Tensor:
-    """Multiplier of the logits of log Σ e^x over `dim`: g·L / ΣL."""
-    dim = tuple(sorted(d % x.dim() for d in dim)) if dim else tuple(range(x.dim()))
+def logsumexp(g: Tensor, x: Tensor, x_ref: Tensor, dim: tuple[int, ...]) -> Tensor:
+    """Multiplier of the logits of log Σ e^x over `dim`, g·L / ΣL; `g` has size 1 there."""
     log_p = x - torch.logsumexp(x, dim, keepdim=True)
     log_p_ref = x_ref - torch.logsumexp(x_ref, dim, keepdim=True)
     mean = logarithmic_mean(log_p, log_p_ref)
-    total = mean.sum(dim, keepdim=True)
-    total = total.masked_fill(total == 0, 1.0)
-    if not keepdim:
-        for d in dim:
-            g = g.unsqueeze(d)
-    return mean * (g / total)
+    return mean * (g / _total(mean, dim))
