@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 
@@ -21,6 +21,18 @@ _QUERY = f"SELECT node, {_SUMS} FROM edge GROUP BY node HAVING {_ANY} > 0 ORDER 
 _FINITE = "use method exact, whose slopes stay finite between two finite values, or keep its inputs off that place"
 
 
+class _Counts(NamedTuple):
+    """How many numbers of a call are NaN or infinite: of what it takes ("in") and of what it gives ("out")."""
+
+    node: int
+    difference_in: float
+    difference_out: float
+    value_in: float
+    value_out: float
+    multiplier_in: float
+    multiplier_out: float
+
+
 @fault("non-finite")
 def nonfinite(evidence: Evidence) -> Iterator[Finding]:
     """The model's input, or the call in which NaN or infinity first appears, where the delta or a leak is not finite.
@@ -30,12 +42,12 @@ def nonfinite(evidence: Evidence) -> Iterator[Finding]:
     if not _shows(evidence):
         return
     columns = evidence.columns
-    rows = [row for row in evidence.trace.query(_QUERY) if 0 <= row[0] < len(evidence.rules)]
-    leaves = [row for row in rows if columns.end[row[0]] == row[0] + 1 and columns.kinds[row[0]] != "lost"]
-    if any(row[1] or row[3] for row in rows if row[0] == 0):
+    calls = [_Counts(*row) for row in evidence.trace.query(_QUERY) if 0 <= row[0] < len(evidence.rules)]
+    leaves = [call for call in calls if columns.end[call.node] == call.node + 1 and columns.kinds[call.node] != "lost"]
+    if any(call.difference_in or call.value_in for call in calls if call.node == 0):
         yield from _in_inputs(evidence)
         return
-    made = [(row[0], row[2]) for row in leaves if row[2] and not row[1]]
+    made = [(call.node, call.difference_out) for call in leaves if call.difference_out and not call.difference_in]
     if made:
         node, count = made[0]
         yield _finding(
@@ -47,7 +59,7 @@ def nonfinite(evidence: Evidence) -> Iterator[Finding]:
             count,
         )
         return
-    sent = [(row[0], row[5]) for row in leaves if row[5] and not row[6]]
+    sent = [(call.node, call.multiplier_in) for call in leaves if call.multiplier_in and not call.multiplier_out]
     if sent:
         node, count = sent[-1]  # the last call is the first in the backward pass
         if evidence.rules[node] == "captum" and _dtype(evidence, node) == "float16":
@@ -61,11 +73,11 @@ def nonfinite(evidence: Evidence) -> Iterator[Finding]:
         )
 
 
-def _taken(evidence: Evidence, leaves: Sequence[tuple[Any, ...]], node: int) -> str:
+def _taken(evidence: Evidence, leaves: Sequence[_Counts], node: int) -> str:
     """What kind of numbers a call takes: finite ones, or infinities that were the same in both runs, as in masks."""
-    if not next(row[3] for row in leaves if row[0] == node):
+    if not next(call.value_in for call in leaves if call.node == node):
         return "finite ones"
-    first = next((row[0] for row in leaves if row[4] and not row[3]), node)
+    first = next((call.node for call in leaves if call.value_out and not call.value_in), node)
     return "infinite ones" + (f", which {clean(evidence.columns.paths[first])} makes first" if first < node else "")
 
 
