@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import sqlite3
@@ -334,6 +335,19 @@ def test_an_edge_of_no_call_is_left_out(file: Path, tmp_path: Path, node: float)
         assert flow_map(trace).nodes == flow_map(sound).nodes
         assert compare(trace, sound).aligned == len(sound.nodes)
         assert diagnose(trace)[0].node == diagnose(sound)[0].node
+
+
+@pytest.mark.parametrize("node", ["2.5", "-124", "'x'"])
+@pytest.mark.parametrize("which", ["value", "difference", "multiplier"])
+def test_infinity_on_an_edge_of_no_call_is_no_evidence(file: Path, tmp_path: Path, node: str, which: str) -> None:
+    infinite = f"UPDATE edge SET node = {node}, dtype = 'float16', {which}_nonfinite = 1 WHERE node = 2"
+    delta = f"UPDATE run SET delta = x'{pack(math.inf, 1.0).hex()}'"
+    with open_trace(changed(file, tmp_path / "run.dltrace", infinite, delta)) as trace:
+        if node == "'x'":
+            with pytest.raises(TraceFileError, match="is damaged or cut short"):
+                diagnose(trace)
+        else:
+            assert not {"non-finite", "half-underflow"} & {finding.kind for finding in diagnose(trace)}
 
 
 def test_more_tokens_and_rankings_than_any_run_has_are_refused(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:

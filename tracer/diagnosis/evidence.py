@@ -184,6 +184,10 @@ class Evidence:
         """Whether a linear call leaks more than a lower precision inside it would."""
         return bool(self.size[node] > _LINEAR_PRECISION * self.traffic[node])
 
+    def is_call(self, node: object) -> bool:
+        """Whether a query's `node` is one of the N calls: an edge in an untrusted file may be of none."""
+        return isinstance(node, int) and 0 <= node < len(self.size)
+
     def node(self, index: int) -> Node:
         """The record of one call."""
         return self.trace.nodes[index]

@@ -64,9 +64,10 @@ def _gather(trace: Trace, example: int | None, columns: Columns, count: int) -> 
     figures = np.zeros((7, count))
     asked = ("node", "traffic", "operands", "elements", "bound", "eps", "products", "steps")
     nodes, *cells = query_columns(trace, asked, _EDGES_QUERY)
-    places = np.array(nodes, dtype=np.int64)
-    known = (places >= 0) & (places < count)
-    figures[:, places[known]] = np.array(cells, dtype=np.float64)[:, known]
+    places = np.array(nodes, dtype=np.float64)
+    # An edge in an untrusted file may be of no call.
+    known = (places >= 0) & (places < count) & (places == np.floor(places))
+    figures[:, places[known].astype(np.int64)] = np.array(cells, dtype=np.float64)[:, known]
     names = ("rule", "largest_secant", "small_differences", "dropped_differences")
     rules, secants, small, dropped = (column[:count] for column in query_columns(trace, names, _NODES_QUERY))
     if not len(rules) == len(leaks) == count:

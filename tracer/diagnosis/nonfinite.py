@@ -42,7 +42,7 @@ def nonfinite(evidence: Evidence) -> Iterator[Finding]:
     if not _shows(evidence):
         return
     columns = evidence.columns
-    calls = [_Counts(*row) for row in evidence.trace.query(_QUERY) if 0 <= row[0] < len(evidence.rules)]
+    calls = [_Counts(*row) for row in evidence.trace.query(_QUERY) if evidence.is_call(row[0])]
     leaves = [call for call in calls if columns.end[call.node] == call.node + 1 and columns.kinds[call.node] != "lost"]
     if any(call.difference_in or call.value_in for call in calls if call.node == 0):
         yield from _in_inputs(evidence)

@@ -85,10 +85,9 @@ def training_mode(evidence: Evidence) -> Iterator[Finding]:
 @fault("half-underflow")
 def half_underflow(evidence: Evidence) -> Iterator[Finding]:
     """captum's guard against small differences rounds to 0 in half precision, and 0 / 0 is NaN."""
-    count = len(evidence.rules)
     began = []
     for node, dtype, into, out in evidence.trace.query(_NONFINITE_QUERY):
-        if 0 <= node < count and dtype == "float16" and evidence.rules[node] == "captum" and into and not out:
+        if evidence.is_call(node) and dtype == "float16" and evidence.rules[node] == "captum" and into and not out:
             began.append((node, into))
     if not began:
         return
