@@ -11,6 +11,7 @@ from typing import Literal, get_args
 import numpy as np
 
 from tracer import ops
+from tracer.analysis.verdict import changes
 from tracer.errors import InputError
 from tracer.records import Node
 from tracer.rules.rulebook import fits, recorded_names, recorded_op
@@ -116,7 +117,7 @@ def _can_be_ruled(node: Node) -> bool:
 def _calls(trace: Trace, bound: float) -> Iterator[_Call]:
     """Every call without calls inside it that is not known to be linear."""
     run = trace.run
-    allowed = bound * float(np.abs(run.output - run.output_reference).sum())
+    allowed = bound * float(np.abs(changes(run)).sum())
     nodes = list(trace.nodes)
     lost = any(node.kind == "lost" and _size(node) > _SMALL * allowed for node in nodes)
     for node in filter(_can_be_ruled, nodes):

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tracer.analysis.alignment import Alignment, align
+from tracer.analysis.verdict import changes
 from tracer.errors import InputError
 from tracer.records import Bools, Floats
 from tracer.text import clean
@@ -123,7 +124,7 @@ def difference(a: Floats, b: Floats) -> Floats:
 
 def _tolerance(trace: Trace, self_leak: Floats, example: int | None) -> float:
     run = trace.run
-    change = np.abs(run.output - run.output_reference)
+    change = np.abs(changes(run))
     moved = float(change.sum() if example is None else change[example]) if len(change) else 0.0
     leaks = float(np.abs(self_leak[np.isfinite(self_leak)]).sum())
     return max(OF_CHANGE * moved if np.isfinite(moved) else 0.0, OF_LEAKS * leaks)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from tracer.analysis.candidates import EVERYTHING, By, Candidate, candidates, covered
 from tracer.analysis.ladder import Repair, worst_relative
-from tracer.analysis.verdict import HOLDS
+from tracer.analysis.verdict import HOLDS, changes
 from tracer.counterfactuals.attribution import Attribution, with_added
 from tracer.errors import InputError, TracerError
 from tracer.model.exclusive import in_use
@@ -85,7 +85,7 @@ def repair(
         )
         own = attribution.recorded(attribution.base) if trace is None else trace
         run = own.run
-        found = Repair(own, run.delta, run.output - run.output_reference, (), (), bound)
+        found = Repair(own, run.delta, changes(run), (), (), bound)
         if found.relative(run.delta) <= bound:
             return found
         return _Search(attribution, found, candidates(own, by, bound), trace is not None, limit_s, progress).run(by)
@@ -170,16 +170,16 @@ class _Search:
         self._begin("the run itself")
         with self._skipping("the run itself"):
             again = self._attribution.emulated().run
-            changes = self._found.change, again.output - again.output_reference
+            change = np.abs(self._found.change)
             values = (run.output, again.output), (run.output_reference, again.output_reference)
-            tolerance = 1e-3 * np.abs(changes[0]) + 1e-6 * np.abs(run.output)
+            tolerance = 1e-3 * change + 1e-6 * np.abs(run.output)
             if self._check and not all(_close(a, b, tolerance) for a, b in values):
                 raise _OtherRun(
                     f"the trace is of another run: it has f(x) = {run.output.tolist()}, f(x') = "
                     f"{run.output_reference.tolist()}, this model and these inputs give {again.output.tolist()} and "
                     f"{again.output_reference.tolist()}"
                 )
-            allowed = _AGREES * np.abs(run.delta) + self._found.bound * np.abs(changes[0])
+            allowed = _AGREES * np.abs(run.delta) + self._found.bound * change
             if not _close(run.delta, again.delta, allowed):
                 self._notes.append(
                     f"the rules emulated give a delta of {again.delta.tolist()}, the run itself gave "

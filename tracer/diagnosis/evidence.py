@@ -11,6 +11,7 @@ from functools import cached_property
 import numpy as np
 
 from tracer import ops
+from tracer.analysis.verdict import changes
 from tracer.diagnosis.taken_for_linear import linearised_fault
 from tracer.errors import InputError, TraceFileError
 from tracer.records import Bools, Direction, Edge, EvidenceName, Finding, FindingKind, Floats, Node, Note, NoteKind
@@ -73,7 +74,7 @@ class Evidence:
         found: Bools = size > self.allowed
         # A fault leaves a delta: leaks that cancel are flows that the ledger gave to the wrong call.
         run = self.trace.run
-        change, delta = (float(np.abs(v).sum()) for v in (run.output - run.output_reference, run.delta))
+        change, delta = (float(np.abs(v).sum()) for v in (changes(run), run.delta))
         if delta <= min(_HOLDS * change, _CANCELS * float(size[found].sum())):
             found[:] = False
         return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from tracer.analysis.verdict import changes
 from tracer.diagnosis.evidence import Evidence
 from tracer.diagnosis.handed_on import HandedOn, net_leaks
 from tracer.diagnosis.query_columns import query_columns
@@ -60,7 +61,7 @@ def _gather(trace: Trace, example: int | None, columns: Columns, count: int) -> 
         leaks = unpack(b"".join(blobs)).reshape(count, run.examples)
         leaks = leaks if example is None else leaks[:, example : example + 1]
     leaks = leaks.copy()
-    change = np.abs(run.output - run.output_reference)
+    change = np.abs(changes(run))
     figures = np.zeros((7, count))
     asked = ("node", "traffic", "operands", "elements", "bound", "eps", "products", "steps")
     nodes, *cells = query_columns(trace, asked, _EDGES_QUERY)

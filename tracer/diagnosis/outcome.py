@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from tracer import ops
+from tracer.analysis.verdict import changes
 from tracer.diagnosis.evidence import Evidence
 from tracer.diagnosis.fault import fault
 from tracer.diagnosis.noted import noted_finding
@@ -106,7 +107,7 @@ def decided(evidence: Evidence) -> Iterator[Finding]:
     """A good part of the change went through choices that the input makes: true, and worth knowing."""
     notes = sorted(evidence.noted.get("decided", ()), key=lambda note: -note.amount)
     run = evidence.trace.run
-    change = float(np.abs(run.output - run.output_reference).sum())
+    change = float(np.abs(changes(run)).sum())
     amount = sum(note.amount for note in notes)
     if not amount > _WORTH_KNOWING * change:
         return

@@ -11,7 +11,7 @@ from typing import Final, Literal
 
 import numpy as np
 
-from tracer.analysis.verdict import relative_to, worst_example
+from tracer.analysis.verdict import changes, relative_to, worst_example
 from tracer.diagnosis.evidence import Evidence
 from tracer.diagnosis.explosion import sizes_without
 from tracer.diagnosis.outcome import all_saturated
@@ -127,7 +127,7 @@ def _finished(evidence: Evidence, case: _Case, caused_by: FindingKind | Literal[
     numbers, told = finding.evidence, figure(after, signed=True)
     worse = _delta(evidence, case.change.delta) > _delta(evidence, run.delta)
     if run.examples > 1:  # a sum of deltas may cancel
-        ratios = [relative_to(delta, run.output - run.output_reference) for delta in (run.delta, case.change.delta)]
+        ratios = [relative_to(delta, changes(run)) for delta in (run.delta, case.change.delta)]
         before, worst = (worst_example(each) if evidence.example is None else evidence.example for each in ratios)
         value, ratio = float(case.change.delta[worst]), float(ratios[1][worst])
         numbers = (*numbers, (WORST_AFTER, float(worst)), (DELTA_AFTER, value))
