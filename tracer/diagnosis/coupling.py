@@ -9,7 +9,7 @@ from tracer.diagnosis.evidence import Evidence
 from tracer.diagnosis.fault import fault
 from tracer.diagnosis.gradient_path import stale_calls
 from tracer.diagnosis.noted import noted_finding
-from tracer.diagnosis.phrases import calls, exact, weight
+from tracer.diagnosis.phrases import amount, calls, exact, weight
 from tracer.records import Finding
 from tracer.text import clean, figure, percentage
 
@@ -95,7 +95,7 @@ def coupled_examples(evidence: Evidence) -> Iterator[Finding]:
             notes,
             f"the rows of the input reach one another's outputs: each row's attributions explain all {run.examples} "
             f"outputs, so a row has a delta of up to {figure(notes[0].amount)} against its own, and only their sum, "
-            f"{figure(float(f'{run.delta.sum():.3g}'), signed=True)}, says how well the attributions add up",
+            f"{amount(run.delta.sum(), signed=True)}, says how well the attributions add up",
             "give the rows as one example (x[None], and the output that is to be explained summed or picked), or read "
             "the sum over the rows",
         )

@@ -9,9 +9,9 @@ from collections.abc import Callable, Collection, Iterator
 from tracer import ops
 from tracer.diagnosis.evidence import Evidence
 from tracer.diagnosis.noted import and_more, name_of
-from tracer.diagnosis.phrases import exact, weight
+from tracer.diagnosis.phrases import amount, exact, weight
 from tracer.records import DECIDED, Finding, LeftoverKind, Note, NoteKind
-from tracer.text import clean, figure
+from tracer.text import clean
 
 _CUTS: tuple[NoteKind, ...] = ("cut", "unseen")
 _REPORT = "if it takes nothing else that differs between input and reference, please report it with this trace"
@@ -85,11 +85,7 @@ def _unconserving(evidence: Evidence, name: str, nodes: list[int]) -> Finding:
     who = {"captum": "captum's rule", "exact": "the exact rule", "rescale": "the rescale rule"}.get(
         rule, "the gradient"
     )
-    back = (
-        "something, though nothing arrives"
-        if math.isnan(ratio)
-        else f"{figure(float(f'{ratio:.3g}'))} of what it should"
-    )
+    back = "something, though nothing arrives" if math.isnan(ratio) else f"{amount(ratio)} of what it should"
     message = f"{who} of {name} does not conserve: it sends back {back}; {weight(evidence, nodes)}"
     advice = _REPORT if rule == "exact" else exact(evidence, name)
     return evidence.finding("unconserving-rule", nodes, message, advice, evidence=(("sent back", ratio),))

@@ -12,7 +12,7 @@ from tracer.analysis.verdict import changes
 from tracer.diagnosis.evidence import Evidence
 from tracer.diagnosis.fault import fault
 from tracer.diagnosis.noted import noted_finding
-from tracer.diagnosis.phrases import exact, weight
+from tracer.diagnosis.phrases import exact, number, weight
 from tracer.records import UNDECIDED, Bools, Finding
 from tracer.text import clean, figure
 
@@ -148,5 +148,5 @@ def _last_call(evidence: Evidence) -> int | None:
 def _probability(value: float) -> str:
     """A number near 0 or 1 with its distance from there: "1 − 2e-05", "3.1e-07"."""
     if abs(value - 1) < _FLAT and value != 1:
-        return f"1 − {figure(float(f'{1 - value:.2g}'))}" if value < 1 else figure(value)
-    return figure(float(f"{value:.2g}"))
+        return f"1 − {number(1 - value)}" if value < 1 else figure(value)
+    return number(value)

@@ -21,6 +21,11 @@ def number(value: float) -> str:
     return figure(float(f"{value:.2g}"))
 
 
+def amount(value: float, signed: bool = False) -> str:
+    """A size in three significant digits: "0.718", "+0.718" where `signed`."""
+    return figure(float(f"{value:.3g}"), signed)
+
+
 def weight(evidence: Evidence, nodes: Sequence[int]) -> str:
     """What the calls add to the delta: "47 % of the error arises in these 6 calls (+31.7 in sum)".
 
@@ -31,8 +36,8 @@ def weight(evidence: Evidence, nodes: Sequence[int]) -> str:
     where, how = ("this call", "") if len(nodes) == 1 else (f"these {len(nodes)} calls", " in sum")
     total, size = (float(values[list(nodes)].sum()) for values in (evidence.self_leak, evidence.size))
     if abs(total) < _ONE_SIGN * size:
-        return f"{part} in {where} (Σ|self leak| = {figure(float(f'{size:.3g}'))})"
-    return f"{part} in {where} ({figure(float(f'{total:.3g}'), signed=True)}{how})"
+        return f"{part} in {where} (Σ|self leak| = {amount(size)})"
+    return f"{part} in {where} ({amount(total, signed=True)}{how})"
 
 
 def taker(evidence: Evidence) -> str:

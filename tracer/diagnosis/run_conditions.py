@@ -12,9 +12,9 @@ from dataclasses import replace
 from tracer.diagnosis.evidence import Evidence
 from tracer.diagnosis.fault import fault
 from tracer.diagnosis.noted import OR_EXACT, and_more, name_of, noted_finding
-from tracer.diagnosis.phrases import number, or_exact
+from tracer.diagnosis.phrases import amount, number, or_exact
 from tracer.records import Finding, Note, NoteKind
-from tracer.text import clean, figure, percentage
+from tracer.text import clean, percentage
 
 _MATTERS = 1e-3
 """What f(x') may be off by, as a share of |f(x) − f(x')|, before it is a finding."""
@@ -110,37 +110,33 @@ def half_underflow(evidence: Evidence) -> Iterator[Finding]:
 @fault("shared-extras")
 def shared_extras(evidence: Evidence) -> Iterator[Finding]:
     """The reference ran with the input's mask or positions; with its own, f(x') would differ."""
-    for note in evidence.noted["shared extras"]:
-        if note.amount > _MATTERS * evidence.change:
-            part = f", {percentage(note.amount / evidence.change)} of f(x) − f(x')" if evidence.change else ""
-            yield noted_finding(
-                evidence,
-                "shared-extras",
-                [],
-                "captum runs the reference under the input's extra arguments: with its own, f(x') differs by "
-                f"{figure(float(f'{note.amount:.3g}'))}{part}",
-                "use method exact, which takes baseline_forward_args, or attribute with extras that fit both",
-                issues=(375,),
-                proof=[("difference of f(x')", note.amount)],
-            )
+    for note, part in _mattering(evidence, "shared extras"):
+        yield noted_finding(
+            evidence,
+            "shared-extras",
+            [],
+            "captum runs the reference under the input's extra arguments: with its own, f(x') differs by "
+            f"{amount(note.amount)}{part}",
+            "use method exact, which takes baseline_forward_args, or attribute with extras that fit both",
+            issues=(375,),
+            proof=[("difference of f(x')", note.amount)],
+        )
 
 
 @fault("other-without-grad")
 def other_without_grad(evidence: Evidence) -> Iterator[Finding]:
     """The model computes another function while gradients are off, and captum's delta is of that one."""
-    for note in evidence.noted["other without grad"]:
-        if note.amount > _MATTERS * evidence.change:
-            part = f", {percentage(note.amount / evidence.change)} of f(x) − f(x')" if evidence.change else ""
-            yield noted_finding(
-                evidence,
-                "other-without-grad",
-                [],
-                f"{clean(note.detail)}, in which the model gives other values than in the run that is explained: f(x) "
-                f"and f(x') differ by {figure(float(f'{note.amount:.3g}'))} in all{part}",
-                "make the model compute the same with and without gradients; nn.TransformerEncoder does after "
-                "torch.backends.mha.set_fastpath_enabled(False)",
-                proof=[("difference without grad", note.amount)],
-            )
+    for note, part in _mattering(evidence, "other without grad"):
+        yield noted_finding(
+            evidence,
+            "other-without-grad",
+            [],
+            f"{clean(note.detail)}, in which the model gives other values than in the run that is explained: f(x) "
+            f"and f(x') differ by {amount(note.amount)} in all{part}",
+            "make the model compute the same with and without gradients; nn.TransformerEncoder does after "
+            "torch.backends.mha.set_fastpath_enabled(False)",
+            proof=[("difference without grad", note.amount)],
+        )
 
 
 @fault("multipliers-returned")
@@ -176,3 +172,10 @@ def other_module(evidence: Evidence) -> Iterator[Finding]:
 def _leaking(evidence: Evidence, kind: NoteKind) -> list[Note]:
     """The notes whose calls leak."""
     return [note for note in evidence.noted[kind] if any(evidence.leaking[node] for node in evidence.at([note]))]
+
+
+def _mattering(evidence: Evidence, kind: NoteKind) -> Iterator[tuple[Note, str]]:
+    """The notes whose amount matters against the output's change, each with its share of that change in words."""
+    for note in evidence.noted[kind]:
+        if note.amount > _MATTERS * evidence.change:
+            yield note, f", {percentage(note.amount / evidence.change)} of f(x) − f(x')" if evidence.change else ""

@@ -11,8 +11,9 @@ from collections.abc import Iterator
 from tracer.diagnosis.evidence import Evidence
 from tracer.diagnosis.fault import fault
 from tracer.diagnosis.noted import OR_EXACT, and_more, name_of, noted_finding
+from tracer.diagnosis.phrases import amount
 from tracer.records import Finding
-from tracer.text import clean, figure
+from tracer.text import clean
 
 _MATTERS = 1e-3
 """What f(x) − f(x') may be off by, as a share of |f(x) − f(x')|, before it is a finding."""
@@ -172,8 +173,8 @@ def _changed_function(evidence: Evidence) -> Iterator[Finding]:
     notes = [n for n in evidence.noted["in-place input"] if not n.amount <= _MATTERS * evidence.change]
     if not notes:
         return
-    amount = notes[0].amount
-    known = "" if math.isnan(amount) else f": f(x) − f(x') changes by {figure(float(f'{amount:.3g}'))}"
+    off = notes[0].amount
+    known = "" if math.isnan(off) else f": f(x) − f(x') changes by {amount(off)}"
     yield noted_finding(
         evidence,
         "in-place-target",
@@ -182,7 +183,7 @@ def _changed_function(evidence: Evidence) -> Iterator[Finding]:
         f"so another function is explained{known}",
         "set inplace=False and write out what the model means",
         issues=(382, 415),
-        proof=[] if math.isnan(amount) else [("change of f", amount)],
+        proof=[] if math.isnan(off) else [("change of f", off)],
     )
 
 

@@ -16,7 +16,7 @@ from tracer import ops
 from tracer.diagnosis.evidence import Evidence
 from tracer.diagnosis.explosion import exploding, sizes_without
 from tracer.diagnosis.fault import fault
-from tracer.diagnosis.phrases import exact, number, weight
+from tracer.diagnosis.phrases import amount, exact, number, weight
 from tracer.records import Finding
 from tracer.text import clean, figure, percentage
 
@@ -61,7 +61,7 @@ def dropped_difference(evidence: Evidence) -> Iterator[Finding]:
         dropped = int(evidence.dropped[group].sum())
         elements = float(evidence.elements[group].sum())
         flow = sum(parts[node][0] for node in group)
-        lost = "" if math.isnan(flow) else f" ({figure(float(f'{flow:.3g}'), signed=True)})"
+        lost = "" if math.isnan(flow) else f" ({amount(flow, signed=True)})"
         message = (
             f"{figure(dropped)} of {figure(elements)} elements that enter {clean(name, 60)} are equal in input and "
             f"reference but differ when they come out, and a rule that works element by element drops what they do to "
