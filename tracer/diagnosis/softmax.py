@@ -71,7 +71,7 @@ def dropped_difference(evidence: Evidence) -> Iterator[Finding]:
             "dropped-difference",
             group,
             message,
-            exact(evidence, "softmax" if ops.common_name(name) == "softmax" else name),
+            _made_exact(evidence, name),
             issues=_ISSUES,
             evidence=(
                 ("dropped elements", dropped),
@@ -102,10 +102,15 @@ def exploding_secant(evidence: Evidence) -> Iterator[Finding]:
             "exploding-secant",
             group,
             message,
-            exact(evidence, "softmax" if ops.common_name(name) == "softmax" else name),
+            _made_exact(evidence, name),
             issues=_ISSUES,
             evidence=(("largest secant", secant), ("largest gain", gain), ("blown up", blown_up)),
         )
+
+
+def _made_exact(evidence: Evidence, name: str) -> str:
+    """The advice to rule calls of the type `name` exactly; softmaxes by one pattern that fits module and op."""
+    return exact(evidence, "softmax" if ops.common_name(name) == "softmax" else name)
 
 
 def _parts_of(evidence: Evidence, nodes: Sequence[int]) -> dict[int, tuple[float, float]]:
