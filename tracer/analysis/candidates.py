@@ -72,8 +72,9 @@ def candidates(trace: Trace, by: By = "family", bound: float = 1e-3, most: int =
     elif by == "layer":
         found = _layers(calls, trace)
     else:
-        found = _single_calls(calls)[:most]
-    return tuple(sorted(found, key=lambda candidate: -candidate.size))
+        found = _single_calls(calls)
+    found.sort(key=lambda candidate: -candidate.size)
+    return tuple(found[:most] if by == "call" else found)
 
 
 def covered(trace: Trace, rules: Iterable[str]) -> tuple[int, ...]:
@@ -238,7 +239,7 @@ def _single_calls(calls: Sequence[_Call]) -> list[Candidate]:
                 pattern = f"{pattern}/*"  # "relu" would fit all ReLU functions too
             touched = _matching(calls, (pattern,))
             found.append(_candidate(f"{name} exact ({_count(len(touched))})", (pattern,), touched))
-    return sorted(found, key=lambda candidate: -candidate.size)
+    return found
 
 
 def _matching(calls: Sequence[_Call], patterns: Sequence[str]) -> list[_Call]:
