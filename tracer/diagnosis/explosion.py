@@ -36,8 +36,8 @@ def exploding(evidence: Evidence) -> list[int]:
 def sizes_without(evidence: Evidence, exploding: Sequence[int]) -> Floats:
     """(N,) an estimate of each call's |self leak| had no call blown the multipliers up.
 
-    A leak is in proportion to the traffic through its call. What flows through the calls that come after the last
-    explosion in the data's way is the measure of a sound traffic; calls before it with more than ten times that are
+    A leak is in proportion to the traffic through its call. Sound is the largest traffic of a call after the last
+    explosion in execution order, and at least the output's change; any other call with more than ten times that is
     brought down to it.
     """
     if not exploding:

@@ -41,10 +41,15 @@ def unseen_op(evidence: Evidence) -> Iterator[Finding]:
 def unsupported_module(evidence: Evidence) -> Iterator[Finding]:
     """Non-linear modules whose type captum has no rule for."""
     for name, group in evidence.by_type(_linearised(evidence, "unsupported-module")).items():
-        said = "has no rule for the module type" if taker(evidence) == "captum" else "treats the module type"
-        end = " and treats it as linear" if taker(evidence) == "captum" else " as linear"
-        message = f"{taker(evidence)} {said} {clean(name, 60)}{end}; {weight(evidence, group)}"
-        yield evidence.finding("unsupported-module", group, message, exact(evidence, name), issues=(1357,))
+        shown = clean(name, 60)
+        said = (
+            f"captum has no rule for the module type {shown} and treats it as linear"
+            if evidence.trace.run.method == "captum"
+            else f"the rulebook treats the module type {shown} as linear"
+        )
+        yield evidence.finding(
+            "unsupported-module", group, f"{said}; {weight(evidence, group)}", exact(evidence, name), issues=(1357,)
+        )
 
 
 @fault("linearised-product")
