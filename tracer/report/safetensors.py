@@ -7,12 +7,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
 
-import numpy as np
-
 from tracer.errors import TraceFileError
 from tracer.records import Progress
 from tracer.report.csv_json import node_data, run_data
-from tracer.tracefile.cells import ITEM_TYPES, MISSHAPEN, content_hash, parse_shape
+from tracer.tracefile.cells import MISSHAPEN, content_hash, parse_shape, tensor_bytes
 from tracer.tracefile.opening import damaged
 from tracer.tracefile.rows import refs_from_json
 from tracer.tracefile.trace import Trace
@@ -102,7 +100,7 @@ def _stored(trace: Trace) -> Iterator[_Stored]:
     for digest, row, dtype, shape, length, kind in trace.stored_tensors():
         try:
             sizes = parse_shape(json.loads(shape))
-            expected = np.dtype(ITEM_TYPES[dtype]).itemsize * int(np.prod(sizes, dtype=object))
+            expected = tensor_bytes(dtype, sizes)
         except MISSHAPEN as error:
             raise damaged(trace.path, error) from error
         if kind != "blob" or length != expected:
@@ -112,7 +110,7 @@ def _stored(trace: Trace) -> Iterator[_Stored]:
 
 def _item(stored: _Stored) -> int:
     """Bytes of an element: the widest come first, so that each tensor begins at a multiple of its own."""
-    return np.dtype(ITEM_TYPES[stored.dtype]).itemsize
+    return tensor_bytes(stored.dtype, ())
 
 
 def _header(trace: Trace, names: dict[str, _Stored], order: list[str], elided: list[str]) -> bytes:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, TypeAlias
 
@@ -30,6 +31,11 @@ ITEM_TYPES = {
     "complex128": "<c16", "bfloat16": "<u2",
 }  # fmt: skip
 """numpy's code for the stored bytes of each tensor dtype; bfloat16 is read as its 16 bits and widened."""
+
+
+def tensor_bytes(dtype: str, shape: Sequence[int]) -> int:
+    """How many bytes the elements of a tensor take; KeyError for a dtype that is not stored."""
+    return np.dtype(ITEM_TYPES[dtype]).itemsize * math.prod(shape)
 
 
 def pack(numbers: Floats) -> bytes:

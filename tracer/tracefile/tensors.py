@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+import math
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -12,7 +13,7 @@ import numpy.typing as npt
 
 from tracer.errors import TraceFileError
 from tracer.records import TensorRef
-from tracer.tracefile.cells import ITEM_TYPES, Cell, content_hash, parse_shape
+from tracer.tracefile.cells import ITEM_TYPES, Cell, content_hash, parse_shape, tensor_bytes
 from tracer.tracefile.opening import UNREADABLE, damaged
 from tracer.tracefile.reader import Reader
 
@@ -65,8 +66,8 @@ class Tensors:
         """
         row, dtype, shape = self._locate(ref, what)
         width = shape[-1] if shape else 1
-        row_bytes = width * np.dtype(ITEM_TYPES[dtype]).itemsize
-        start, stop, _ = slice(start, stop).indices(_product(shape[:-1]))
+        row_bytes = tensor_bytes(dtype, (width,))
+        start, stop, _ = slice(start, stop).indices(math.prod(shape[:-1]))
         stop = max(start, stop)
         step = max(stop - start if rows is None or not width else rows, 1)
         try:
@@ -104,7 +105,7 @@ class Tensors:
         _hash, row, dtype, sizes, length, stored_as = rows[0]
         with self._reader.decoding():
             shape = parse_shape(json.loads(sizes))
-            expected = _product(shape) * np.dtype(ITEM_TYPES[dtype]).itemsize
+            expected = tensor_bytes(dtype, shape)
         if stored_as != "blob" or length != expected:
             raise damaged(self._reader.path, f"{what} has {length} bytes, its shape needs {expected}")
         if not self._reader.queries.holds(expected):
@@ -115,10 +116,3 @@ class Tensors:
 def _elements(data: bytes | memoryview, dtype: str) -> Array:
     numbers = np.frombuffer(data, dtype=ITEM_TYPES[dtype])
     return (numbers.astype(np.uint32) << 16).view(np.float32) if dtype == "bfloat16" else numbers
-
-
-def _product(sizes: Sequence[int]) -> int:
-    product = 1
-    for size in sizes:
-        product *= size
-    return product

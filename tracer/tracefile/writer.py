@@ -13,12 +13,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-import numpy as np
-
 from tracer.errors import InputError, TraceFileError
 from tracer.records import Edge, Node, Note, Run, TensorRef
 from tracer.tracefile import layout
-from tracer.tracefile.cells import ITEM_TYPES, Cell, content_hash, shape_text, storable
+from tracer.tracefile.cells import ITEM_TYPES, Cell, content_hash, shape_text, storable, tensor_bytes
 from tracer.tracefile.reservation import beginning, claim, fold_log, move, remove
 from tracer.tracefile.rows import edge_row, node_row, note_row, refs_to_json, run_row
 
@@ -119,10 +117,9 @@ class TraceWriter:
         know, or for which `max_bytes` leaves no room, is left out (`elided`); `always` ignores `max_bytes`.
         """
         data = memoryview(raw).cast("B") if memoryview(raw).nbytes else memoryview(b"")
-        item = ITEM_TYPES.get(dtype)
-        if item is None or data.nbytes > self._largest:
+        if dtype not in ITEM_TYPES or data.nbytes > self._largest:
             return TensorRef(None, dtype, shape, elided=True)
-        if data.nbytes != np.dtype(item).itemsize * int(np.prod(shape, dtype=object)):
+        if data.nbytes != tensor_bytes(dtype, shape):
             raise ValueError(f"{data.nbytes} bytes do not make a {dtype} tensor of shape {shape}")
         digest = content_hash(data, dtype, shape)
         if digest not in self._hashes:
