@@ -69,10 +69,15 @@ def times(value: float) -> str:
     return text if text.endswith("times") else f"{text} of"
 
 
+def total(values: Floats) -> float:
+    """The sum; without the warnings that numpy gives where it overflows, or where ∞ meets −∞ and it is NaN."""
+    return float(sum(values.tolist()))
+
+
 def of_example(values: Floats, example: int | None) -> float:
     """The sum over the examples (E,), or the figure of one; InputError where there is no such example."""
     if example is None:
-        return float(sum(values.tolist()))
+        return total(values)
     require_example(example, len(values))
     return float(values[example])
 

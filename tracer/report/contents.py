@@ -13,7 +13,7 @@ from tracer.analysis.ladder import Repair, stored_repair
 from tracer.analysis.verdict import Verdict, relative_deltas, verdict, worst_example
 from tracer.diagnosis.faults import diagnose, ended_by
 from tracer.records import Finding, Floats, Node, Ranking
-from tracer.text import clean, figure, of_example, relative, times
+from tracer.text import clean, figure, of_example, relative, times, total
 from tracer.tracefile.columns import worst_first
 from tracer.tracefile.trace import Trace
 
@@ -89,9 +89,8 @@ class TraceReport:
     def numbers(self) -> list[tuple[str, str]]:
         """What ran on what and what came out, as (name, one clean line of text)."""
         run = self.trace.run
-        output, reference, delta = map(self.figure, (run.output, run.output_reference, run.delta))
-        ratio = relative(delta, output - reference)
-        leaks = float(sum(self.self_leak.tolist()))
+        output, reference = self.figure(run.output), self.figure(run.output_reference)
+        ratio = relative(self.delta, self.change)
         calls = len(self.trace.nodes)
         rows = [
             ("model", clean(run.model, 200)),
@@ -101,10 +100,10 @@ class TraceReport:
             ("reference", clean(run.reference, 300)),
             ("examples", _examples(run.examples, self.example)),
             ("f(x)", figure(output)),
-            ("f(x')", f"{figure(reference)}   f(x) - f(x') = {figure(output - reference, signed=True)}"),
-            ("delta", f"{figure(delta, signed=True)}   {times(ratio)} f(x) - f(x'){self._worst_of_several()}"),
+            ("f(x')", f"{figure(reference)}   f(x) - f(x') = {figure(self.change, signed=True)}"),
+            ("delta", f"{figure(self.delta, signed=True)}   {times(ratio)} f(x) - f(x'){self._worst_of_several()}"),
             ("not exact", clean(run.message)),
-            ("self leaks", f"{figure(leaks, signed=True)} in sum over {calls} calls"),
+            ("self leaks", f"{figure(total(self.self_leak), signed=True)} in sum over {calls} calls"),
         ]
         if not self.complete:
             unknown = {"delta", "not exact", "self leaks"} | ({"f(x)", "f(x')"} if math.isnan(output) else set())

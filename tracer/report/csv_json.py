@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from tracer.records import Edge, Floats, Node, Run, Statistics
+from tracer.records import Edge, Floats, Node, Statistics
 from tracer.report.data import report_data
-from tracer.text import json_figure
+from tracer.text import json_figure, total
 from tracer.tracefile.trace import Trace
 
 LEDGER = (
@@ -27,7 +27,7 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 def run_data(trace: Trace) -> dict[str, Any]:
     """The head of the run, its sanity panel excepted."""
-    run: Run = trace.run
+    run = trace.run
     names = (
         "model", "method", "variant", "status", "message", "started", "capture", "rulebook", "versions", "target",
         "text", "reference", "tokens", "reference_tokens",
@@ -103,12 +103,11 @@ def csv_lines(trace: Trace) -> Iterator[str]:
 
     A text that a spreadsheet would take for a formula has an apostrophe before it.
     """
-    own = np.abs(trace.columns.self_leak)
-    total = float(sum(own.tolist()))  # without the warning that numpy gives of an overflow
+    whole = total(np.abs(trace.columns.self_leak))
     yield _csv_line(LEDGER)
     for node in trace.nodes:
-        leak, self_leak = (float(sum(figures.tolist())) for figures in (node.leak, node.self_leak))
-        share = abs(self_leak) / total if total and math.isfinite(total) else math.nan
+        leak, self_leak = total(node.leak), total(node.self_leak)
+        share = abs(self_leak) / whole if whole and math.isfinite(whole) else math.nan
         cells = {"leak": leak, "self_leak": self_leak, "share": share}
         yield _csv_line([_cell(cells[name] if name in cells else getattr(node, name)) for name in LEDGER])
 

@@ -10,7 +10,7 @@ from tracer.analysis.verdict import changes, ranking_warning, relative_deltas, w
 from tracer.records import Counterfactual, Finding, Floats, Node, Panel
 from tracer.report.command_line import command_line
 from tracer.report.contents import TraceReport, ranked, token_attributions
-from tracer.text import json_figure, of_example, relative
+from tracer.text import json_figure, of_example, relative, total
 from tracer.tracefile.trace import Trace
 
 SCHEMA = 1
@@ -27,7 +27,6 @@ def report_data(trace: Trace, top: int | None = None, example: int | None = None
     """
     run = trace.run
     report = TraceReport(trace, example)
-    output, reference = report.figure(run.output), report.figure(run.output_reference)
     change = changes(run)
     return {
         "schema": SCHEMA,
@@ -42,12 +41,12 @@ def report_data(trace: Trace, top: int | None = None, example: int | None = None
         "text": run.text,
         "reference": run.reference,
         "examples": run.examples,
-        "output": json_figure(output),
-        "output_reference": json_figure(reference),
+        "output": json_figure(report.figure(run.output)),
+        "output_reference": json_figure(report.figure(run.output_reference)),
         "delta": json_figure(report.delta) if report.complete else None,
-        "relative_delta": json_figure(relative(report.delta, output - reference)) if report.complete else None,
+        "relative_delta": json_figure(relative(report.delta, report.change)) if report.complete else None,
         "worst_example": _worst_example(report),
-        "self_leak_sum": json_figure(float(sum(report.self_leak.tolist()))) if report.complete else None,
+        "self_leak_sum": json_figure(total(report.self_leak)) if report.complete else None,
         "findings": [finding_data(finding) for finding in report.findings],
         "counterfactuals": [_counterfactual_data(measured, change, example) for measured in trace.counterfactuals],
         "tokens": [

@@ -50,11 +50,6 @@ def unpack(blob: Cell) -> Floats:
     return np.frombuffer(blob, dtype="<f8").astype(np.float64)
 
 
-def total(numbers: Floats) -> float:
-    """The sum over the examples; NaN, without a warning, where ∞ meets −∞."""
-    return float(sum(numbers.tolist()))
-
-
 @lru_cache(maxsize=1024)
 def shape_text(shape: tuple[int, ...]) -> str:
     """A shape as its column has it, "[2, 3]"."""

@@ -28,6 +28,7 @@ from tracer.records import (
     Statistics,
     TensorRef,
 )
+from tracer.text import total
 from tracer.tracefile.cells import (
     Cell,
     json_number,
@@ -39,7 +40,6 @@ from tracer.tracefile.cells import (
     storable_or_null,
     text,
     text_or_none,
-    total,
     unpack,
     whole,
 )

@@ -12,9 +12,9 @@ from typing import Literal, Self, TypeVar
 
 from tracer.errors import InputError, TraceFileError
 from tracer.records import Counterfactual, Edge, Finding, Floats, Node, Note, Run, TensorRef
-from tracer.text import clean, require_example
+from tracer.text import clean, require_example, total
 from tracer.tracefile import rows
-from tracer.tracefile.cells import Cell, storable, total
+from tracer.tracefile.cells import Cell, storable
 from tracer.tracefile.columns import Columns, read_columns, read_leaks, worst_first
 from tracer.tracefile.layout import (
     COUNTERFACTUAL_COLUMNS,
