@@ -10,10 +10,11 @@ from functools import cached_property
 import numpy as np
 
 from tracer.analysis.ladder import Repair, stored_repair
-from tracer.analysis.verdict import Verdict, relative_deltas, verdict, worst_example
+from tracer.analysis.verdict import Verdict, call_name, relative_deltas, verdict, worst_example
 from tracer.diagnosis.faults import diagnose, ended_by
+from tracer.diagnosis.ranking import DELTA_AFTER, WORST_AFTER
 from tracer.records import Finding, Floats, Node, Ranking
-from tracer.text import clean, figure, of_example, relative, times, total
+from tracer.text import clean, figure, of_example, percentage, relative, times, total
 from tracer.tracefile.columns import worst_first
 from tracer.tracefile.trace import Trace
 
@@ -121,6 +122,32 @@ class TraceReport:
         return f" in sum; {figure(float(run.delta[worst]), signed=True)} in example {worst}, the worst"
 
 
+def finding_title(finding: Finding) -> str:
+    """ "unseen-op: 47 % of all leaks, caused by exploding-secant"."""
+    share = "" if math.isnan(finding.share) else f": {percentage(finding.share)} of all leaks"
+    return clean(finding.kind) + share + (f", caused by {clean(finding.caused_by)}" if finding.caused_by else "")
+
+
+def finding_facts(finding: Finding, report: TraceReport) -> Iterator[tuple[str, str]]:
+    """A finding as (label, one clean line): where, why, what to change, what was measured, where it was reported.
+
+    A symptom has no change of its own: it goes when its cause is repaired.
+    """
+    if finding.node is not None or finding.path:
+        more = len(finding.nodes) - 1
+        yield "where", call_name(finding) + (f" and {more} more call{'s' * (more > 1)}" if more > 0 else "")
+    if finding.source:
+        yield "line", clean(finding.source)
+    yield "why", clean(finding.message)
+    if not finding.caused_by:
+        yield "change", clean(finding.advice)
+    if finding.delta_after is not None:
+        after = f"the delta is {_before_and_after(finding, report)}, measured"
+        yield ("alone", f"made exact without its cause, {after}") if finding.caused_by else ("then", after)
+    if finding.issues:
+        yield "see", "captum " + ", ".join(f"#{issue}" for issue in finding.issues)
+
+
 def token_attributions(trace: Trace, example: int | None) -> Iterator[tuple[int, str, float]]:
     """(example, token, attribution) of each token of the examples shown; NaN where attributions are not by token."""
     rows = trace.run.tokens
@@ -143,6 +170,26 @@ def ranked(ranking: Ranking, tokens: Sequence[str]) -> list[tuple[str, float, fl
     names = [*tokens, *(f"#{index}" for index in range(len(tokens), len(ranking.scores)))]
     rows = list(zip(names, ranking.scores, ranking.normalised, strict=False))
     return sorted(rows, key=lambda row: (math.isnan(row[1]), -row[1]))
+
+
+def counts(types: dict[str, int]) -> str:
+    """ "softmax × 6, gelu × 6": the types with their numbers, most frequent first."""
+    ordered = sorted(types.items(), key=lambda item: -item[1])
+    return ", ".join(f"{clean(name, 60)} × {count}" for name, count in ordered) or "none"
+
+
+def _before_and_after(finding: Finding, report: TraceReport) -> str:
+    """Two deltas: "-0.1 in example 0 instead of -0.3 in example 2", the worst then and now, where there are several."""
+    delta, numbers = report.trace.run.delta, dict(finding.evidence)
+    worst = numbers.get(WORST_AFTER)
+    if worst is None or finding.delta_after is None:
+        now = of_example(delta, None)
+        return f"{figure(finding.delta_after or 0.0, signed=True)} instead of {figure(now, signed=True)}"
+    example = worst_example(relative_deltas(report.trace.run)) if report.example is None else report.example
+    return (
+        f"{figure(numbers.get(DELTA_AFTER, math.nan), signed=True)} in example {worst:.0f} "
+        f"instead of {figure(float(delta[example]), signed=True)} in example {example}"
+    )
 
 
 def _examples(count: int, example: int | None) -> str:

@@ -12,12 +12,11 @@ from pathlib import Path
 
 from tracer.analysis.verdict import changes, ranking_warning, relative_deltas, worst_example
 from tracer.report.command_line import command_line
-from tracer.report.contents import SIGNS, TraceReport, ranked
+from tracer.report.contents import SIGNS, TraceReport, counts, ranked
 from tracer.report.html_findings import findings, first_causes, ladder
 from tracer.report.html_parts import text, value_list
 from tracer.report.html_tokens import flow, tokens
 from tracer.report.html_tree import calls
-from tracer.report.text import counts
 from tracer.text import figure, multiple
 from tracer.tracefile.trace import Trace
 

@@ -8,9 +8,8 @@ from html import escape
 
 from tracer.analysis.ladder import headline, rule_options
 from tracer.records import Finding
-from tracer.report.contents import TraceReport
+from tracer.report.contents import TraceReport, finding_facts, finding_title
 from tracer.report.html_parts import text, value_list
-from tracer.report.text import finding_facts, finding_title
 from tracer.text import multiple
 
 _ISSUES = "https://github.com/meta-pytorch/captum/issues/"

@@ -12,8 +12,7 @@ from tracer.analysis.ladder import headline, rule_options
 from tracer.analysis.verdict import call_name
 from tracer.records import Finding
 from tracer.report.command_line import command_line
-from tracer.report.contents import SIGNS, TraceReport
-from tracer.report.text import finding_facts, finding_title
+from tracer.report.contents import SIGNS, TraceReport, finding_facts, finding_title
 from tracer.text import clean, figure, multiple, of_example
 from tracer.tracefile.trace import Trace
 

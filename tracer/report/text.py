@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import math
 import shlex
 import textwrap
 from collections.abc import Iterator
 
 from tracer.analysis.ladder import headline, ladder_lines
-from tracer.analysis.verdict import call_name, ranking_warning, relative_deltas, worst_example
-from tracer.diagnosis.ranking import DELTA_AFTER, WORST_AFTER
-from tracer.records import Finding
-from tracer.report.contents import SIGNS, TraceReport, ranked
-from tracer.text import clean, ending, figure, of_example, percentage, shorten
+from tracer.analysis.verdict import call_name, ranking_warning
+from tracer.report.contents import SIGNS, TraceReport, counts, finding_facts, finding_title, ranked
+from tracer.text import clean, ending, figure, of_example, shorten
 from tracer.tracefile.trace import Trace
 
 _TOP_TOKENS = 5
@@ -46,46 +43,6 @@ def _findings(report: TraceReport, width: int) -> Iterator[str]:
         yield from textwrap.wrap(f"{number:>3}. {finding_title(finding)}", width, subsequent_indent=" " * 5)
         for name, value in finding_facts(finding, report):
             yield from _labelled(name, value, width, 5)
-
-
-def finding_title(finding: Finding) -> str:
-    """ "unseen-op: 47 % of all leaks, caused by exploding-secant"."""
-    share = "" if math.isnan(finding.share) else f": {percentage(finding.share)} of all leaks"
-    return clean(finding.kind) + share + (f", caused by {clean(finding.caused_by)}" if finding.caused_by else "")
-
-
-def finding_facts(finding: Finding, report: TraceReport) -> Iterator[tuple[str, str]]:
-    """A finding as (label, one clean line): where, why, what to change, what was measured, where it was reported.
-
-    A symptom has no change of its own: it goes when its cause is repaired.
-    """
-    if finding.node is not None or finding.path:
-        more = len(finding.nodes) - 1
-        yield "where", call_name(finding) + (f" and {more} more call{'s' * (more > 1)}" if more > 0 else "")
-    if finding.source:
-        yield "line", clean(finding.source)
-    yield "why", clean(finding.message)
-    if not finding.caused_by:
-        yield "change", clean(finding.advice)
-    if finding.delta_after is not None:
-        after = f"the delta is {_before_and_after(finding, report)}, measured"
-        yield ("alone", f"made exact without its cause, {after}") if finding.caused_by else ("then", after)
-    if finding.issues:
-        yield "see", "captum " + ", ".join(f"#{issue}" for issue in finding.issues)
-
-
-def _before_and_after(finding: Finding, report: TraceReport) -> str:
-    """Two deltas: "-0.1 in example 0 instead of -0.3 in example 2", the worst then and now, where there are several."""
-    delta, numbers = report.trace.run.delta, dict(finding.evidence)
-    worst = numbers.get(WORST_AFTER)
-    if worst is None or finding.delta_after is None:
-        now = of_example(delta, None)
-        return f"{figure(finding.delta_after or 0.0, signed=True)} instead of {figure(now, signed=True)}"
-    example = worst_example(relative_deltas(report.trace.run)) if report.example is None else report.example
-    return (
-        f"{figure(numbers.get(DELTA_AFTER, math.nan), signed=True)} in example {worst:.0f} "
-        f"instead of {figure(float(delta[example]), signed=True)} in example {example}"
-    )
 
 
 def _labelled(name: str, value: str, width: int, indent: int = 0) -> list[str]:
@@ -136,12 +93,6 @@ def _panel(trace: Trace, width: int) -> Iterator[str]:
         yield f"captum {clean(hooks.version)}: {hooks.summary}   ({clean(hooks.path)})"
         yield f"  hooked      {counts(hooks.hooked)}"
         yield f"  not hooked  {counts(hooks.unhooked)}"
-
-
-def counts(types: dict[str, int]) -> str:
-    """ "softmax × 6, gelu × 6": the types with their numbers, most frequent first."""
-    ordered = sorted(types.items(), key=lambda item: -item[1])
-    return ", ".join(f"{clean(name, 60)} × {count}" for name, count in ordered) or "none"
 
 
 def _calls(report: TraceReport, top: int, width: int) -> Iterator[str]:
