@@ -13,7 +13,7 @@ from tracer.analysis.ladder import Repair, stored_repair
 from tracer.analysis.verdict import Verdict, call_name, relative_deltas, verdict, worst_example
 from tracer.diagnosis.faults import diagnose, ended_by
 from tracer.diagnosis.ranking import DELTA_AFTER, WORST_AFTER
-from tracer.records import Finding, Floats, Node, Ranking
+from tracer.records import Finding, Floats, Node, Panel, Ranking
 from tracer.text import clean, figure, of_example, percentage, relative, times, total
 from tracer.tracefile.columns import worst_first
 from tracer.tracefile.trace import Trace
@@ -163,6 +163,19 @@ def token_attributions(trace: Trace, example: int | None) -> Iterator[tuple[int,
         fits = by_token is not None and by_token.shape[1] == len(tokens)
         for place, token in enumerate(tokens):
             yield index, token, float(by_token[index, place]) if by_token is not None and fits else math.nan
+
+
+def repair_steps(repair: Repair) -> list[tuple[str, str, Floats]]:
+    """(step, change, delta (E,)) of the run as recorded, of each rung, and of each change alone, which has no step."""
+    rungs = [(str(rung.step), rung.change, rung.delta) for rung in repair.ladder]
+    singles = [("", f"{single.change}, alone", single.delta) for single in repair.singles]
+    return [("0", "as recorded", repair.delta), *rungs, *singles]
+
+
+def panel_outputs(panel: Panel) -> list[tuple[str, float, float]]:
+    """(label, output, output for the reference) of each class; one without a label is named by its number, "7"."""
+    labels = [*panel.labels, *map(str, range(len(panel.labels), len(panel.output)))]
+    return list(zip(labels, panel.output, panel.output_reference, strict=False))
 
 
 def ranked(ranking: Ranking, tokens: Sequence[str]) -> list[tuple[str, float, float]]:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tracer.analysis.verdict import changes, ranking_warning, relative_deltas, worst_example
 from tracer.report.command_line import command_line
-from tracer.report.contents import SIGNS, TraceReport, counts, ranked
+from tracer.report.contents import SIGNS, TraceReport, counts, panel_outputs, ranked
 from tracer.report.html_findings import findings, first_causes, ladder
 from tracer.report.html_parts import text, value_list
 from tracer.report.html_tokens import flow, tokens
@@ -80,9 +80,7 @@ def _style() -> str:
 
 def _verdict(report: TraceReport) -> Iterator[str]:
     judged = report.verdict
-    yield (
-        f'<div class="verdict {judged.level}"><b>{SIGNS[judged.level]}</b><p>{text(report.headline)}</p></div>'
-    )  # fmt: skip
+    yield f'<div class="verdict {judged.level}"><b>{SIGNS[judged.level]}</b><p>{text(report.headline)}</p></div>'
 
 
 def _numbers(report: TraceReport) -> Iterator[str]:
@@ -119,10 +117,9 @@ def _panel(trace: Trace) -> Iterator[str]:
         return
     yield "<h2>Sanity panel</h2>"
     if panel.output:
-        labels = [*panel.labels, *map(str, range(len(panel.labels), len(panel.output)))]
         yield '<div class="scroll"><table><tr><th>model output</th><th class="right">text</th>'
         yield '<th class="right">reference</th></tr>'
-        for label, output, reference in zip(labels, panel.output, panel.output_reference, strict=False):
+        for label, output, reference in panel_outputs(panel):
             yield f'<tr><td>{text(label)}</td><td class="right">{figure(output, signed=True)}</td>'
             yield f'<td class="right">{figure(reference, signed=True)}</td></tr>'
         yield "</table></div>"

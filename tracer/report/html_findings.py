@@ -8,7 +8,7 @@ from html import escape
 
 from tracer.analysis.ladder import headline, rule_options
 from tracer.records import Finding
-from tracer.report.contents import TraceReport, finding_facts, finding_title
+from tracer.report.contents import TraceReport, finding_facts, finding_title, repair_steps
 from tracer.report.html_parts import text, value_list
 from tracer.text import multiple
 
@@ -52,8 +52,7 @@ def ladder(report: TraceReport) -> Iterator[str]:
     if not repair.counterfactuals:
         return
     yield f"<h2>Repair, measured</h2><p>{text(headline(repair))}</p>"
-    rows = [("0", "as recorded", repair.delta), *((str(r.step), r.change, r.delta) for r in repair.ladder)]
-    rows += [("", f"{single.change}, alone", single.delta) for single in repair.singles]
+    rows = repair_steps(repair)
     shares = [repair.relative(delta) for _, _, delta in rows]
     yield '<div class="scroll"><table><tr><th>step</th><th>change, on top of those before it</th>'
     of = "of f(x) − f(x′)" if repair.delta.size < 2 else "of f(x) − f(x′), worst example"

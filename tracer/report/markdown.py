@@ -12,7 +12,7 @@ from tracer.analysis.ladder import headline, rule_options
 from tracer.analysis.verdict import call_name
 from tracer.records import Finding
 from tracer.report.command_line import command_line
-from tracer.report.contents import SIGNS, TraceReport, finding_facts, finding_title
+from tracer.report.contents import SIGNS, TraceReport, finding_facts, finding_title, repair_steps
 from tracer.text import clean, figure, multiple, of_example
 from tracer.tracefile.trace import Trace
 
@@ -102,17 +102,10 @@ def _ladder(report: TraceReport) -> Iterator[str]:
     if not repair.counterfactuals:
         return
     yield from ("#### Repair, measured", "", prose(headline(repair)), "")
-    rows = [("as recorded", repair.delta), *((rung.change, rung.delta) for rung in repair.ladder)]
-    alone = [(f"{single.change}, alone", single.delta) for single in repair.singles]
-    cells = [
-        (
-            repair.worst_delta(delta)[0],
-            multiple(repair.relative(delta)) + repair.worst_delta(delta)[1],
-            f"{index}" if index < len(rows) else "",
-            prose(change),
-        )
-        for index, (change, delta) in enumerate((*rows, *alone))
-    ]
+    cells = []
+    for step, change, delta in repair_steps(repair):
+        value, which = repair.worst_delta(delta)
+        cells.append((value, multiple(repair.relative(delta)) + which, step, prose(change)))
     share = "of f(x) − f(x')" if repair.delta.size < 2 else "of f(x) − f(x'), worst example"
     yield from _table(("delta", share, "step", "change"), cells, right=2)
     if repair.rules:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from tracer.analysis.ladder import headline, ladder_lines
 from tracer.analysis.verdict import call_name, ranking_warning
-from tracer.report.contents import SIGNS, TraceReport, counts, finding_facts, finding_title, ranked
+from tracer.report.contents import SIGNS, TraceReport, counts, finding_facts, finding_title, panel_outputs, ranked
 from tracer.text import clean, ending, figure, of_example, shorten
 from tracer.tracefile.trace import Trace
 
@@ -71,8 +71,7 @@ def _panel(trace: Trace, width: int) -> Iterator[str]:
     if panel.output:
         yield ""
         yield f"{'model output':<22} {'text':>12} {'reference':>12}"
-        labels = [*panel.labels, *map(str, range(len(panel.labels), len(panel.output)))]
-        for label, output, reference in zip(labels, panel.output, panel.output_reference, strict=False):
+        for label, output, reference in panel_outputs(panel):
             yield f"  {clean(label, 20):<20} {figure(output, signed=True):>12} {figure(reference, signed=True):>12}"
     if panel.rankings:
         yield ""
