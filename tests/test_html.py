@@ -226,6 +226,16 @@ def test_the_tree_nests_as_the_calls_do() -> None:
     assert levels == [(f"p{index}", depth + 1) for index, depth in enumerate(depths)]
 
 
+def test_a_module_that_calls_itself_is_named_in_the_tree() -> None:
+    calls = [
+        node(0, parent=None, end=3, depth=0, path=""),
+        node(1, parent=0, end=3, depth=1, path="block", self_leak=np.array([1.0])),
+        node(2, parent=1, end=3, depth=2, path="block", call=1, self_leak=np.array([2.0])),
+    ]
+    told = TraceReport(memory_trace(with_delta(3.0), *calls))
+    assert re.findall(r"<code[^>]*>(.*?)</code>", worst_tree(told, told.worst(2))) == ["block", "block call 1"]
+
+
 def test_the_tree_is_made_of_any_depth_and_number_of_calls() -> None:
     chain = [node(index, parent=index - 1 if index else None, end=3_000, depth=index) for index in range(3_000)]
     trace = memory_trace(with_delta(1.0), *chain)

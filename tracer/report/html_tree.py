@@ -95,12 +95,13 @@ def _branching(parent: Sequence[int], worst: set[int]) -> dict[int, int]:
 
 def _name(path: str, above: str, call: int) -> str:
     """The part of a path that the line above does not show."""
-    rest = (
-        path[len(above) + 1 :]
-        if above and path.startswith(above) and path[len(above) : len(above) + 1] in "./"
-        else path
-    )
-    name = clean(rest.removeprefix("/") if not above else rest) or "the model"
+    if not above:
+        rest = path.removeprefix("/")
+    elif path.startswith((f"{above}.", f"{above}/")):
+        rest = path[len(above) + 1 :]
+    else:  # also a module that calls itself, whose inner call has the same path
+        rest = path
+    name = clean(rest) or "the model"
     return f"{name} call {call}" if call else name
 
 
