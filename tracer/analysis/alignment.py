@@ -79,14 +79,14 @@ def _alike(
 
     `parents` are those of `left_a` in B. Several are paired in order, if both have as many.
     """
-    modules: dict[tuple[int, str, bool], list[int]] = {}
+    partners: dict[tuple[int, str, bool], list[int]] = {}  # by parent, by what it does, and whether B has the op
     for node in left_b:
-        modules.setdefault((int(b.parent[node]), _does(b, node), b.kinds[node] == "op"), []).append(node)
+        partners.setdefault((int(b.parent[node]), _does(b, node), b.kinds[node] == "op"), []).append(node)
     groups: dict[tuple[int, str, bool], list[int]] = {}
     for node, parent in zip(left_a, parents, strict=True):
         groups.setdefault((parent, _does(a, node), a.kinds[node] != "op"), []).append(node)
     for key, group in groups.items():
-        others = modules.get(key, [])
+        others = partners.get(key, [])
         if len(others) == len(group):
             yield from zip(group, others, strict=True)
 

@@ -87,7 +87,7 @@ class Evidence:
 
     @cached_property
     def module_paths(self) -> list[str]:
-        """(N,) the path of the module that a call is, or that an op stands in."""
+        """(N,) the path of the module that a call is; for an op, that of the module or function around it."""
         kinds, paths = self.columns.kinds, self.columns.paths
         return [p if k == "module" else p.rpartition("/")[0] for k, p in zip(kinds, paths, strict=True)]
 
@@ -110,7 +110,7 @@ class Evidence:
 
     @cached_property
     def accounted(self) -> dict[int, Note]:
-        """The calls that leak for how the run was made, which has findings of its own: id → note."""
+        """The calls whose leaks come from how the run was made, which has findings of its own: id → note."""
         return self.at(note for kind in _CONDITIONS for note in self.noted.get(kind, ()))
 
     def at(self, notes: Iterable[Note]) -> dict[int, Note]:

@@ -57,7 +57,7 @@ def net_leaks(leaks: Floats, allowed: Floats, kinds: Sequence[str], handed_on: H
 
     captum's rule for a module whose output tensor enters another ruled module reads the gradient before the rule for
     that one replaces it. So nothing reads what the latter puts there, or what it overwrites: their leaks are the other
-    side of the reader's own, and only the sum of all is real. `allowed` (N,) is added up alike. Gives back the calls
+    side of the reader's own, and only the sum of all is real. `allowed` (N,) is added up alike. Returns the calls
     whose multipliers are not read.
     """
     makers: dict[int, list[int]] = defaultdict(list)

@@ -122,7 +122,7 @@ class Settling:
             observation = self.observation
             for wire in observation.inputs:
                 sent = [use.multiplier for use in self._uses[wire] if use.multiplier is not None]
-                if wire.multiplier is None and sent:  # autograd gave it to who asked, and not to the tensor's node
+                if wire.multiplier is None and sent:  # the caller got it from autograd, the tensor's node did not
                     wire.multiplier = reduce(add, sent)
             self._outside = self._sent_from_outside()
             self.output, self.output_reference = output or selected(observation, self._outside)

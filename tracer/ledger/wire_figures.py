@@ -33,7 +33,7 @@ class StatisticsCache:
     """Statistics of tensors by the memory that they lie in, so that the same numbers are measured once.
 
     A view holds the numbers of its base, and a sum sends the same gradient to each summand. Keeps the arrays, so that
-    their memory is not used again; valid until it is written to.
+    their memory is not reused for other numbers; valid until one of them is written to.
     """
 
     def __init__(self) -> None:
