@@ -120,7 +120,8 @@ class Recorder(Mode):
                 return
             rule = self.rule_of(module)
             leaf = module is not self.model and (rule is not None or is_atomic(module))
-            arguments = [] if module is self.model else self._take_arguments(args, kwargs, watched=rule == "captum")
+            given = [] if module is self.model else [*tensors_in(args), *tensors_in(kwargs)]
+            arguments = [] if module is self.model else self._take_arguments(given, watched=rule == "captum")
             shown = (self.root_type if module is self.model else "") or type(module).__name__
             call = self._open(path, "module", shown, None, rule or "autograd", leaf, arguments)
             if rule == "captum":
@@ -128,11 +129,11 @@ class Recorder(Mode):
             if module is self.model:
                 self._take_inputs()
             elif self._border is not None and module is self._border.module and self._border.at_input:
-                self._cross_border(self._border, _graph_tensors((*tensors_in(args), *tensors_in(kwargs))), call.take)
+                self._cross_border(self._border, _graph_tensors(given), call.take)
             if leaf:
                 self._leaf_depth = 1
                 if getattr(module, "inplace", False):
-                    for _name, tensor in (*tensors_in(args), *tensors_in(kwargs)):
+                    for _name, tensor in given:
                         # A module that captum rules works on a copy of its argument.
                         self._keep_value(tensor, "" if rule == "captum" else path)
 
@@ -149,21 +150,22 @@ class Recorder(Mode):
             call = self._stack[-1]
             if module is self.model and output is not None:
                 self._note(notes.of_output(output))
+            results = _graph_tensors(tensors_in(output, "output"))
             if call.leaf:
                 self._leaf_depth = 0
                 self._references = self.log.next() if self.log else {}
                 self._running = (type(module).__name__, None)
-                self._record_results(call, _graph_tensors(tensors_in(output, "output")))
+                self._record_results(call, results)
                 self._running = ("", None)
                 if call.rule == "captum" and getattr(module, "inplace", False) and call.arguments and call.results:
                     call.overwrote = not torch.equal(call.arguments[0][1].value, call.results[0][1].value)
             else:
                 self._references = self.log.next() if self.log and module is not self.model else {}
-                self._note_results(call, _graph_tensors(tensors_in(output, "output")))
+                self._note_results(call, results)
                 if self.settling is not None:
                     self._live.put_aside(call, self.settling)
             if self._border is not None and module is self._border.module and not self._border.at_input:
-                self._cross_border(self._border, _graph_tensors(tensors_in(output, "output")), call.give)
+                self._cross_border(self._border, results, call.give)
             self._close(call)
             if module is self.model:
                 self._finish()
@@ -501,10 +503,10 @@ class Recorder(Mode):
         if note is not None and self.observation is not None:
             self.observation.notes.append(note)
 
-    def _take_arguments(self, args: tuple[Any, ...], kwargs: dict[str, Any], watched: bool) -> list[tuple[str, Wire]]:
+    def _take_arguments(self, given: Iterable[tuple[str, torch.Tensor]], watched: bool) -> list[tuple[str, Wire]]:
         self._references = self.log.next() if self.log else {}
         found = []
-        for name, tensor, edge in _graph_tensors((*tensors_in(args), *tensors_in(kwargs))):
+        for name, tensor, edge in _graph_tensors(given):
             if (wire := self._wire(name, tensor, edge)) is not None:
                 if watched:
                     self._multipliers.watch(edge, wire)

@@ -54,11 +54,12 @@ class ReferenceLog(Mode):
         if self._leaf_depth:
             self._leaf_depth += 1
             return
-        self._log([*tensors_in(args), *tensors_in(kwargs)])
+        given = [*tensors_in(args), *tensors_in(kwargs)]
+        self._log(given)
         if is_atomic(module):
             self._leaf_depth = 1
             if getattr(module, "inplace", False):
-                for _name, tensor in (*tensors_in(args), *tensors_in(kwargs)):
+                for _name, tensor in given:
                     self._keep_value(tensor)
 
     def leave(self, path: str, module: nn.Module, output: Any) -> None:
