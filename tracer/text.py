@@ -74,6 +74,11 @@ def total(values: Floats) -> float:
     return float(sum(values.tolist()))
 
 
+def dtype_name(dtype: object) -> str:
+    """torch's name of a dtype without "torch.": "float32", "bfloat16"."""
+    return str(dtype).removeprefix("torch.")
+
+
 def of_example(values: Floats, example: int | None) -> float:
     """The sum over the examples (E,), or the figure of one; InputError where there is no such example."""
     if example is None:

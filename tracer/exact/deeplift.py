@@ -27,6 +27,7 @@ from tracer.model.undo import undoing_all
 from tracer.model.unsupported import check_inputs, check_model
 from tracer.rules.formulas.infinity import finite
 from tracer.rules.rulebook import EXACT, Rulebook
+from tracer.text import dtype_name
 
 Tensors = tuple[Tensor, ...]
 Baseline = Tensor | int | float
@@ -380,7 +381,7 @@ def formatted(inputs: Tensor | Tensors, baselines: Baselines) -> tuple[Tensors, 
     for x in xs:
         if not x.is_floating_point():
             raise InputError(
-                f"an input has dtype {str(x.dtype).removeprefix('torch.')}, which has no differences to share "
+                f"an input has dtype {dtype_name(x.dtype)}, which has no differences to share "
                 "out; attribute to the embedding's output (inputs_embeds) instead of token ids"
             )
     given = (0.0,) * len(xs) if baselines is None else as_tuple(baselines)

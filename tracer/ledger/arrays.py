@@ -17,6 +17,7 @@ import torch
 from tracer.ledger.example_axis import ExamplePlace, half, per_example
 from tracer.records import Floats, Statistics
 from tracer.rules.formulas.infinity import FLOOR
+from tracer.text import dtype_name
 
 _LARGE = 2**16  # elements from which torch, with several threads, is faster
 _BITS = {size: np.dtype(f"u{size}") for size in (1, 2, 4, 8)}
@@ -64,11 +65,6 @@ class HostTensor(NamedTuple):
         return HostTensor(part, part, self.dtype, self.address + number * distance)
 
 
-def _dtype_name(tensor: torch.Tensor) -> str:
-    """ "float32", "bfloat16", ...: torch's name of the dtype without "torch."."""
-    return str(tensor.dtype).removeprefix("torch.")
-
-
 def as_array(tensor: torch.Tensor) -> HostTensor:
     """The tensor in the CPU's memory, not copied where it is there already."""
     if tensor.dtype == torch.float32 and tensor.is_cpu and not tensor.is_neg():  # nearly all tensors, so kept short
@@ -78,13 +74,13 @@ def as_array(tensor: torch.Tensor) -> HostTensor:
     if plain.dtype == torch.bfloat16:
         return HostTensor(plain.view(torch.uint16).numpy(), plain.float().numpy(), "bfloat16")
     if plain.dtype.is_floating_point and plain.dtype.itemsize == 1:  # float8, which numpy lacks
-        return HostTensor(plain.view(torch.uint8).numpy(), plain.float().numpy(), _dtype_name(tensor))
+        return HostTensor(plain.view(torch.uint8).numpy(), plain.float().numpy(), dtype_name(tensor.dtype))
     raw = plain.numpy()
     if plain.is_complex():  # Re(conj(m)·Δ) is the sum over both parts
-        return HostTensor(raw, torch.view_as_real(plain).numpy(), _dtype_name(tensor))
+        return HostTensor(raw, torch.view_as_real(plain).numpy(), dtype_name(tensor.dtype))
     if raw.dtype == np.float16:
         return HostTensor(raw, raw.astype(np.float32), "float16")
-    return HostTensor(raw, raw if raw.dtype in (np.float32, np.float64) else None, _dtype_name(tensor))
+    return HostTensor(raw, raw if raw.dtype in (np.float32, np.float64) else None, dtype_name(tensor.dtype))
 
 
 def statistics(numbers: Numbers) -> Statistics:

@@ -15,6 +15,7 @@ from torch.nn.parameter import is_lazy
 
 from tracer.errors import InputError, ModelError
 from tracer.model.hooks import modules_of
+from tracer.text import dtype_name
 
 _PARALLEL = (nn.DataParallel, nn.parallel.DistributedDataParallel)
 _SHARDED = {"FullyShardedDataParallel", "FSDPModule"}
@@ -71,7 +72,7 @@ def _parameter_fault(tensor: Tensor) -> str:
     if tensor.is_meta:
         return "is on the meta device, without values: load the weights before"
     if tensor.is_quantized:
-        return f"has the quantised dtype {_dtype(tensor)}: pass the model as it was before quantisation"
+        return f"has the quantised dtype {dtype_name(tensor.dtype)}: pass the model as it was before quantisation"
     return ""
 
 
@@ -95,14 +96,14 @@ def tensor_fault(tensor: Tensor) -> str:
     if tensor.is_nested:
         return "is a nested tensor: pad its parts to one shape, as with torch.nested.to_padded_tensor(x, 0.0)"
     if tensor.is_quantized:
-        return f"has the quantised dtype {_dtype(tensor)}: give x.dequantize()"
+        return f"has the quantised dtype {dtype_name(tensor.dtype)}: give x.dequantize()"
     if tensor.layout != torch.strided:
         return f"is sparse or packed ({str(tensor.layout).removeprefix('torch.')}): give x.to_dense()"
     if tensor.is_meta:
         return "is on the meta device, without values: give a tensor with values"
     if tensor.is_complex():
         return (
-            f"has dtype {_dtype(tensor)}, and DeepLIFT shares out differences of real numbers: "
+            f"has dtype {dtype_name(tensor.dtype)}, and DeepLIFT shares out differences of real numbers: "
             "give torch.view_as_real(x), and call torch.view_as_complex in the model"
         )
     return ""
@@ -159,14 +160,11 @@ def _check_baseline(name: str, baseline: Any, tensor: Tensor) -> None:
         raise InputError(f"the {name} is on {baseline.device}, its input on {tensor.device}: give baseline.to(input)")
     if baseline.dtype != tensor.dtype and tensor.is_floating_point():
         raise InputError(
-            f"the {name} has dtype {_dtype(baseline)}, its input {_dtype(tensor)}: give baseline.to(input)"
+            f"the {name} has dtype {dtype_name(baseline.dtype)}, its input {dtype_name(tensor.dtype)}: "
+            "give baseline.to(input)"
         )
 
 
 def explained(error: BaseException) -> str:
     """What an error of PyTorch means for an attribution, in one line; "" for all others."""
     return next((meaning for words, meaning in _EXPLAINED if words in str(error)), "")
-
-
-def _dtype(tensor: Tensor) -> str:
-    return str(tensor.dtype).removeprefix("torch.")

@@ -22,7 +22,7 @@ from tracer.model.tensors import tensors_in
 from tracer.op_call import OpCall
 from tracer.recording.captum import CaptumResult, captum_table
 from tracer.records import Floats, Note, NoteKind
-from tracer.text import figure
+from tracer.text import dtype_name, figure
 
 _POOLS = (nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d)
 _POOL_SETTINGS = ("kernel_size", "stride", "padding", "dilation", "ceil_mode")
@@ -84,7 +84,7 @@ def integer_input(dtype: torch.dtype, modules: Mapping[str, nn.Module]) -> Note:
     """A note on an input of integers, which have no gradient; it says what to attribute to instead."""
     embedding = next((path for path, module in modules.items() if isinstance(module, nn.Embedding)), None)
     where = "the output of the embedding layer" if embedding is None else f"the output of {embedding}"
-    return Note("integer input", detail=f"dtype {str(dtype).removeprefix('torch.')}; attribute to {where}")
+    return Note("integer input", detail=f"dtype {dtype_name(dtype)}; attribute to {where}")
 
 
 def after_run(observation: Observation, modules: Mapping[str, nn.Module]) -> Iterator[Note]:

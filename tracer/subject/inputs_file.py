@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 
 from tracer.errors import InputError
+from tracer.text import dtype_name
 
 _NAME = re.compile(r"(input|baseline|extra)(?:\.(0|[1-9][0-9]*))?")
 
@@ -87,8 +88,8 @@ def _check_inputs(inputs: tuple[torch.Tensor, ...]) -> None:
         name = f"input.{number}" if len(inputs) > 1 else "input"
         if not tensor.is_floating_point():
             raise InputError(
-                f"{name} has dtype {_dtype(tensor)}; DeepLIFT needs floating point: give the output of the embedding "
-                "layer instead of token ids, and integer arguments as extra.0, extra.1, ..."
+                f"{name} has dtype {dtype_name(tensor.dtype)}; DeepLIFT needs floating point: give the output of the "
+                "embedding layer instead of token ids, and integer arguments as extra.0, extra.1, ..."
             )
         if tensor.dim() == 0 or tensor.numel() == 0:
             raise InputError(f"{name} has shape {tuple(tensor.shape)}: expected (examples, ...), none of them 0")
@@ -110,7 +111,9 @@ def _baselines(given: dict[int, torch.Tensor], inputs: tuple[torch.Tensor, ...])
                 "give the same shape, or one example for all"
             )
         if not baseline.is_floating_point():
-            raise InputError(f"baseline.{number} has dtype {_dtype(baseline)}: give floating point, as the input is")
+            raise InputError(
+                f"baseline.{number} has dtype {dtype_name(baseline.dtype)}: give floating point, as the input is"
+            )
         baselines.append(baseline.to(tensor.dtype).expand_as(tensor).contiguous())
     return tuple(baselines)
 
@@ -140,7 +143,3 @@ def _tokens(words: str | None, first: torch.Tensor) -> tuple[tuple[str, ...], ..
                 "give one token for each step of its second axis"
             )
     return tuple(tuple(row) for row in rows)
-
-
-def _dtype(tensor: torch.Tensor) -> str:
-    return str(tensor.dtype).removeprefix("torch.")

@@ -15,6 +15,7 @@ from tracer.model.output import logits_of
 from tracer.model.tensors import device_of
 from tracer.subject.inputs_file import GivenTensors
 from tracer.subject.outputs import shown_outputs
+from tracer.text import dtype_name
 
 _FEATURES = 1000
 """Up to so many features of an input (E, features) are ranked; more are for the terminal UI's tensors."""
@@ -115,8 +116,9 @@ def _run(model: nn.Module, args: tuple[torch.Tensor, ...], examples: int) -> tor
             "expected (examples, ...)"
         )
     if not output.is_floating_point():
-        dtype = str(output.dtype).removeprefix("torch.")
-        raise ModelError(f"{type(model).__name__} gives {dtype}: expected floating point, such as logits")
+        raise ModelError(
+            f"{type(model).__name__} gives {dtype_name(output.dtype)}: expected floating point, such as logits"
+        )
     return output
 
 
