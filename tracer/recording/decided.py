@@ -40,6 +40,11 @@ class Decided:
         constants = [t for _name, t in torch_functions.arguments(call) if not t.requires_grad and t.dim()]
         made = [t for t in constants if t in self._made]
         choosing = [t for t in constants if not t.is_floating_point()] if ops.jumps(name) and not made else []
-        if not any(t.shape[0] == rows and not torch.equal(*t.chunk(2)) for t in (*made, *choosing)):
+        if not any(halves_differ(t, rows) for t in (*made, *choosing)):
             return None
         return Note("discrete choice", path, number, DECIDED if made else UNDECIDED)
+
+
+def halves_differ(tensor: torch.Tensor, rows: int) -> bool:
+    """Whether a tensor has a row for each of the doubled batch's `rows`, and others for the reference."""
+    return tensor.shape[0] == rows and not torch.equal(*tensor.chunk(2))

@@ -21,6 +21,7 @@ from tracer.ledger.wires import Observation, ObservedCall, Wire
 from tracer.model.tensors import tensors_in
 from tracer.op_call import OpCall
 from tracer.recording.captum import CaptumResult, captum_table
+from tracer.recording.decided import halves_differ
 from tracer.records import Floats, Note, NoteKind
 from tracer.text import dtype_name, figure
 
@@ -65,7 +66,7 @@ def of_constants(name: str, path: str, number: int, call: OpCall, rows: int) -> 
     Of tensors without a gradient, along their first axis. Where the choice differs too, that is the fault.
     """
     constants = [t for _name, t in tensors_in((call.args, call.kwargs)) if not t.requires_grad and t.dim()]
-    differing = [t for t in constants if t.shape[0] == rows and not torch.equal(*t.chunk(2))]
+    differing = [t for t in constants if halves_differ(t, rows)]
     if not differing or not all(t.is_floating_point() for t in differing):
         return None
     return Note("differing constant", path, number, f"{name}, rule autograd")
