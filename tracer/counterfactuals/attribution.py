@@ -10,6 +10,7 @@ import numpy as np
 from torch import nn
 
 from tracer.exact.deeplift import DeepLift, Unobserved
+from tracer.model.tensors import as_floats
 from tracer.recording.options import Details
 from tracer.recording.record import Method, record
 from tracer.records import Floats
@@ -46,7 +47,7 @@ class Attribution:
             baseline_forward_args=self.baseline_forward_args,
             observer=Unobserved(self.details.names),
         )
-        return np.atleast_1d(np.asarray(delta.double().cpu().numpy(), dtype=np.float64))
+        return np.atleast_1d(as_floats(delta))
 
     def emulated(self) -> Trace:
         """The run itself by the rulebook: captum's own one emulated."""

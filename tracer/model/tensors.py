@@ -6,12 +6,14 @@ import sys
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from tracer.errors import ModelError
 from tracer.model.source import source_line
 from tracer.model.unsupported import tensor_fault
+from tracer.records import Floats
 
 
 def tensors_in(value: Any, name: str = "") -> list[tuple[str, Tensor]]:
@@ -48,6 +50,11 @@ def copied(value: Any) -> Any:
     if isinstance(value, tuple):
         return tuple(map(copied, value))
     return value.clone() if isinstance(value, Tensor) and not isinstance(value, nn.Parameter) else value
+
+
+def as_floats(tensor: Tensor) -> Floats:
+    """The numbers of a tensor, float64 in the CPU's memory."""
+    return np.asarray(tensor.detach().double().cpu().numpy(), dtype=np.float64)
 
 
 def device_of(model: nn.Module) -> torch.device:

@@ -11,14 +11,13 @@ from inspect import getclosurevars
 from types import FunctionType
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
 from tracer.ledger.wires import AttributedInputs, Border, Observation
 from tracer.model.captum_runs import is_deep_lift
 from tracer.model.hooks import module_paths, modules_of
-from tracer.model.tensors import as_tuple
+from tracer.model.tensors import as_floats, as_tuple
 from tracer.model.unsupported import check_tensors
 from tracer.recording.probe import apart_without_grad
 from tracer.records import Floats, HookReport, Note
@@ -101,7 +100,7 @@ def result_of(lift: Any, arguments: Mapping[str, Any], result: Any) -> CaptumRes
     return CaptumResult(
         how,
         tuple(tensor.detach() for tensor in as_tuple(attributions)),
-        None if delta is None else np.asarray(delta.detach().double().cpu().numpy(), dtype=np.float64),
+        None if delta is None else as_floats(delta),
         partial(apart_without_grad, lift.model, arguments),
     )
 

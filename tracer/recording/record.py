@@ -22,7 +22,7 @@ from tracer.model.hooks import module_paths
 from tracer.model.output import unwrapping
 from tracer.model.process import no_warnings
 from tracer.model.restore import captum_leftovers, restoring_buffers, restoring_random_numbers
-from tracer.model.tensors import as_tuple, copied
+from tracer.model.tensors import as_floats, as_tuple, copied
 from tracer.model.undo import undoing, undoing_all
 from tracer.model.unsupported import check_inputs
 from tracer.recording.exact_observer import RunObserver
@@ -120,7 +120,7 @@ def _record_captum(model: nn.Module, request: _Request) -> Trace:
                 attributions, delta = CaptumDeepLift(model).attribute(*request.call, return_convergence_delta=True)
             found = tuple(tensor.detach() for tensor in as_tuple(attributions))
             watching.outcome.attributions = found
-            watching.outcome.delta = np.asarray(delta.detach().double().cpu().numpy(), dtype=np.float64)
+            watching.outcome.delta = as_floats(delta)
             watching.outcome.panel_maker = None if request.panel is None else partial(_panel, model, request.panel)
             watching.outcome.probe = partial(_probe, model, request, found)
     except TracerError as error:
@@ -184,7 +184,7 @@ def _record_rulebook(model: nn.Module, request: _Request, rulebook: Rulebook, me
             raise failed("the attribution", error, trace, request.storage.path) from error
         observation = observer.observation
         outcome = Outcome(
-            delta=np.atleast_1d(delta.double().cpu().numpy()),
+            delta=np.atleast_1d(as_floats(delta)),
             output=_outputs(lift, observation.examples),
             attributions=as_tuple(attributions),
             panel_maker=request.panel,
@@ -200,8 +200,8 @@ def _outputs(lift: DeepLift, examples: int) -> tuple[Floats, Floats] | None:
     """f(x) and f(x'), each (E,); None if the output does not have one number for each example."""
     if lift.outputs is None or any(tensor.shape != (examples,) for tensor in lift.outputs):
         return None
-    output, reference = (np.asarray(tensor.cpu().numpy(), dtype=np.float64) for tensor in lift.outputs)
-    return output, reference
+    output, reference = lift.outputs
+    return as_floats(output), as_floats(reference)
 
 
 def _for_the_trace(lift: DeepLift) -> Iterator[RuleNote]:
