@@ -85,11 +85,12 @@ def of_delta(trace: Trace, terms: int) -> Floats:
                     trace.tensor(node, name, edge.slot).astype(np.float64)
                     for name in ("multiplier_in", "input", "reference")
                 )
-                with np.errstate(invalid="ignore"):  # of masks: infinite, and no multiplier reaches them
-                    sent = [np.where(m == 0, 0.0, m * size) for size in (x, ref, x - ref)]
+                with np.errstate(invalid="ignore"):  # of masks: an infinity is not rounded
+                    sent = [np.where(np.isfinite(size), m * size, 0.0) for size in (x, ref, x - ref)]
                 each = sum(part**2 for part in sent) * _unit(edge) ** 2
                 apart = each.shape[:1] == squares.shape
                 squares = squares + (each.reshape(len(squares), -1).sum(1) if apart else each.sum())
+    assert np.isfinite(squares).all(), "a bound that nothing can exceed"
     return walk(terms) * np.sqrt(squares)
 
 
