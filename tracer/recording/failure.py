@@ -11,7 +11,7 @@ from tracer.tracefile.trace import Trace
 
 
 def said(error: BaseException) -> str:
-    """An error in one line, for the message of a run."""
+    """The type and the words of an error, which may have several lines, for the message of a run."""
     return "interrupted" if isinstance(error, KeyboardInterrupt) else f"{type(error).__name__}: {error}"
 
 
