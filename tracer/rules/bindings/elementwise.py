@@ -24,7 +24,7 @@ def _binder(slope: Slope, *parameters: tuple[int | None, str, Any]) -> Binder:
         values = [call.value(*parameter) for parameter in parameters]
 
         def multipliers(gs: Gs, xs: Any, x_refs: Any, needs: Any) -> tuple[Tensor | None, ...]:
-            return (_bounded(slope(xs[0], x_refs[0], *values), xs[0], x_refs[0], arrived(gs)),)
+            return (elementwise.bounded(slope(xs[0], x_refs[0], *values), xs[0], x_refs[0], arrived(gs)),)
 
         return bound(call, [call.place(0, "input", "self")], multipliers)
 
@@ -38,7 +38,7 @@ def _generic(call: OpCall, position: int = 0) -> BoundCall | None:
         forward = bound_call.forward
 
         def multipliers(gs: Gs, xs: Any, x_refs: Any, needs: Any) -> tuple[Tensor | None, ...]:
-            return (_bounded(elementwise.secant(forward, xs[0], x_refs[0]), xs[0], x_refs[0], arrived(gs)),)
+            return (elementwise.bounded(elementwise.secant(forward, xs[0], x_refs[0]), xs[0], x_refs[0], arrived(gs)),)
 
         bound_call.multipliers = multipliers
     return bound_call
@@ -67,14 +67,6 @@ def several(*names: str, jumps: bool = False, flat: bool = False) -> Binder:
     return bind
 
 
-def _bounded(slope: Tensor, x: Tensor, x_ref: Tensor, g: Tensor) -> Tensor:
-    """slope·g, 0 where an operand is infinite: masks send −inf through exp, and an infinite Δ cannot be shared out."""
-    product = slope * g
-    if bool(torch.isfinite(product.sum())):
-        return product
-    return elementwise.reached(torch.where(torch.isfinite(x - x_ref), slope, 0.0) * g, g)
-
-
 def _clamped(slope: Binder, function: Callable[..., Tensor], *bounds: str) -> Binder:
     """Binder of clamp and its halves: by `slope`, or where a bound is a tensor as maxima and minima of two."""
 
@@ -93,7 +85,7 @@ def _randomised(call: OpCall) -> BoundCall | None:
 
         def multipliers(gs: Gs, xs: Any, x_refs: Any, needs: Any) -> tuple[Tensor | None, ...]:
             slope = elementwise.jumping_secant(forward, xs[0], x_refs[0])
-            return (_bounded(slope, xs[0], x_refs[0], arrived(gs)),)
+            return (elementwise.bounded(slope, xs[0], x_refs[0], arrived(gs)),)
 
         bound_call.multipliers = multipliers
     return bound_call
@@ -114,7 +106,7 @@ def _mantissa(call: OpCall) -> BoundCall | None:
 
         def multipliers(gs: Gs, xs: Any, x_refs: Any, needs: Any) -> tuple[Tensor | None, ...]:
             slope = elementwise.jumping_secant(lambda t: forward(t)[0], xs[0], x_refs[0])
-            return (_bounded(slope, xs[0], x_refs[0], arrived(gs)),)
+            return (elementwise.bounded(slope, xs[0], x_refs[0], arrived(gs)),)
 
         bound_call.multipliers = multipliers
     return bound_call
@@ -138,18 +130,13 @@ def _scaled(slope: Slope, factor: float) -> Slope:
     return lambda x, x_ref: slope(x, x_ref) * factor
 
 
-def _channels(weight: Tensor, dims: int) -> Tensor:
-    """PReLU's weight, one number or one a channel, with the channels on axis 1."""
-    return weight.reshape(-1, *[1] * (dims - 2)) if weight.numel() > 1 and dims >= 2 else weight
-
-
 def _prelu(call: OpCall) -> BoundCall | None:
     weight = call.value(1, "weight")
     if weight.requires_grad and not isinstance(weight, nn.Parameter):
         return composed(call, others.prelu)
 
     def multipliers(gs: Gs, xs: Any, x_refs: Any, needs: Any) -> tuple[Tensor | None, ...]:
-        negative = _channels(weight.detach(), xs[0].dim()).to(xs[0].dtype)
+        negative = others.channels(weight.detach(), xs[0].dim()).to(xs[0].dtype)
         return (arrived(gs) * elementwise.leaky_relu(xs[0], x_refs[0], negative),)
 
     return bound(call, [call.place(0, "input", "self")], multipliers)

@@ -33,10 +33,14 @@ def clamp_max(input: Tensor, max: Tensor) -> Tensor:
     return clamp(input, None, max)
 
 
+def channels(weight: Tensor, dims: int) -> Tensor:
+    """PReLU's weight, one number or one a channel, as it multiplies a tensor of `dims` axes: the channels on axis 1."""
+    return weight.reshape(-1, *[1] * (dims - 2)) if weight.numel() > 1 and dims >= 2 else weight
+
+
 def prelu(input: Tensor, weight: Tensor) -> Tensor:
-    """With a weight that varies: one number, or one a channel on axis 1."""
-    wide = weight.reshape(-1, *[1] * (input.dim() - 2)) if weight.numel() > 1 and input.dim() >= 2 else weight
-    return torch.relu(input) - wide * torch.relu(-input)
+    """PReLU with a weight that varies."""
+    return torch.relu(input) - channels(weight, input.dim()) * torch.relu(-input)
 
 
 def polar(abs: Tensor, angle: Tensor) -> Tensor:

@@ -31,6 +31,14 @@ def reached(product: Tensor, g: Tensor) -> Tensor:
     return torch.where(g == 0, 0.0, product)
 
 
+def bounded(slope: Tensor, x: Tensor, x_ref: Tensor, g: Tensor) -> Tensor:
+    """slope·g, 0 where an operand is infinite: masks send −inf through exp, and an infinite Δ cannot be shared out."""
+    product = slope * g
+    if bool(torch.isfinite(product.sum())):
+        return product
+    return reached(torch.where(torch.isfinite(x - x_ref), slope, 0.0) * g, g)
+
+
 def exp(x: Tensor, x_ref: Tensor) -> Tensor:
     """Slope of e^x: e^max·(1 − e^−|Δ|) / |Δ|."""
     return torch.exp(torch.maximum(x, x_ref)) * decay((x - x_ref).abs())

@@ -52,8 +52,5 @@ def shared(
                 return function(*(t if j == i else other.to(t.dtype) for j, other in enumerate(at)))
 
             total = total + weight * slope(alone, wide[i], wide_ref[i])
-        product_ = total * g
-        if not bool(torch.isfinite(product_.sum())):
-            product_ = elementwise.reached(torch.where(torch.isfinite(wide[i] - wide_ref[i]), total, 0.0) * g, g)
-        results[i] = product_.sum_to_size(xs[i].shape)
+        results[i] = elementwise.bounded(total, wide[i], wide_ref[i], g).sum_to_size(xs[i].shape)
     return results
