@@ -17,6 +17,9 @@ def aminmax(input: Tensor, *, dim: int | None = None, keepdim: bool = False) -> 
     return input.amin(dim, keepdim), input.amax(dim, keepdim)
 
 
+_ROUNDED = {"lower": torch.floor, "higher": torch.ceil, "nearest": torch.round}
+
+
 def quantile(
     input: Tensor, q: Tensor | float, dim: int | None = None, keepdim: bool = False, *, interpolation: str = "linear"
 ) -> Tensor:
@@ -28,25 +31,18 @@ def quantile(
     values = flat.sort(-1).values
     wanted = q if isinstance(q, Tensor) else torch.tensor(q, dtype=input.dtype, device=input.device)
     rank = wanted.reshape(-1) * (count - 1)
-    low = rank.floor()
-    if interpolation == "lower":
-        rank = low
-    elif interpolation == "higher":
-        rank = rank.ceil()
-    elif interpolation == "nearest":
-        rank = rank.round()
+    if interpolation in _ROUNDED:
+        rank = _ROUNDED[interpolation](rank)
     low = rank.floor()
     below, above = (values.index_select(-1, r.long()) for r in (low, rank.ceil()))
     found = below + (rank - low) * (above - below)  # (..., Q)
+    found = found.movedim(-1, 0)
     if keepdim:
-        found = found.movedim(-1, 0)
         found = (
             found.reshape(-1, *[1] * input.dim())
             if dim is None
             else found.unsqueeze(-1).movedim(-1, 1 + dim % input.dim())
         )
-    else:
-        found = found.movedim(-1, 0)
     return found if wanted.dim() else found.squeeze(0)
 
 

@@ -62,9 +62,7 @@ def native_layer_norm(
     input: Tensor, normalized_shape: Sequence[int], weight: Tensor | None, bias: Tensor | None, eps: float
 ) -> tuple[Tensor, Tensor, Tensor]:
     """(normalised, mean, 1/deviation)."""
-    found = F.layer_norm(input, list(normalized_shape), None, None, eps)
-    found = found if weight is None else found * weight
-    found = found if bias is None else found + bias
+    found = layer_norm(input, normalized_shape, weight, bias, eps)
     axes = list(range(-len(normalized_shape), 0))
     return found, input.mean(axes, keepdim=True), (input.var(axes, unbiased=False, keepdim=True) + eps).rsqrt()
 
@@ -72,7 +70,7 @@ def native_layer_norm(
 def rms_norm(
     input: Tensor, normalized_shape: Sequence[int], weight: Tensor | None = None, eps: float | None = None
 ) -> Tensor:
-    """With a weight that varies."""
+    """RMSNorm with a weight that varies."""
     found = F.rms_norm(input, list(normalized_shape), None, eps)
     return found if weight is None else found * weight
 
@@ -85,7 +83,7 @@ def layer_norm(
     eps: float = 1e-5,
     cudnn_enable: bool = True,
 ) -> Tensor:
-    """With a weight or bias that varies."""
+    """LayerNorm with a weight or bias that varies."""
     found = F.layer_norm(input, list(normalized_shape), None, None, eps)
     found = found if weight is None else found * weight
     return found if bias is None else found + bias
@@ -190,8 +188,6 @@ def embedding_bag(
         bag = rows[start:end]
         if padding_idx is not None and padding_idx >= 0:
             bag = bag[indices[start:end] != padding_idx]
-        if not len(bag):
-            found.append(torch.zeros_like(weight[0]))
-        else:
-            found.append((bag.sum(0), bag.mean(0), bag.amax(0))[mode] if mode < 2 else bag.amax(0))
+        reduced = (bag.sum, bag.mean, bag.amax)[mode]
+        found.append(reduced(0) if len(bag) else torch.zeros_like(weight[0]))
     return (torch.stack(found),)
