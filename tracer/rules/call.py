@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -16,6 +17,10 @@ Gs = Sequence[Tensor | None]
 Found = Sequence[Tensor | None]
 """The multipliers of the operands; None for those that want none."""
 Multipliers = Callable[[Gs, Sequence[Tensor], Sequence[Tensor], Sequence[bool]], Found]
+Forward = Callable[..., Any]
+"""An op as a function of its operands, everything else fixed."""
+MultipliersByOp = Callable[[Forward, Gs, Sequence[Tensor], Sequence[Tensor], Sequence[bool]], Found]
+"""The same, by a function that is given the op too and runs it on other operands."""
 Binder = Callable[[OpCall], "BoundCall | None"]
 """Binds a call to its rule; None where the op is linear in this call."""
 
@@ -36,12 +41,12 @@ class BoundCall:
     """
 
     operands: tuple[Tensor, ...]
-    forward: Callable[..., Any]
+    forward: Forward
     multipliers: Multipliers
     linear: Literal["never", "one varying", "same choice"] = "never"
     inexact: Literal["", "approximated", "discrete choice"] = ""
     choices: int = 1
-    composition: Callable[..., Any] | None = None
+    composition: Forward | None = None
     differentiable: tuple[bool, ...] | None = None
 
 
@@ -52,7 +57,7 @@ def arrived(gs: Gs) -> Tensor:
     return g
 
 
-def substituted(call: OpCall, places: Sequence[ArgumentPlace]) -> Callable[..., Any]:
+def substituted(call: OpCall, places: Sequence[ArgumentPlace]) -> Forward:
     """The op as a function of the tensors at `places`, everything else as in `call`."""
 
     def forward(*tensors: Tensor) -> Any:
@@ -126,7 +131,7 @@ def bound(
     linear: Literal["never", "one varying", "same choice"] = "never",
     inexact: Literal["", "approximated", "discrete choice"] = "",
 ) -> BoundCall | None:
-    """`call` with the operands at `places`; None if one is absent or no tensor: the op is linear in the other."""
+    """`call` with the operands at `places`; None if one is absent or not a tensor: the op is linear in the other."""
     operands = []
     given = []
     for place in places:
@@ -138,3 +143,17 @@ def bound(
         operands.append(operand)
         given.append(place)
     return BoundCall(tuple(operands), substituted(call, given), multipliers, linear, inexact)
+
+
+def bound_by_op(
+    call: OpCall,
+    places: Sequence[ArgumentPlace | None],
+    multipliers: MultipliersByOp,
+    linear: Literal["never", "one varying", "same choice"] = "never",
+    inexact: Literal["", "approximated", "discrete choice"] = "",
+) -> BoundCall | None:
+    """As `bound`, with `multipliers` that run the op."""
+    found = bound(call, places, lambda *_: (), linear, inexact)
+    if found is not None:
+        found.multipliers = partial(multipliers, found.forward)
+    return found

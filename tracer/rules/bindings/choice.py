@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from tracer.op_call import OpCall
-from tracer.rules.call import Binder, BoundCall, Found, Gs, arrived, bound, composed
+from tracer.rules.call import Binder, BoundCall, Forward, Found, Gs, arrived, bound_by_op, composed
 from tracer.rules.compositions import orders, writes
 from tracer.rules.formulas import choice, steps
 
@@ -33,17 +33,15 @@ def _chooses(choice_at: tuple[int, str], *tensors_at: tuple[int, str]) -> Binder
 
 def _choice_call(call: OpCall, places: Sequence[Any], choices: int = 1) -> BoundCall | None:
     """A call whose first `choices` operands are masks or indices."""
-    bound_call = bound(call, places, lambda *_: (), linear="same choice", inexact="discrete choice")
+
+    def multipliers(op: Forward, gs: Gs, xs: Any, x_refs: Any, needs: Any) -> Found:
+        chosen = [tuple(run[:choices]) for run in (xs, x_refs)]
+        functions = [lambda *t, c=c: op(*c, *t) for c in chosen]
+        return [None] * choices + choice.both_choices(functions, arrived(gs), xs[choices:], needs[choices:])
+
+    bound_call = bound_by_op(call, places, multipliers, linear="same choice", inexact="discrete choice")
     if bound_call is not None:
-        forward = bound_call.forward
-
-        def multipliers(gs: Gs, xs: Any, x_refs: Any, needs: Any) -> Found:
-            chosen = [tuple(run[:choices]) for run in (xs, x_refs)]
-            functions = [lambda *t, c=c: forward(*c, *t) for c in chosen]
-            return [None] * choices + choice.both_choices(functions, arrived(gs), xs[choices:], needs[choices:])
-
         bound_call.choices = choices
-        bound_call.multipliers = multipliers
     return bound_call
 
 
@@ -187,33 +185,21 @@ def _sorted(call: OpCall) -> BoundCall | None:
     """topk, sort: values by rank. With one order in both runs linear, else along a few orders between the two."""
     kind = getattr(call.function, "__name__", "")
     dim = 0 if kind == "msort" else call.value(1 if kind == "sort" else 2, "dim", -1)
-    bound_call = bound(call, [call.place(0, "input", "self")], lambda *_: (), inexact="discrete choice")
-    if bound_call is not None:
-        forward = bound_call.forward
 
-        def multipliers(gs: Gs, xs: Any, x_refs: Any, needs: Any) -> Found:
-            order = (lambda t: t.sort(0)) if kind == "msort" else forward
-            return (choice.ranked(arrived(gs), xs[0], x_refs[0], order, dim),)
+    def multipliers(op: Forward, gs: Gs, xs: Any, x_refs: Any, needs: Any) -> Found:
+        order = (lambda t: t.sort(0)) if kind == "msort" else op
+        return (choice.ranked(arrived(gs), xs[0], x_refs[0], order, dim),)
 
-        bound_call.multipliers = multipliers
-    return bound_call
+    return bound_by_op(call, [call.place(0, "input", "self")], multipliers, inexact="discrete choice")
 
 
 def _stepped(derivative: float) -> Binder:
     """Binder of an op with steps, its derivative between them given: the secant of its first tensor."""
 
-    def bind(call: OpCall) -> BoundCall | None:
-        found = bound(call, [call.place(0, "input", "self")], lambda *_: ())
-        if found is not None:
-            forward = found.forward
+    def multipliers(op: Forward, gs: Gs, xs: Any, x_refs: Any, needs: Any) -> Found:
+        return (arrived(gs) * steps.step(op, xs[0], x_refs[0], derivative),)
 
-            def multipliers(gs: Gs, xs: Any, x_refs: Any, needs: Any) -> tuple[Tensor]:
-                return (arrived(gs) * steps.step(forward, xs[0], x_refs[0], derivative),)
-
-            found.multipliers = multipliers
-        return found
-
-    return bind
+    return lambda call: bound_by_op(call, [call.place(0, "input", "self")], multipliers)
 
 
 CHOOSING: dict[str, Binder] = {

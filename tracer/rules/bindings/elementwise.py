@@ -6,11 +6,10 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from tracer.op_call import KEYWORD_ONLY, OpCall
-from tracer.rules.call import Binder, BoundCall, Gs, arrived, bound, composed, repeatable
+from tracer.rules.call import Binder, BoundCall, Forward, Found, Gs, arrived, bound, bound_by_op, composed, repeatable
 from tracer.rules.compositions import others
 from tracer.rules.formulas import activation, bilinear, elementwise, shapley
 
@@ -33,15 +32,11 @@ def _binder(slope: Slope, *parameters: tuple[int | None, str, Any]) -> Binder:
 
 def _generic(call: OpCall, position: int = 0) -> BoundCall | None:
     """An elementwise op without a slope of its own: the secant of the op itself in the tensor at `position`."""
-    bound_call = bound(call, [call.place(position, "input", "self")], lambda *_: ())
-    if bound_call is not None:
-        forward = bound_call.forward
 
-        def multipliers(gs: Gs, xs: Any, x_refs: Any, needs: Any) -> tuple[Tensor | None, ...]:
-            return (elementwise.bounded(elementwise.secant(forward, xs[0], x_refs[0]), xs[0], x_refs[0], arrived(gs)),)
+    def multipliers(op: Forward, gs: Gs, xs: Any, x_refs: Any, needs: Any) -> Found:
+        return (elementwise.bounded(elementwise.secant(op, xs[0], x_refs[0]), xs[0], x_refs[0], arrived(gs)),)
 
-        bound_call.multipliers = multipliers
-    return bound_call
+    return bound_by_op(call, [call.place(position, "input", "self")], multipliers)
 
 
 def several(*names: str, jumps: bool = False, flat: bool = False) -> Binder:
@@ -53,16 +48,11 @@ def several(*names: str, jumps: bool = False, flat: bool = False) -> Binder:
     def bind(call: OpCall) -> BoundCall | None:
         places = [call.place(i, name, "self") if i == 0 else call.place(i, name) for i, name in enumerate(names)]
         given = [place for place in places if place is not None and isinstance(call.at(place), Tensor)]
-        bound_call = bound(call, given, lambda *_: ())
-        if bound_call is None or any(t.is_complex() for t in bound_call.operands):
-            return bound_call
-        forward = bound_call.forward
 
-        def multipliers(gs: Gs, xs: Any, x_refs: Any, needs: Any) -> list[Tensor | None]:
-            return shapley.shared(forward, arrived(gs), xs, x_refs, needs, jumps, flat)
+        def multipliers(op: Forward, gs: Gs, xs: Any, x_refs: Any, needs: Any) -> Found:
+            return shapley.shared(op, arrived(gs), xs, x_refs, needs, jumps, flat)
 
-        bound_call.multipliers = multipliers
-        return bound_call
+        return bound_by_op(call, given, multipliers)
 
     return bind
 
@@ -100,16 +90,12 @@ def _entropy(call: OpCall) -> BoundCall | None:
 
 def _mantissa(call: OpCall) -> BoundCall | None:
     """frexp: a step at each power of 2, and a line between."""
-    bound_call = bound(call, [call.place(0, "input", "self")], lambda *_: ())
-    if bound_call is not None:
-        forward = bound_call.forward
 
-        def multipliers(gs: Gs, xs: Any, x_refs: Any, needs: Any) -> tuple[Tensor | None, ...]:
-            slope = elementwise.jumping_secant(lambda t: forward(t)[0], xs[0], x_refs[0])
-            return (elementwise.bounded(slope, xs[0], x_refs[0], arrived(gs)),)
+    def multipliers(op: Forward, gs: Gs, xs: Any, x_refs: Any, needs: Any) -> Found:
+        slope = elementwise.jumping_secant(lambda t: op(t)[0], xs[0], x_refs[0])
+        return (elementwise.bounded(slope, xs[0], x_refs[0], arrived(gs)),)
 
-        bound_call.multipliers = multipliers
-    return bound_call
+    return bound_by_op(call, [call.place(0, "input", "self")], multipliers)
 
 
 def _polygamma(call: OpCall) -> BoundCall | None:

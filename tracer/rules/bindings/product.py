@@ -9,7 +9,7 @@ from torch import Tensor
 
 from tracer.op_call import OpCall
 from tracer.rules.bindings.elementwise import several
-from tracer.rules.call import Binder, BoundCall, Found, Gs, arrived, bound
+from tracer.rules.call import Binder, BoundCall, Forward, Found, Gs, arrived, bound, bound_by_op
 from tracer.rules.formulas import bilinear, scale
 
 rounded_quotient = several("input", "other", jumps=True)
@@ -60,16 +60,11 @@ def _bilinear(*names: str) -> Binder:
 
 def _bilinear_call(call: OpCall, places: Sequence[Any]) -> BoundCall | None:
     """A call of degree two at most in what varies: its own derivative at the mean of both runs is exact."""
-    bound_call = bound(call, places, lambda *_: (), linear="one varying")
-    if bound_call is not None:
-        forward = bound_call.forward
 
-        def multipliers(gs: Gs, xs: Any, x_refs: Any, needs: Any) -> Found:
-            g = arrived(gs)
-            return bilinear.at_the_mean(forward, g, xs, x_refs, needs)
+    def multipliers(op: Forward, gs: Gs, xs: Any, x_refs: Any, needs: Any) -> Found:
+        return bilinear.at_the_mean(op, arrived(gs), xs, x_refs, needs)
 
-        bound_call.multipliers = multipliers
-    return bound_call
+    return bound_by_op(call, places, multipliers, linear="one varying")
 
 
 def _einsum(call: OpCall) -> BoundCall | None:

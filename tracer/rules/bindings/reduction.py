@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from tracer.op_call import KEYWORD_ONLY, OpCall
 from tracer.rules.bindings.axes import axes, kept
 from tracer.rules.bindings.composed import norm as other_norm
-from tracer.rules.call import Binder, BoundCall, Found, Gs, arrived, bound, substituted
+from tracer.rules.call import Binder, BoundCall, Forward, Found, Gs, arrived, bound, bound_by_op, substituted
 from tracer.rules.formulas import norm, pooling
 
 
@@ -91,19 +91,15 @@ def _running(smallest: bool) -> Binder:
 
     def bind(call: OpCall) -> BoundCall | None:
         dim = call.value(1, "dim")
-        found = bound(call, [call.place(0, "input", "self")], lambda *_: ())
-        if found is not None:
-            forward = found.forward
 
-            def multipliers(gs: Gs, xs: Any, x_refs: Any, needs: Any) -> Found:
-                x, x_ref = xs[0], x_refs[0]
-                if x.dim() == 0:
-                    return (arrived(gs),)
-                index, index_ref = forward(x)[1], forward(x_ref)[1]
-                return (pooling.winner(arrived(gs), x, x_ref, index, index_ref, dim, smallest),)
+        def multipliers(op: Forward, gs: Gs, xs: Any, x_refs: Any, needs: Any) -> Found:
+            x, x_ref = xs[0], x_refs[0]
+            if x.dim() == 0:
+                return (arrived(gs),)
+            index, index_ref = op(x)[1], op(x_ref)[1]
+            return (pooling.winner(arrived(gs), x, x_ref, index, index_ref, dim, smallest),)
 
-            found.multipliers = multipliers
-        return found
+        return bound_by_op(call, [call.place(0, "input", "self")], multipliers)
 
     return bind
 
@@ -112,17 +108,12 @@ def _fractional(spatial: int) -> Binder:
     """Binder of fractional max-pooling, whose windows are random numbers among its arguments."""
 
     def bind(call: OpCall) -> BoundCall | None:
-        found = bound(call, [call.place(0, "input", "self")], lambda *_: ())
-        if found is not None:
-            forward = found.forward
+        def multipliers(op: Forward, gs: Gs, xs: Any, x_refs: Any, needs: Any) -> Found:
+            kind = call.value(0, "input").dtype  # that of the random numbers too
+            index, index_ref = (op(x.to(kind))[1] for x in (xs[0], x_refs[0]))
+            return (pooling.window(arrived(gs), xs[0], x_refs[0], index, index_ref, spatial),)
 
-            def multipliers(gs: Gs, xs: Any, x_refs: Any, needs: Any) -> Found:
-                kind = call.value(0, "input").dtype  # that of the random numbers too
-                index, index_ref = (forward(x.to(kind))[1] for x in (xs[0], x_refs[0]))
-                return (pooling.window(arrived(gs), xs[0], x_refs[0], index, index_ref, spatial),)
-
-            found.multipliers = multipliers
-        return found
+        return bound_by_op(call, [call.place(0, "input", "self")], multipliers)
 
     return bind
 
