@@ -12,6 +12,9 @@ from tracer.op_call import OpCall
 from tracer.rules.call import Binder, BoundCall, composed
 from tracer.rules.compositions import distances, losses, matrices, orders, others
 
+_LARGEST = 1 << 24
+"""Some compositions build a table of all elements by all places: a larger one is not built, the op is approximated."""
+
 
 def _as(function: Callable[..., Any]) -> Binder:
     """Binder of an op that is always written as `function`."""
@@ -67,21 +70,21 @@ def _mode(call: OpCall) -> BoundCall:
 def _scatter_reduce(call: OpCall) -> BoundCall:
     base, index = call.value(0, "input"), call.value(2, "index")
     dim = call.value(1, "dim")
-    if index.numel() * (base.shape[dim] if base.dim() else 1) > 1 << 24:
+    if index.numel() * (base.shape[dim] if base.dim() else 1) > _LARGEST:
         raise NotImplementedError
     return composed(call, orders.scatter_reduce)
 
 
 def _index_reduce(call: OpCall) -> BoundCall:
     base, source = call.value(0, "input"), call.value(3, "source")
-    if source.numel() * (base.shape[call.value(1, "dim")] if base.dim() else 1) > 1 << 24:
+    if source.numel() * (base.shape[call.value(1, "dim")] if base.dim() else 1) > _LARGEST:
         raise NotImplementedError
     return composed(call, orders.index_reduce)
 
 
 def _logcumsumexp(call: OpCall) -> BoundCall:
     x, dim = call.value(0, "input"), call.value(1, "dim")
-    if x.dim() and x.numel() * x.shape[dim] > 1 << 24:
+    if x.dim() and x.numel() * x.shape[dim] > _LARGEST:
         raise NotImplementedError
     return composed(call, orders.logcumsumexp)
 
@@ -142,4 +145,4 @@ COMPOSED: dict[str, Binder] = {
     "embedding_bag": _as(others.embedding_bag),
 }  # fmt: skip
 PYTHON = frozenset(COMPOSED) | {"fractional_max_pool2d", "fractional_max_pool3d", "tensordot", "rrelu"}
-"""Names that torch's Python code has too, in front of the compiled op: it is entered, and the rule is of the op."""
+"""Names that a Python function of torch shares with the compiled op it calls: the rule is the compiled op's."""
