@@ -14,10 +14,11 @@ import torch
 from torch import Tensor
 
 COUNTS = (16, 32, 64, 128)
+"""Numbers of nodes, tried in this order."""
 HALVINGS = 160
+"""How often pieces of the path may be halved; each time costs twice the fewest nodes."""
 ELEMENTS = 1 << 14
-"""How often a piece of the way may be halved, each at the cost of twice the fewest nodes; less often for operands whose
-number of elements times that would be more than ELEMENTS."""
+"""Halvings times elements of the operands stay below this, so large operands are halved less often."""
 
 
 @cache
@@ -42,7 +43,7 @@ def average_jacobian(
     found: list[Tensor | None] = []
     for count in COUNTS:
         found = _average(function, gs, xs, x_refs, needs, count)
-        eps = max(torch.finfo(m.dtype).eps for m in found if m is not None) if any(m is not None for m in found) else 0
+        eps = max((torch.finfo(m.dtype).eps for m in found if m is not None), default=0.0)
         if abs(_flow(found, xs, x_refs)[0] - flow) <= 8 * eps * size:
             return found
     refined = _refined(function, gs, xs, x_refs, needs, 100 * eps * size)
@@ -58,19 +59,13 @@ def _refined(
     needs: Sequence[bool],
     allowed: float,
 ) -> list[Tensor | None]:
-    """The same by pieces of the way, of which the one that conserves worst is halved: corners need short pieces.
+    """The same by pieces of the path, of which the one that conserves worst is halved: corners need short pieces.
 
     It ends where all together conserve up to `allowed`, or at a jump or a pole.
     """
 
-    def at(t: float) -> list[Tensor]:
-        return [
-            torch.lerp(x_ref, x, t) if x.is_floating_point() or x.is_complex() else x
-            for x, x_ref in zip(xs, x_refs, strict=True)
-        ]
-
     def piece(start: float, end: float) -> tuple[float, float, float, list[Tensor | None]]:
-        low, high = at(start), at(end)
+        low, high = (_between(xs, x_refs, t) for t in (start, end))
         flow, _ = _flow(gs, function(*high), function(*low))
         found = _average(function, gs, high, low, needs, COUNTS[0])
         return abs(_flow(found, high, low)[0] - flow), start, end, found
@@ -92,6 +87,14 @@ def _refined(
                 total = totals[i]
                 totals[i] = m * (end - start) if total is None else total.add_(m, alpha=end - start)
     return totals
+
+
+def _between(xs: Sequence[Tensor], x_refs: Sequence[Tensor], t: float) -> list[Tensor]:
+    """The operands at `t` of the path, from 0 at the reference to 1 at the input; indices and masks are the input's."""
+    return [
+        torch.lerp(x_ref, x, t) if x.is_floating_point() or x.is_complex() else x
+        for x, x_ref in zip(xs, x_refs, strict=True)
+    ]
 
 
 def _flow(ms: Sequence[Tensor | None], values: Sequence[Tensor], references: Sequence[Tensor]) -> tuple[float, float]:
@@ -122,10 +125,7 @@ def _average(
     wanted = [i for i, need in enumerate(needs) if need]
     for t, weight in nodes(count):
         with torch.enable_grad():
-            at = [
-                torch.lerp(x_ref, x, t).detach().requires_grad_(need) if x.is_floating_point() or x.is_complex() else x
-                for x, x_ref, need in zip(xs, x_refs, needs, strict=True)
-            ]
+            at = [x.detach().requires_grad_(need) for x, need in zip(_between(xs, x_refs, t), needs, strict=True)]
             ys = function(*at)
             pairs = [(y, g) for y, g in zip(ys, gs, strict=True) if g is not None and y.requires_grad]
             if not pairs:
