@@ -12,8 +12,11 @@ from torch import nn
 import tracer
 from tests.synthetic import write_synthetic
 from tests.test_cli import call
+from tracer.analysis.compare import compare
 from tracer.errors import TracerError
 from tracer.records import Status
+from tracer.report.comparison import diff_text
+from tracer.report.comparison_data import diff_data
 from tracer.report.data import report_data
 from tracer.report.html import fragment, report_html
 from tracer.report.markdown import report_markdown
@@ -96,3 +99,14 @@ def test_a_complete_run_keeps_its_figures(tmp_path: Path) -> None:
     assert data["delta"] == pytest.approx(-770.0, rel=1e-2) and data["nodes"][0]["self_leak"] == pytest.approx(
         -770.0, rel=1e-2
     )
+
+
+@pytest.mark.parametrize("status", ["failed", "recording"])
+def test_a_comparison_shows_no_delta_of_it(tmp_path: Path, status: Status) -> None:
+    with synthetic(tmp_path / "a.dltrace", "complete") as a, synthetic(tmp_path / "b.dltrace", status) as b:
+        comparison = compare(a, b)
+        data, text = diff_data(a, b, comparison), diff_text(a, b, comparison)
+    assert data["a"]["delta"] is not None and data["a"]["relative_delta"] is not None
+    assert data["b"]["delta"] is None and data["b"]["relative_delta"] is None
+    (row,) = (line for line in text.splitlines() if line.startswith("  delta"))
+    assert row.endswith(" –")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import textwrap
 from collections import Counter
 from collections.abc import Iterator
@@ -9,7 +10,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from tracer.analysis.compare import Comparison
-from tracer.records import Run
+from tracer.report.contents import TraceReport
 from tracer.text import clean, ending, figure, multiple, of_example, relative, shorten
 from tracer.tracefile.columns import worst_first
 from tracer.tracefile.trace import Trace
@@ -111,10 +112,12 @@ def _wrapped(name: str, told: str, width: int) -> list[str]:
 
 
 def _head_lines(trace: Trace, example: int | None) -> dict[str, str]:
-    run: Run = trace.run
-    output, reference, delta = (of_example(x, example) for x in (run.output, run.output_reference, run.delta))
-    change = output - reference
-    ratio = multiple(relative(delta, change))
+    """What ran on what and what came out, by name; "" for what is not known of a run that is not complete."""
+    run, report = trace.run, TraceReport(trace, example)
+
+    def known(value: float, signed: bool = False) -> str:
+        return figure(value, signed) if report.complete or not math.isnan(value) else ""
+
     return {
         "file": clean(str(trace.path or "in memory")),
         "status": "" if run.status == "complete" else run.status,
@@ -127,10 +130,12 @@ def _head_lines(trace: Trace, example: int | None) -> dict[str, str]:
         "reference": clean(run.reference),
         "examples": str(run.examples),
         "calls": str(len(trace.columns.parent)),
-        "f(x)": figure(output),
-        "f(x')": figure(reference),
-        "f(x) - f(x')": figure(change, signed=True),
-        "delta": f"{figure(delta, signed=True)}  ({ratio})",
+        "f(x)": known(report.figure(run.output)),
+        "f(x')": known(report.figure(run.output_reference)),
+        "f(x) - f(x')": known(report.change, signed=True),
+        "delta": f"{figure(report.delta, signed=True)}  ({multiple(relative(report.delta, report.change))})"
+        if report.complete
+        else "",
     }
 
 

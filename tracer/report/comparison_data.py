@@ -10,7 +10,8 @@ import numpy as np
 from tracer.analysis.compare import Comparison
 from tracer.records import Floats
 from tracer.report.comparison import headline
-from tracer.text import json_figure, of_example, relative
+from tracer.report.contents import TraceReport
+from tracer.text import json_figure, relative
 from tracer.tracefile.columns import worst_first
 from tracer.tracefile.trace import Trace
 
@@ -47,8 +48,7 @@ def diff_data(
 
 
 def _head_data(trace: Trace, example: int | None) -> dict[str, Any]:
-    run = trace.run
-    output, reference, delta = (of_example(x, example) for x in (run.output, run.output_reference, run.delta))
+    run, report = trace.run, TraceReport(trace, example)
     return {
         "file": None if trace.path is None else str(trace.path),
         "status": run.status,
@@ -62,10 +62,10 @@ def _head_data(trace: Trace, example: int | None) -> dict[str, Any]:
         "reference": run.reference,
         "examples": run.examples,
         "calls": len(trace.columns.parent),
-        "output": json_figure(output),
-        "output_reference": json_figure(reference),
-        "delta": json_figure(delta),
-        "relative_delta": json_figure(relative(delta, output - reference)),
+        "output": json_figure(report.figure(run.output)),
+        "output_reference": json_figure(report.figure(run.output_reference)),
+        "delta": json_figure(report.delta) if report.complete else None,
+        "relative_delta": json_figure(relative(report.delta, report.change)) if report.complete else None,
     }
 
 
