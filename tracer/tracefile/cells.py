@@ -20,7 +20,7 @@ from tracer.records import Floats
 from tracer.tracefile.layout import VERSION
 
 MISSHAPEN = (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError, OverflowError)
-"""What decoding a cell raises that is not what it must be."""
+"""What decoding raises where a cell is not what it must be."""
 
 # What sqlite3 takes and gives for one cell.
 Cell: TypeAlias = Any
@@ -44,7 +44,7 @@ def pack(numbers: Floats) -> bytes:
 
 
 def unpack(blob: Cell) -> Floats:
-    """What `pack` wrote, as an own array."""
+    """What `pack` wrote, as an array of its own."""
     if not isinstance(blob, bytes):
         raise TypeError("numbers are not a blob")
     return np.frombuffer(blob, dtype="<f8").astype(np.float64)
@@ -82,7 +82,7 @@ def storable(value: str) -> str:
 
 
 def storable_or_null(value: str | None) -> str | None:
-    """The same of a text that may be missing."""
+    """The same for a text that may be missing."""
     return None if value is None else storable(value)
 
 

@@ -119,8 +119,8 @@ _FIRST_SCHEMA = {
 )""",
 }
 SCHEMAS = {1: _FIRST_SCHEMA, 2: _SECOND_SCHEMA, VERSION: SCHEMA}
-"""The layout of each version. Version 2 brought notes, counterfactuals and `command`; version 3 all that a finding
-says, and findings that are there: nothing had written them before."""
+"""The layout of each version. Version 2 brought notes, counterfactuals and `command`; version 3 the rest of a finding,
+and was the first that recordings write findings into."""
 
 
 def insertion(table: str, columns: Sequence[str]) -> str:

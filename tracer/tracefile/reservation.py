@@ -34,8 +34,8 @@ def beginning(path: Path) -> Iterator[None]:
 def claim(path: Path, force: bool, content: bytes) -> Path | None:
     """Make `path` a new file of `content`. A file that is there is refused or, with `force`, set aside.
 
-    Gives back where it is then: it comes back if nothing is recorded. TraceFileError, even with `force`, where a
-    recording into `path` is under way.
+    Gives back where the old file then is, or None: the writer moves it back if nothing is recorded. TraceFileError,
+    even with `force`, where a recording into `path` is under way.
     """
     old, made = None, False
     try:

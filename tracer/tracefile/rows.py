@@ -317,7 +317,7 @@ def finding_from_row(row: Sequence[Cell]) -> Finding:
 
 
 def check_examples(run: Run, what: str, *figures: Floats) -> None:
-    """ValueError where `what`, a part of the trace of a complete run, has not one number for each example."""
+    """ValueError where `figures` of `what` in a complete run do not have one number for each example."""
     if run.status == "complete" and any(len(numbers) != run.examples for numbers in figures):
         sizes = ", ".join(str(len(numbers)) for numbers in figures)
         raise ValueError(f"{what} has figures of {sizes} examples, the run has {run.examples}")

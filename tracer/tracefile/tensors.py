@@ -80,7 +80,7 @@ class Tensors:
 
     @contextmanager
     def _reading(self, row: int) -> Iterator[Callable[[int, int], bytes | memoryview]]:
-        """What reads so many bytes of a stored tensor, from that byte on."""
+        """A function (start, size) that reads so many bytes of a stored tensor from byte `start` on."""
         if self._reader.contents is not None:
             content = memoryview(self._reader.contents[row])
             yield lambda start, size: content[start : start + size]

@@ -77,7 +77,7 @@ class Trace:
         self.version = version
         self._reader = Reader(connection, path, version, contents)
         self._tensors = Tensors(self._reader)
-        # Of the reader, which the nodes hold too: they can be read on when the trace itself was let go.
+        # It follows the reader, which the nodes hold too: they can still be read when the trace itself was let go.
         self._finalizer = weakref.finalize(self._reader, _close, connection, contents)
         try:
             columns = [name if version > 1 or name != "command" else "''" for name in RUN_COLUMNS]
@@ -232,7 +232,7 @@ class Trace:
         return self._tensors.rows(digest)
 
     def content(self, row: int, what: str) -> bytes:
-        """The elements of the stored tensor in that row, as they were recorded; `what` it is called in an error."""
+        """The elements of the stored tensor in that row, as they were recorded; an error calls the tensor `what`."""
         return self._tensors.content(row, what)
 
     def query(self, sql: str, values: Sequence[Cell] = ()) -> list[tuple[Cell, ...]]:
