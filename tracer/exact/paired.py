@@ -156,13 +156,13 @@ class PairedEvaluation(Mode):
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         """Run one torch function by its treatment."""
-        if not self._running:  # after Ctrl-C torch may put the mode back once the run is over
-            return func(*args, **(kwargs or {}))
-        if in_transform() and self.rulebook.default in ("exact", "rescale"):
-            refuse_transformed(OpCall(func, args, kwargs or {}))
-        how = treatment(func)
         kwargs = kwargs or {}
+        if not self._running:  # after Ctrl-C torch may put the mode back once the run is over
+            return func(*args, **kwargs)
         call = OpCall.of_torch(func, args, kwargs)
+        if in_transform() and self.rulebook.default in ("exact", "rescale"):
+            refuse_transformed(call)
+        how = treatment(func)
         if dispatch.concern(self._choices, how.name):
             found = dispatch.run(self._choices, how, call)
             if found is not NotImplemented:
@@ -175,13 +175,12 @@ class PairedEvaluation(Mode):
 
     def treated(self, how: Treatment, call: OpCall) -> Any:
         """Run a call that may compute something."""
-        func, args, kwargs = call
         if how.kind == "enter":
             with self:
                 return torch_functions.run_composite(how.name, call)
         if not torch.is_grad_enabled() or how.kind == "cut":
             self.pairing.note_cut(how, call)
-            return func(*args, **kwargs)
+            return call.run()
         written = written_argument(how, call)
         stepped = False
         if how.kind != "linear":
@@ -195,8 +194,8 @@ class PairedEvaluation(Mode):
         if written is not None:
             self.pairing.keep_value(written)
         if how.name == "embedding":
-            func, args, kwargs = whole_rows(call)
-        value = func(*args, **kwargs)
+            call = whole_rows(call)
+        value = call.run()
         if not stepped and has_gradient(value if written is None else written):
             self._step(how.name)
         if how.name in CASTS and not self.pairing.tape.writing and narrows(call, value, self.input_dtype):
@@ -210,11 +209,11 @@ class PairedEvaluation(Mode):
         with torch._C.DisableTorchFunction():
             if not torch.is_grad_enabled():
                 self.pairing.note_cut(how, call)
-                return apply(*args)
+                return call.run()
             stepped, replacement = self._replacement(how, call, False)
             if replacement is not None:
                 return replacement.value()
-            value = apply(*args)
+            value = call.run()
             if not stepped and has_gradient(value):
                 self._step(name)
             return value
