@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace as replace_fields
+from functools import partial
 from typing import Any
 
 import torch
@@ -90,18 +91,14 @@ class Pairing:
             )
         else:
             self._note_differing_constants(name, rule, operands, references)
-        xs: list[Tensor] = [t.detach() for t in operands]
+        xs = [t.detach() if ours is None else ours for t, ours in zip(operands, kept, strict=True)]
         x_refs = [x if r is None else r for x, r in zip(xs, references, strict=True)]
         chosen = call.choices if call.linear == "same choice" else 0
         check_shapes(name, xs[chosen:], x_refs[chosen:])
         self._hold(xs)
         report = None
         if call.inexact and all(needed):
-            note = self.note(name, rule, call.inexact, 0.0)
-
-            def report(leak: float) -> None:
-                note.amount = leak
-
+            report = partial(setattr, self.note(name, rule, call.inexact, 0.0), "amount")
         return Replacement(call, xs, x_refs, call.inexact or rule, report, operands)
 
     def _note_differing_constants(
