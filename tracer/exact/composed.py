@@ -17,7 +17,7 @@ from tracer.exact.replacement import Replacement
 from tracer.exact.varying import check_shapes, has_gradient, is_varying
 from tracer.model.source import source_line
 from tracer.op_call import OpCall
-from tracer.rules.call import BoundCall
+from tracer.rules.call import BoundCall, results_of
 from tracer.rules.table import approximate
 
 
@@ -59,15 +59,15 @@ def composed(
         value_ref = bound.forward(*x_refs)
         value = bound.forward(*bound.operands)  # last: it leaves the random numbers as one call of the op does
     true = y is not None and agrees(value_ref, y_ref) and agrees(value, y)
-    if true and same_beyond(value, value_ref, len(tensors(y))):
+    if true and same_beyond(value, value_ref, len(results_of(y))):
         return Made(connected(value, y))
     del pairing.notes[notes:], pairing.decided[decided:]
     other = approximate(call)
     other.forward = bound.forward
     with torch._C.DisableTorchFunction():
-        shown = tensors(bound.forward(*bound.operands) if y is None else y)
+        shown = results_of(bound.forward(*bound.operands) if y is None else y)
     flags = [has_gradient(item) for item in shown]
-    other.differentiable = (*flags, *[False] * (len(tensors(value)) - len(flags)))
+    other.differentiable = (*flags, *[False] * (len(results_of(value)) - len(flags)))
     note = pairing.note(name, "exact", "approximated", 0.0)
     xs = pairing.held([t.detach() for t in bound.operands])
     return Replacement(other, xs, x_refs, "approximated", partial(setattr, note, "amount"), bound.operands)
@@ -88,7 +88,7 @@ def _reference(
     with torch._C.DisableTorchFunction():
         with torch.no_grad():
             value = bound.forward(*bound.operands)
-        return Made(with_graph(value, [has_gradient(y) for y in tensors(shown)]))
+        return Made(with_graph(value, [has_gradient(y) for y in results_of(shown)]))
 
 
 def both(
@@ -111,11 +111,6 @@ def both(
     return y, without_graph(y_ref)
 
 
-def tensors(value: Any) -> tuple[Any, ...]:
-    """The results of an op, one by one."""
-    return (value,) if isinstance(value, Tensor) else tuple(value)
-
-
 def without_graph(value: Any) -> Any:
     """The same results without a graph."""
     if isinstance(value, Tensor):
@@ -125,7 +120,7 @@ def without_graph(value: Any) -> Any:
 
 def agrees(value: Any, composed: Any) -> bool:
     """Whether what the ops give is the true value but for rounding, wherever that is finite."""
-    for true, found in zip(tensors(value), tensors(composed), strict=False):
+    for true, found in zip(results_of(value), results_of(composed), strict=False):
         if not isinstance(true, Tensor) or not (true.is_floating_point() or true.is_complex()):
             continue
         if true.shape != found.shape:
@@ -139,7 +134,7 @@ def agrees(value: Any, composed: Any) -> bool:
 
 def same_beyond(value: Any, reference: Any, count: int) -> bool:
     """Whether the results after the first `count`, which nothing is composed of, are equal in both runs."""
-    rest, rest_ref = tensors(value)[count:], tensors(reference)[count:]
+    rest, rest_ref = results_of(value)[count:], results_of(reference)[count:]
     return all(
         not isinstance(one, Tensor) or not one.is_floating_point() or torch.equal(one, other)
         for one, other in zip(rest, rest_ref, strict=True)
@@ -153,13 +148,13 @@ def with_graph(value: Any, flags: Sequence[bool]) -> Any:
 
 def connected(value: Any, composed: Any) -> Any:
     """The input's value, its results connected to the graphs of the composed ones."""
-    found = tensors(composed)
+    found = results_of(composed)
     return _each(value, found, [isinstance(y, Tensor) and y.requires_grad for y in found])
 
 
 def _each(value: Any, graphs: Sequence[Tensor | None], flags: Sequence[bool]) -> Any:
     results = []
-    for i, item in enumerate(tensors(value)):
+    for i, item in enumerate(results_of(value)):
         if i < len(flags) and flags[i] and isinstance(item, Tensor):
             graph = graphs[i]
             item = (
@@ -168,7 +163,7 @@ def _each(value: Any, graphs: Sequence[Tensor | None], flags: Sequence[bool]) ->
         results.append(item)
     if isinstance(value, Tensor):
         return results[0]
-    return tuple(results) if type(value) is tuple else type(value)(results)
+    return type(value)(results)
 
 
 class _Connected(torch.autograd.Function):

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tracer.rules.call import BoundCall
+from tracer.rules.call import BoundCall, results_of
 
 _WIDER = {torch.float16: torch.float32, torch.bfloat16: torch.float32, torch.complex32: torch.complex64}
 
@@ -33,10 +33,7 @@ class Replacement:
     def value(self) -> Any:
         """The op's true value (a tensor, or a tuple of the op's own kind), connected to its operands by one node."""
         found = _Replaced.apply(self, *self.operands)  # type: ignore[no-untyped-call]
-        kind = self.result_type
-        if isinstance(found, Tensor) or kind is tuple:
-            return found
-        return list(found) if kind is list else kind(found)
+        return found if isinstance(found, Tensor) else self.result_type(found)
 
     def multipliers(self, gs: Sequence[Tensor | None], needs: Sequence[bool]) -> list[Tensor | None]:
         """The multipliers of the operands in their own dtypes, computed in float32 at least."""
@@ -64,17 +61,13 @@ class Replacement:
     ) -> float:
         """Σ m·Δx − Σ g·Δy over the elements where both are finite."""
         before = sum(_flow(m, x, x_ref) for m, x, x_ref in zip(found, xs, x_refs, strict=True))
-        ys, y_refs = (_outputs(self.call.forward(*operands)) for operands in (xs, x_refs))
+        ys, y_refs = (results_of(self.call.forward(*operands)) for operands in (xs, x_refs))
         return before - sum(_flow(g, y, y_ref) for g, y, y_ref in zip(gs, ys, y_refs, strict=True))
 
 
 def _wide(tensor: Tensor) -> Tensor:
     kind = _WIDER.get(tensor.dtype)
     return tensor if kind is None else tensor.to(kind)
-
-
-def _outputs(value: Any) -> tuple[Tensor, ...]:
-    return (value,) if isinstance(value, Tensor) else tuple(value)
 
 
 def _flow(m: Tensor | None, value: Tensor, reference: Tensor) -> float:

@@ -57,6 +57,11 @@ def arrived(gs: Gs) -> Tensor:
     return g
 
 
+def results_of(value: Any) -> tuple[Any, ...]:
+    """What an op gave, one by one: a tensor alone, or the items of a tuple or list."""
+    return (value,) if isinstance(value, Tensor) else tuple(value)
+
+
 def substituted(call: OpCall, places: Sequence[ArgumentPlace]) -> Forward:
     """The op as a function of the tensors at `places`, everything else as in `call`."""
 

@@ -17,7 +17,7 @@ from tracer.rules.bindings.norm import NORMS
 from tracer.rules.bindings.product import PRODUCTS
 from tracer.rules.bindings.reduction import REDUCTIONS
 from tracer.rules.bindings.softmax import SOFTMAX
-from tracer.rules.call import Binder, BoundCall, Gs, arrived, repeatable, tensors_of
+from tracer.rules.call import Binder, BoundCall, Gs, arrived, repeatable, results_of, tensors_of
 from tracer.rules.formulas import scale
 from tracer.rules.formulas.quadrature import average_jacobian
 
@@ -57,8 +57,7 @@ def _integrate(call: BoundCall) -> None:
     forward = call.forward
 
     def outputs(*tensors: Tensor) -> tuple[Tensor, ...]:
-        found = forward(*tensors)
-        return (found,) if isinstance(found, Tensor) else tuple(found)
+        return results_of(forward(*tensors))
 
     def multipliers(gs: Gs, xs: Any, x_refs: Any, needs: Any) -> list[Tensor | None]:
         try:

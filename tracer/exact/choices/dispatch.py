@@ -66,8 +66,7 @@ def _detached(choices: Choices, how: Treatment, call: OpCall, found: Any) -> Any
     Of values with indices, the indices may be all that is wanted; an op that takes the values notes that they differ.
     """
     if isinstance(found, tuple):
-        items = [item.detach() if is_real(item) else item for item in found]
-        return tuple(items) if type(found) is tuple else type(found)(items)
+        return type(found)([item.detach() if is_real(item) else item for item in found])
     if is_real(found) and found.requires_grad:
         choices.pairing.note_cut(how, call)
         return found.detach()
