@@ -128,9 +128,7 @@ def extreme_place(choices: Choices, how: Treatment, call: OpCall) -> Any:
             x, dim, keepdim = x.reshape(-1), 0, False
     if not _fits(x, dim, 1):
         return NotImplemented
-    places = _extreme(choices, how.name, x, dim, how.name == "argmax").places()
-    with choices.engine:
-        choices.twins.keep(index, OneHot(places if keepdim else places.squeeze(dim % x.dim())))
+    choices.twins.keep(index, _extreme(choices, how.name, x, dim, keepdim))
     return index
 
 
@@ -140,15 +138,17 @@ def extreme(choices: Choices, how: Treatment, call: OpCall) -> Any:
     if x is None or not isinstance(dim, int) or isinstance(dim, bool) or "out" in call.kwargs or not _fits(x, dim, 1):
         return NotImplemented
     found = choices.engine.treated(how, call)
-    places = _extreme(choices, how.name, x, dim, how.name == "max").places()
-    with choices.engine:
-        choices.twins.keep(found[1], OneHot(places if keepdim else places.squeeze(dim % x.dim())))
+    choices.twins.keep(found[1], _extreme(choices, how.name, x, dim, keepdim))
     return found
 
 
-def _extreme(choices: Choices, name: str, x: Tensor, dim: int, largest: bool) -> _Order:
+def _extreme(choices: Choices, name: str, x: Tensor, dim: int, keepdim: bool) -> OneHot:
+    """The one-hot of the place of the largest or smallest along `dim`."""
+    largest = name in ("max", "argmax")
     pick = torch.max if largest else torch.min
-    return _Order(choices, name, x, dim, largest, lambda t: pick(t, dim, keepdim=True))
+    places = _Order(choices, name, x, dim, largest, lambda t: pick(t, dim, keepdim=True)).places()
+    with choices.engine:
+        return OneHot(places if keepdim else places.squeeze(dim % x.dim()))
 
 
 def kth(choices: Choices, how: Treatment, call: OpCall) -> Any:
@@ -175,9 +175,9 @@ def kth(choices: Choices, how: Treatment, call: OpCall) -> Any:
         return value
     places = order.places().narrow(dim % x.dim(), k - 1, 1)
     index = order.run(x.detach())[1].narrow(dim, k - 1, 1)
-    choices.twins.keep(
-        index := index if keepdim else index.squeeze(dim), OneHot(places if keepdim else places.squeeze(dim % x.dim()))
-    )
+    if not keepdim:
+        places, index = places.squeeze(dim % x.dim()), index.squeeze(dim)
+    choices.twins.keep(index, OneHot(places))
     return type(found)((value, index))
 
 
