@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 import torch
@@ -81,6 +81,25 @@ class Choices:
         with self.engine:
             target.copy_(result)
         return None if how.name == "setitem" else target
+
+
+def tensors_of(call: OpCall) -> Iterator[Tensor]:
+    """The tensors among a call's arguments, those inside an index or a list included."""
+    for item in (*call.args, *call.kwargs.values()):
+        if isinstance(item, Tensor):
+            yield item
+        elif isinstance(item, (tuple, list)):
+            yield from (inner for inner in item if isinstance(inner, Tensor))
+
+
+def with_each(call: OpCall, other: Callable[[Any], Any]) -> OpCall:
+    """The call with `other(item)` for each argument, and for each item of its tuples and lists."""
+
+    def exchanged(item: Any) -> Any:
+        return type(item)(map(exchanged, item)) if isinstance(item, (tuple, list)) else other(item)
+
+    kwargs = {name: exchanged(item) for name, item in call.kwargs.items()}
+    return OpCall(call.function, tuple(map(exchanged, call.args)), kwargs)
 
 
 Handler = Callable[[Choices, Treatment, OpCall], Any]

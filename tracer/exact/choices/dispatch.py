@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -10,7 +9,7 @@ from torch import Tensor
 
 from tracer import ops
 from tracer.exact.choices import experts, masks, orders, places
-from tracer.exact.choices.context import Choices, Handler
+from tracer.exact.choices.context import Choices, Handler, tensors_of, with_each
 from tracer.exact.choices.twins import is_real
 from tracer.exact.treatment import Treatment
 from tracer.exact.varying import is_varying
@@ -73,15 +72,6 @@ def _detached(choices: Choices, how: Treatment, call: OpCall, found: Any) -> Any
     return found
 
 
-def tensors_of(call: OpCall) -> Iterator[Tensor]:
-    """The tensors among a call's arguments, those inside an index or a list included."""
-    for item in (*call.args, *call.kwargs.values()):
-        if isinstance(item, Tensor):
-            yield item
-        elif isinstance(item, (tuple, list)):
-            yield from (inner for inner in item if isinstance(inner, Tensor))
-
-
 def same_of_numbers(choices: Choices, how: Treatment, call: OpCall) -> Any:
     """An op that treats masks and counts as numbers: the same on their twins, kept where it holds the same."""
     if not _is_of_numbers(how.name) or (how.in_place and how.outside is call.function):
@@ -114,13 +104,8 @@ def _is_of_numbers(name: str) -> bool:
 
 
 def _on_twins(choices: Choices, call: OpCall) -> Any:
-    def exchanged(item: Any) -> Any:
-        if isinstance(item, (tuple, list)):
-            return type(item)(exchanged(inner) for inner in item)
-        return choices.numeric(item)
-
     with choices.engine:
         try:
-            return call.function(*map(exchanged, call.args), **{k: exchanged(v) for k, v in call.kwargs.items()})
+            return with_each(call, choices.numeric).run()
         except (RuntimeError, IndexError, TypeError):  # an op that wants whole numbers: its result has no twin
             return None

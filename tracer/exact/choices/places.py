@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tracer import ops
-from tracer.exact.choices.context import Choices, Handler
+from tracer.exact.choices.context import Choices, Handler, tensors_of, with_each
 from tracer.exact.choices.twins import AllPlaces, OneHot, agree, is_real
 from tracer.exact.treatment import Treatment
 from tracer.op_call import OpCall
@@ -189,7 +189,7 @@ def nonzero(choices: Choices, how: Treatment, call: OpCall) -> Any:
 
 def of_all_places(choices: Choices, how: Treatment, call: OpCall) -> Any:
     """Rows taken at all places; what is written back counts only where the place was chosen."""
-    marked = [twin for item in _arguments(call) if isinstance(twin := choices.twins.of(item), AllPlaces)]
+    marked = [twin for item in tensors_of(call) if isinstance(twin := choices.twins.of(item), AllPlaces)]
     if not marked:
         return NotImplemented
     chosen = marked[0].chosen
@@ -207,13 +207,10 @@ def of_all_places(choices: Choices, how: Treatment, call: OpCall) -> Any:
             result = torch.index_add(base, 0, plain, _weighted(new - base[plain], chosen, 0))
         return choices.written(how, call, result)
 
-    def plainly(item: Any) -> Any:
-        if isinstance(item, (tuple, list)):
-            return type(item)(plainly(inner) for inner in item)
-        return _unmarked(item) if isinstance(choices.twins.of(item), AllPlaces) else item
-
     with choices.engine:  # everything else takes the places as constants
-        found = call.function(*map(plainly, call.args), **{name: plainly(item) for name, item in call.kwargs.items()})
+        found = with_each(
+            call, lambda item: _unmarked(item) if isinstance(choices.twins.of(item), AllPlaces) else item
+        ).run()
     if isinstance(found, Tensor) and not is_real(found) and found.shape[:1] == chosen.shape:  # a view of the places
         choices.twins.keep(found, AllPlaces(chosen))
     return found
@@ -232,14 +229,6 @@ def _unmarked(index: Tensor) -> Tensor:
 
 def _items(index: Any) -> list[Any]:
     return list(index) if isinstance(index, tuple) else [index]
-
-
-def _arguments(call: OpCall) -> list[Any]:
-    return [
-        inner
-        for item in (*call.args, *call.kwargs.values())
-        for inner in (item if isinstance(item, (tuple, list)) else (item,))
-    ]
 
 
 TAKES_INDICES: dict[str, Handler] = {
