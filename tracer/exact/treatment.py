@@ -41,15 +41,15 @@ class Treatment:
 def treatment(function: Callable[..., Any]) -> Treatment:
     """The treatment of `function`, as a `TorchFunctionMode` receives it."""
     op = torch_functions.describe(function)
-    name = op.name
     position = None
     if isinstance(function, types.FunctionType):
         names = list(inspect.signature(function, follow_wrapped=False).parameters)
         position = names.index("inplace") if "inplace" in names else None
-    return Treatment(name, _kind(function, name, op), op.in_place, position, _outside(function, name, op))
+    return Treatment(op.name, _kind(function, op), op.in_place, position, _outside(function, op))
 
 
-def _kind(function: Callable[..., Any], name: str, op: torch_functions.TorchFunction) -> TreatmentKind:
+def _kind(function: Callable[..., Any], op: torch_functions.TorchFunction) -> TreatmentKind:
+    name = op.name
     if name in ("detach", "data"):
         return "cut"
     if op.role == "ignore" or getattr(function, "__module__", "") == "torch.nn.init":  # of a layer made in forward
@@ -70,11 +70,11 @@ def _kind(function: Callable[..., Any], name: str, op: torch_functions.TorchFunc
     return "unknown"
 
 
-def _outside(function: Callable[..., Any], name: str, op: torch_functions.TorchFunction) -> Callable[..., Any]:
-    if not op.in_place or name == "setitem":
+def _outside(function: Callable[..., Any], op: torch_functions.TorchFunction) -> Callable[..., Any]:
+    if not op.in_place or op.name == "setitem":
         return function
     for home in (torch.Tensor, torch, F):
-        found = getattr(home, name, None)
+        found = getattr(home, op.name, None)
         if callable(found):
             return found  # type: ignore[no-any-return]
     return function
