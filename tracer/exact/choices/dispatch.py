@@ -16,13 +16,12 @@ from tracer.exact.varying import is_varying
 from tracer.op_call import OpCall
 
 # What varies goes in, a mask or an index comes out.
-SOURCES: dict[str, tuple[Handler, ...]] = {
-    name: (handler,)
-    for name, handler in (masks.MAKES_MASKS | masks.CASTS | orders.MAKES_INDICES | experts.EXPERTS).items()
-}
-TAKERS: dict[str, tuple[Handler, ...]] = {name: (handler,) for name, handler in masks.TAKES_MASKS.items()}
-for _name, _handler in places.TAKES_INDICES.items():
-    TAKERS[_name] = (*TAKERS.get(_name, ()), _handler)
+SOURCES: dict[str, Handler] = masks.MAKES_MASKS | masks.CASTS | orders.MAKES_INDICES | experts.EXPERTS
+# A mask or an index goes in: the handlers of an op are asked in turn.
+TAKERS: dict[str, tuple[Handler, ...]] = {}
+for _table in (masks.TAKES_MASKS, places.VIEWS, places.TAKES_INDICES):
+    for _name, _handler in _table.items():
+        TAKERS[_name] = (*TAKERS.get(_name, ()), _handler)
 
 # Computed of masks and counts as of other numbers: the same op on their twins, by the engine's rules.
 _OF_NUMBERS: frozenset[ops.Kind] = frozenset({"shape", "index", "linear", "product", "layer", "quotient", "pool"})
@@ -49,7 +48,7 @@ def run(choices: Choices, how: Treatment, call: OpCall) -> Any:
 
 
 def _first(choices: Choices, how: Treatment, call: OpCall, taken: bool) -> Any:
-    handlers = SOURCES.get(how.name, ())
+    handlers = (SOURCES[how.name],) if how.name in SOURCES else ()
     if taken:
         handlers = (*TAKERS.get(how.name, ()), *handlers, places.of_all_places, same_of_numbers)
     for handler in handlers:

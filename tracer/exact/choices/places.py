@@ -45,7 +45,7 @@ def viewed(choices: Choices, how: Treatment, call: OpCall) -> Any:
     """A view of an index: the same view of its one-hot, whose last axis stays."""
     index = call.args[0] if call.args else None
     twin = choices.twins.of(index)
-    if not isinstance(index, Tensor) or not isinstance(twin, OneHot) or how.in_place or how.name not in ops.MOVES:
+    if not isinstance(index, Tensor) or not isinstance(twin, OneHot) or how.in_place:
         return NotImplemented
     if any(isinstance(item, Tensor) for item in _items(call.value(1, "index"))):
         return NotImplemented
@@ -231,11 +231,9 @@ def _items(index: Any) -> list[Any]:
     return list(index) if isinstance(index, tuple) else [index]
 
 
+VIEWS: dict[str, Handler] = dict.fromkeys(ops.MOVES, viewed)
 TAKES_INDICES: dict[str, Handler] = {
-    **dict.fromkeys(ops.MOVES - {"getitem"}, viewed),
-    "getitem": lambda choices, how, call: (
-        found if (found := viewed(choices, how, call)) is not NotImplemented else indexed(choices, how, call)
-    ),
+    "getitem": indexed,
     "one_hot": one_hot,
     **dict.fromkeys(("gather", "take_along_dim", "scatter", "scatter_add"), placed),
     "embedding": embedding,
