@@ -19,7 +19,7 @@ from tracer.exact.notes import RuleNote
 from tracer.exact.paired import PairedEvaluation
 from tracer.model.example_reach import reach_one_another
 from tracer.model.exclusive import in_use
-from tracer.model.hooks import listening, module_paths
+from tracer.model.hooks import listening, module_paths, modules_of
 from tracer.model.output import Target, logits_of, select
 from tracer.model.restore import restoring_buffers, restoring_random_numbers
 from tracer.model.tensors import as_tuple, copied, tensors_in
@@ -353,7 +353,7 @@ class DeepLift:
 
 def _warn_of_training_mode(model: nn.Module) -> None:
     kinds = (nn.modules.dropout._DropoutNd, nn.modules.batchnorm._BatchNorm)
-    active = sorted({type(m).__name__ for m in model.modules() if m.training and isinstance(m, kinds)})
+    active = sorted({type(m).__name__ for m in modules_of(model) if m.training and isinstance(m, kinds)})
     if active:
         warnings.warn(
             f"the model is in training mode ({', '.join(active)} active); "
