@@ -79,8 +79,7 @@ class PairedEvaluation(Mode):
         self.decided = self.pairing.decided
         self.unused = self.pairing.unused
         self.ruled: dict[nn.Module, str] = {}
-        wanted = "exact" in (rulebook.default, *(override.rule for override in rulebook.overrides))
-        self._choices = Choices(self, self.pairing, wanted, all_places)
+        self._choices = Choices(self, self.pairing, "exact" in rulebook.rules, all_places)
         self._inverse_scales = InverseScales()
         self._running = False
         self.input_dtype: torch.dtype | None = None  # casts to one of fewer digits are noted
@@ -125,7 +124,7 @@ class PairedEvaluation(Mode):
 
         Not under a rulebook with other than exact rules, which asks for plain gradients.
         """
-        if self.rulebook.default != "exact" or any(o.rule in ("gradient", "captum") for o in self.rulebook.overrides):
+        if self.rulebook.default != "exact" or self.rulebook.rules & {"gradient", "captum"}:
             return
         custom, others = unseen(output, inputs)
         if any(note.kind == "unseen" for note in self.notes):

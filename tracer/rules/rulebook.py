@@ -82,9 +82,14 @@ class Rulebook:
         return cls(_rule(default), tuple(found))
 
     @property
+    def rules(self) -> frozenset[Rule]:
+        """The rules that some call may get."""
+        return frozenset({self.default, *(override.rule for override in self.overrides)})
+
+    @property
     def doubled(self) -> bool:
         """Whether a rule of captum's takes part: these need input and reference in one doubled batch."""
-        return "captum" in (self.default, *(override.rule for override in self.overrides))
+        return "captum" in self.rules
 
     def override(self, op: str, path: str, module_type: str, within: str = "") -> Override | None:
         """The override that holds for a call with these `call_names`; None if the default does."""
