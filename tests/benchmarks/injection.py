@@ -2,8 +2,9 @@
 
 Runs by exact rules in which one random call is tampered with, on small random models of many architectures, and what
 `diagnose` names first: the guilty call, and the kind that its documentation gives to what was done. Counted are faults
-that change the delta by at least 0.1 % of Σ |f(x) − f(x')|; what changes it less is not a fault, and drawn again. Every
-eighth trace holds tensors, the others figures only. Clean runs by exact rules must show nothing.
+that change the delta by at least 0.1 % of Σ |f(x) − f(x')|, in bfloat16 30 %; what changes it less is not a fault, and
+drawn again. Every eighth trace holds tensors, the others figures only. Clean runs by exact rules must show nothing but
+`decided`, which says what the input decides and is not a fault.
 
 Prints two tables in Markdown and the misses; exit code 1 where a bound does not hold.
 """
@@ -71,7 +72,7 @@ def clean(count: int, seed: int) -> tuple[int, list[str]]:
         attention = ARCHITECTURES[name].attention
         dtype = (torch.float32, torch.float64, torch.bfloat16)[turn % 3]
         one = subject(name, attention[turn % len(attention)], dtype, seed=seed + 2 + number)
-        findings = [finding for finding in tracer.diagnose(one.record()) if finding.kind != "decided"]  # which is true
+        findings = [finding for finding in tracer.diagnose(one.record()) if finding.kind != "decided"]
         said = ", ".join(f"{finding.kind} at {finding.path}" for finding in findings)
         if said:
             found.append(f"{one.name}, seed {seed + 2 + number}: {said}")
@@ -120,7 +121,7 @@ def report(found: Sequence[Verdict], without: int, clean_traces: int, stained: S
         "or more."
     )
     yield "Named rightly: " + ", ".join(f"{kind} {count}" for kind, count in kinds.most_common()) + "."
-    yield f"Clean: {clean_traces - len(stained)} of {clean_traces} traces show nothing."
+    yield f"Clean: {clean_traces - len(stained)} of {clean_traces} traces show no fault."
     misses = [verdict for verdict in found if not (verdict.right_call and verdict.right_kind)]
     yield f"\nMisses: {len(misses) or 'none'}"
     for verdict in misses:
