@@ -42,7 +42,7 @@ def _generic(call: OpCall, position: int = 0) -> BoundCall | None:
 def several(*names: str, jumps: bool = False, flat: bool = False) -> Binder:
     """Binder of an elementwise op of several numbers, the arguments `names`, of which any may be a tensor.
 
-    `jumps`: it has steps; `flat`: and is constant between them.
+    `jumps`: it has steps; `flat`: it is constant between them.
     """
 
     def bind(call: OpCall) -> BoundCall | None:

@@ -105,7 +105,7 @@ def _running(smallest: bool) -> Binder:
 
 
 def _fractional(spatial: int) -> Binder:
-    """Binder of fractional max-pooling, whose windows are random numbers among its arguments."""
+    """Binder of fractional max-pooling, whose windows follow from random numbers among its arguments."""
 
     def bind(call: OpCall) -> BoundCall | None:
         def multipliers(op: Forward, gs: Gs, xs: Any, x_refs: Any, needs: Any) -> Found:

@@ -144,7 +144,7 @@ def binary_cross_entropy(x: Tensor, target: Tensor, weight: Tensor | None = None
 def binary_cross_entropy_with_logits(
     x: Tensor, target: Tensor, weight: Tensor | None = None, pos_weight: Tensor | None = None, reduction: int = 1
 ) -> Tensor:
-    """The same of logits."""
+    """`binary_cross_entropy` of logits, written so that no logarithm is of 0."""
     stretch = 1 if pos_weight is None else (pos_weight - 1) * target + 1
     loss = (1 - target) * x - stretch * F.logsigmoid(x)
     return _reduced(loss if weight is None else loss * weight, reduction)

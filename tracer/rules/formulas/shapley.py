@@ -28,7 +28,8 @@ def shared(
 ) -> list[Tensor | None]:
     """Multipliers of the broadcast operands `xs` of an elementwise `function`.
 
-    `jumps`: it has steps, so that a secant over a short way must not be taken for the derivative; `flat`: which is 0.
+    `jumps`: it has steps, so over a short way too its slope is the secant and not the derivative.
+    `flat`: it is constant between the steps, so its derivative is 0.
     """
     count = len(xs)
     jumping = partial(elementwise.jumping_secant, flat=flat)
