@@ -71,6 +71,11 @@ class TraceReport:
         """f(x) − f(x'), of the example shown or in sum."""
         return self.figure(self.trace.run.output) - self.figure(self.trace.run.output_reference)
 
+    @property
+    def judged_example(self) -> int:
+        """The example that the verdict is about: the one shown, or the one of the largest relative delta."""
+        return worst_example(relative_deltas(self.trace.run)) if self.example is None else self.example
+
     def figure(self, values: Floats) -> float:
         """One number of a figure (E,): the sum over the examples, or that of the one shown; NaN where there is none."""
         return math.nan if len(values) == 0 and self.example is None else of_example(values, self.example)
@@ -118,7 +123,7 @@ class TraceReport:
         run = self.trace.run
         if self.example is not None or run.examples < 2 or not self.complete:
             return ""
-        worst = worst_example(relative_deltas(run))
+        worst = self.judged_example
         return f" in sum; {figure(float(run.delta[worst]), signed=True)} in example {worst}, the worst"
 
 
@@ -198,7 +203,7 @@ def _before_and_after(finding: Finding, report: TraceReport) -> str:
     if worst is None or finding.delta_after is None:
         now = of_example(delta, None)
         return f"{figure(finding.delta_after or 0.0, signed=True)} instead of {figure(now, signed=True)}"
-    example = worst_example(relative_deltas(report.trace.run)) if report.example is None else report.example
+    example = report.judged_example
     return (
         f"{figure(numbers.get(DELTA_AFTER, math.nan), signed=True)} in example {worst:.0f} "
         f"instead of {figure(float(delta[example]), signed=True)} in example {example}"

@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from tracer.analysis.verdict import changes, ranking_warning, relative_deltas, worst_example
+from tracer.analysis.verdict import changes, ranking_warning, relative_deltas
 from tracer.records import Counterfactual, Finding, Floats, Node, Panel
 from tracer.report.command_line import command_line
 from tracer.report.contents import TraceReport, ranked, token_attributions
@@ -77,12 +77,11 @@ def _worst_example(report: TraceReport) -> dict[str, Any] | None:
     run = report.trace.run
     if not report.complete or not run.examples:
         return None
-    ratios = relative_deltas(run)
-    worst = worst_example(ratios) if report.example is None else report.example
+    worst = report.judged_example
     return {
         "example": worst,
         "delta": json_figure(float(run.delta[worst])),
-        "relative_delta": json_figure(float(ratios[worst])),
+        "relative_delta": json_figure(float(relative_deltas(run)[worst])),
     }
 
 

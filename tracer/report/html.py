@@ -10,7 +10,7 @@ from functools import cache
 from html import escape
 from pathlib import Path
 
-from tracer.analysis.verdict import changes, ranking_warning, relative_deltas, worst_example
+from tracer.analysis.verdict import changes, ranking_warning
 from tracer.report.command_line import command_line
 from tracer.report.contents import SIGNS, TraceReport, counts, panel_outputs, ranked
 from tracer.report.html_findings import findings, first_causes, ladder
@@ -92,7 +92,7 @@ def _numbers(report: TraceReport) -> Iterator[str]:
         return
     delta, change, name = report.delta, report.change, "delta"
     if run.examples > 1 and report.example is None:  # as the verdict: in their sum deltas may cancel
-        worst = worst_example(relative_deltas(run))
+        worst = report.judged_example
         delta, change = float(run.delta[worst]), float(changes(run)[worst])
         name = f"delta in example {worst}"
     cards = [
