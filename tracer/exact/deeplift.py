@@ -42,12 +42,14 @@ _ROUNDING = 1e-4
 class Evaluation:
     """Both runs and the multipliers between them: everything per input tensor in a tuple.
 
-    `output` and `output_reference` are the selected numbers, (E,) or a single number without an axis. `layers` maps a
-    module's path to Σ m·Δ of its output for each call, float64 (E,); `mixed` has the shapes of outputs in which several
-    examples cannot be told apart. `decided` are the choices that numbers make, with Σ |flow| into each.
+    `flows` are multipliers·(inputs − references). `output` and `output_reference` are the selected numbers, (E,) or a
+    single number without an axis. `layers` maps a module's path to Σ m·Δ of its output for each call, float64 (E,);
+    `mixed` has the shapes of outputs in which several examples cannot be told apart. `decided` are the choices that
+    numbers make, with Σ |flow| into each.
     """
 
     multipliers: Tensors
+    flows: Tensors
     output: Tensor
     output_reference: Tensor
     notes: tuple[RuleNote, ...]
@@ -135,7 +137,7 @@ class DeepLift:
             count = len(inspect.signature(custom_attribution_func).parameters)
             attributions = custom_attribution_func(*(found.multipliers, xs, refs)[:count])
         elif self.multiplies_by_inputs:
-            attributions = tuple(map(_flow, found.multipliers, xs, refs))
+            attributions = found.flows
         else:
             attributions = found.multipliers
         shown: Any = attributions if isinstance(inputs, tuple) else attributions[0]
@@ -252,13 +254,14 @@ class DeepLift:
         engine.note_unseen(output, leaves)
         engine.notes.extend(_note_of_several(result))
         multipliers = _gradients(output, leaves, examples)
-        flows = tuple(_flow(m, x.detach(), ref) for m, x, ref in zip(multipliers, leaves, refs, strict=True))
+        flows = tuple(map(_flow, multipliers, leaves, refs))
         engine.notes.extend(
             self._note_of_coupling(flows, output, reference, leaves, target, args, rewind, bool(engine.decided))
         )
         contributions = {path: calls for path, calls in seen.contributions.items() if path not in seen.mixed}
         return Evaluation(
             multipliers,
+            flows,
             output.detach(),
             reference,
             tuple(engine.notes),
@@ -348,7 +351,8 @@ class DeepLift:
         _refuse_unused(engine)
         gradients = _gradients(torch.stack([output, reference]), both, rows)
         multipliers = tuple(g.chunk(2)[0] for g in gradients)
-        return Evaluation(multipliers, output.detach(), reference.detach(), tuple(engine.notes), {})
+        flows = tuple(map(_flow, multipliers, leaves, refs))
+        return Evaluation(multipliers, flows, output.detach(), reference.detach(), tuple(engine.notes), {})
 
 
 def _warn_of_training_mode(model: nn.Module) -> None:
@@ -369,6 +373,7 @@ def _ordinary(value: Any) -> Any:
 
 def _flow(m: Tensor, x: Tensor, ref: Tensor) -> Tensor:
     """m·Δx, where infinities of a mask that is attributed to count as the rules count them."""
+    x = x.detach()
     flow = m * (x - ref)
     if bool(torch.isfinite(flow.sum())):
         return flow
