@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import types
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
@@ -12,10 +11,8 @@ ArgumentPlace = int | str
 KEYWORD_ONLY = None
 """The position of a parameter that can only be given by name."""
 
-
-_TORCH_NAMES = {"axis": "dim", "keepdims": "keepdim"}
-"""NumPy's names of parameters, which compiled functions of torch take as well, and torch's own."""
-_COMPILED = (types.BuiltinFunctionType, types.MethodDescriptorType)
+NUMPY_NAMES = {"dim": "axis", "keepdim": "keepdims"}
+"""NumPy's names of parameters, by which compiled functions of torch take them as well."""
 
 
 class OpCall(NamedTuple):
@@ -24,13 +21,6 @@ class OpCall(NamedTuple):
     function: Callable[..., Any]
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
-
-    @classmethod
-    def of_torch(cls, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> OpCall:
-        """A call that a function mode sees, its arguments under torch's own names."""
-        if kwargs and not _TORCH_NAMES.keys().isdisjoint(kwargs) and isinstance(function, _COMPILED):
-            kwargs = {_TORCH_NAMES.get(name, name): value for name, value in kwargs.items()}
-        return cls(function, args, kwargs)
 
     def run(self) -> Any:
         """What the call returns."""
@@ -46,9 +36,11 @@ class OpCall(NamedTuple):
         return None
 
     def value(self, position: int | None, name: str, default: Any = None) -> Any:
-        """A parameter's argument, given by position or by name; else `default`."""
+        """A parameter's argument, given by position or by name, torch's or NumPy's; else `default`."""
         if position is not None and position < len(self.args):
             return self.args[position]
+        if name not in self.kwargs:
+            name = NUMPY_NAMES.get(name, name)
         return self.kwargs.get(name, default)
 
     def at(self, place: ArgumentPlace) -> Any:

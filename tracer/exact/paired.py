@@ -158,7 +158,7 @@ class PairedEvaluation(Mode):
         kwargs = kwargs or {}
         if not self._running:  # after Ctrl-C torch may put the mode back once the run is over
             return func(*args, **kwargs)
-        call = OpCall.of_torch(func, args, kwargs)
+        call = OpCall(func, args, kwargs)
         if in_transform() and self.rulebook.default in ("exact", "rescale"):
             refuse_transformed(call)
         how = treatment(func)

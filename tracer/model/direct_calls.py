@@ -69,7 +69,7 @@ class Routing(Mode):
         kind = _KINDS.get(func)
         if kind is None and func is not F.scaled_dot_product_attention:
             return func(*args, **kwargs)
-        return self._route(top, kind, OpCall.of_torch(func, args, kwargs))
+        return self._route(top, kind, OpCall(func, args, kwargs))
 
 
 @contextmanager

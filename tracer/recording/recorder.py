@@ -291,7 +291,7 @@ class Recorder(Mode):
             return func(*args, **kwargs)
         op = torch_functions.describe(func)
         if op.role == "ignore":
-            call = OpCall.of_torch(func, args, kwargs)
+            call = OpCall(func, args, kwargs)
             output = self._run_choice(op.name, call)
             if self._decided is not None:
                 self._decided.look_at(op.name, call, output)
@@ -300,7 +300,7 @@ class Recorder(Mode):
             output = func(*args, **kwargs)
             self._add_input(output, None)
             return output
-        call = OpCall.of_torch(func, args, kwargs)
+        call = OpCall(func, args, kwargs)
         if op.role == "composite":
             return self._run_composite(op.name, call)
         written = torch_functions.written_tensor(op, call)

@@ -80,7 +80,7 @@ class ReferenceLog(Mode):
         if not self._active or self._leaf_depth:
             return func(*args, **kwargs)
         op = torch_functions.describe(func)
-        call = OpCall.of_torch(func, args, kwargs)
+        call = OpCall(func, args, kwargs)
         if op.role == "ignore":
             return self._run_choice(call)
         if op.role == "composite":

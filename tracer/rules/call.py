@@ -10,13 +10,14 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from tracer.op_call import ArgumentPlace, OpCall
+from tracer.op_call import NUMPY_NAMES, ArgumentPlace, OpCall
 
 Gs = Sequence[Tensor | None]
 """The multipliers that arrive at the outputs of an op; None where nothing arrives."""
 Found = Sequence[Tensor | None]
 """The multipliers of the operands; None for those that want none."""
 Multipliers = Callable[[Gs, Sequence[Tensor], Sequence[Tensor], Sequence[bool]], Found]
+_OWN_NAMES = {numpys: torchs for torchs, numpys in NUMPY_NAMES.items()}
 Forward = Callable[..., Any]
 """An op as a function of its operands, everything else fixed."""
 MultipliersByOp = Callable[[Forward, Gs, Sequence[Tensor], Sequence[Tensor], Sequence[bool]], Found]
@@ -123,7 +124,8 @@ def composed(call: OpCall, function: Callable[..., Any]) -> BoundCall:
         return filled(*tensors).run()
 
     def composition(*tensors: Tensor) -> Any:
-        return filled(*tensors)._replace(function=function).run()
+        args, kwargs = filled(*tensors)[1:]
+        return function(*args, **{_OWN_NAMES.get(name, name): value for name, value in kwargs.items()})
 
     value, parts = repeatable(operands, forward), repeatable(operands, composition)
     return BoundCall(tuple(operands), value, lambda *_: (), composition=parts)
