@@ -17,13 +17,13 @@ Gs = Sequence[Tensor | None]
 Found = Sequence[Tensor | None]
 """The multipliers of the operands; None for those that want none."""
 Multipliers = Callable[[Gs, Sequence[Tensor], Sequence[Tensor], Sequence[bool]], Found]
-_OWN_NAMES = {numpys: torchs for torchs, numpys in NUMPY_NAMES.items()}
 Forward = Callable[..., Any]
 """An op as a function of its operands, everything else fixed."""
 MultipliersByOp = Callable[[Forward, Gs, Sequence[Tensor], Sequence[Tensor], Sequence[bool]], Found]
-"""The same, by a function that is given the op too and runs it on other operands."""
+"""Gives multipliers as `Multipliers` does, by running the op, which comes first, on operands of its choice."""
 Binder = Callable[[OpCall], "BoundCall | None"]
 """Binds a call to its rule; None where the op is linear in this call."""
+_OWN_NAMES = {numpys: torchs for torchs, numpys in NUMPY_NAMES.items()}
 
 
 @dataclass(slots=True)
