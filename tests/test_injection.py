@@ -99,3 +99,20 @@ def test_afterwards_the_rules_are_exact_again(bert: Subject) -> None:
         assert injection is not None
         injection.run()
     assert (bert.record().delta == before).all()
+
+
+class Largest(nn.Module):
+    """The sum of v * x over the largest two elements of x."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (torch.arange(4.0) * x).gather(1, x.topk(2).indices).sum(1, keepdim=True)
+
+
+def test_a_leak_of_a_call_that_decides_is_named() -> None:
+    """That a good part of the change went through its choice does not explain what it leaks."""
+    small = explored(Subject("small", Largest(), torch.tensor([[1.0, 4, 2, 3]]), torch.tensor([[4.0, 1, 3, 2]]), 0))
+    (topk,) = small.calls
+    assert [finding.kind for finding in tracer.diagnose(small.record())] == ["decided"]
+    with tampering.rewritten(topk.number, tampering.scaled(0.5)):
+        first, *_rest = tracer.diagnose(small.record())
+    assert (first.kind, first.path) == ("unconserving-rule", "/topk")

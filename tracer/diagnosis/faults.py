@@ -52,7 +52,8 @@ def diagnose(trace: Trace, example: int | None = None) -> tuple[Finding, ...]:
     """
     evidence = gather(trace, example)
     found = [finding for fault in FAULTS for finding in fault.find(evidence)]
-    named = {node for finding in found for node in finding.nodes}
+    # A finding that does not show as a leak, such as "decided", explains none of its calls' leaks.
+    named = {node for finding in found if not math.isnan(finding.share) for node in finding.nodes}
     found += leftovers(evidence, named)
     return ranked(evidence, [finding for finding in found if _counts(evidence, finding)], _ENDING)
 
