@@ -20,6 +20,7 @@ import tracer
 from tests.models import MODELS, Attention, Cube, EncoderDecoder, Plain, Residual, Stale, Unseen, Wrong
 from tracer.errors import InputError, ModelError, ObservationError
 from tracer.records import Node
+from tracer.report.contents import TraceReport
 from tracer.tracefile.trace import Trace
 
 
@@ -303,7 +304,10 @@ def test_record_says_what_captum_failed_with(tmp_path: Path) -> None:
         match=r"captum's DeepLift ended with RuntimeError: mat1 .* \(its calls so far are in .*x\.dltrace\)",
     ):
         tracer.record(Wrong(), torch.ones(1, 4), path=tmp_path / "x.dltrace")
-    assert tracer.open_trace(tmp_path / "x.dltrace").run.status == "failed"
+    trace = tracer.open_trace(tmp_path / "x.dltrace")
+    assert trace.run.status == "failed"
+    assert np.isnan([trace.run.output, trace.run.output_reference]).all()
+    assert not {"f(x)", "f(x')", "delta"} & dict(TraceReport(trace).numbers()).keys()
 
 
 def test_two_threads_do_not_mix() -> None:

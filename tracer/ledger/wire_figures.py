@@ -5,6 +5,7 @@ Functions without state; `settling` says when each is called.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from functools import reduce
 from operator import add
@@ -179,8 +180,12 @@ def explained_flow(observation: Observation, wire: Wire, gradient: torch.Tensor)
 
 
 def selected(observation: Observation, outside: Mapping[Wire, torch.Tensor]) -> tuple[Floats, Floats]:
-    """(f(x), f(x')), float64 (E,): Σ m · output, with the multipliers that reach the outputs from `outside`."""
-    totals = np.zeros(observation.examples), np.zeros(observation.examples)
+    """(f(x), f(x')), float64 (E,): Σ m · output, with the multipliers that reach the outputs from `outside`.
+
+    NaN where none does: the run ended before, or what it explains depends on no output.
+    """
+    start = 0.0 if outside else math.nan
+    totals = np.full(observation.examples, start), np.full(observation.examples, start)
     for wire, gradient in outside.items():
         multiplier, (value, reference) = _multiplier(observation, wire, gradient), both_runs(observation, wire)
         if multiplier.numbers is None or reference is None or reference.numbers is None or value.numbers is None:
