@@ -59,6 +59,8 @@ _CALLS: dict[str, Callable[[Tensor], Tensor]] = {
     "clamp_max": lambda x: torch.clamp_max(input=x, max=x.T),
     "layer_norm": lambda x: F.layer_norm(input=x, normalized_shape=(4,), weight=x[0].exp()),
     "rms_norm": lambda x: F.rms_norm(input=x, normalized_shape=(4,), weight=x[0].exp()),
+    "linalg_multi_dot": lambda x: torch.linalg.multi_dot(tensors=[x, x.T, x]),
+    "stack": lambda x: torch.stack(tensors=[x, x * x], dim=0).prod(0),
     "var, axis": lambda x: torch.var(x, axis=0),
     "max, axis": lambda x: x.max(axis=0)[0],
     "softmax, axis": lambda x: torch.softmax(x, axis=0),

@@ -9,6 +9,7 @@ import types
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
+from itertools import chain
 from typing import Any, Literal
 
 import torch
@@ -89,16 +90,14 @@ def written_tensor(op: TorchFunction, call: OpCall) -> torch.Tensor | None:
 
 def arguments(call: OpCall) -> Iterator[tuple[str, torch.Tensor]]:
     """The tensors among an op's arguments and in lists and tuples there, with names: "0", "1.2", "mask"."""
-    for index, value in enumerate(call.args):
+    named = chain(((str(index), value) for index, value in enumerate(call.args)), call.kwargs.items())
+    for name, value in named:
         if isinstance(value, torch.Tensor):
-            yield str(index), value
+            yield name, value
         elif isinstance(value, (list, tuple)):
             for place, item in enumerate(value):
                 if isinstance(item, torch.Tensor):
-                    yield f"{index}.{place}", item
-    for name, value in call.kwargs.items():
-        if isinstance(value, torch.Tensor):
-            yield name, value
+                    yield f"{name}.{place}", item
 
 
 def run_composite(name: str, call: OpCall) -> Any:
