@@ -46,8 +46,8 @@ def test_a_wrong_rule_is_found(name: str, monkeypatch: pytest.MonkeyPatch) -> No
 
     def wrong(self: Any, *args: Any, **kwargs: Any) -> Any:
         found = right(self, *args, **kwargs)
-        for m in found.multipliers:
-            m.mul_(1.001)
+        for tensor in (*found.multipliers, *found.flows):
+            tensor.mul_(1.001)
         return found
 
     monkeypatch.setattr(DeepLift, "evaluate", wrong)
