@@ -19,11 +19,7 @@ OPERATORS = {name_of(info): info for info in operators(torch.float64)}
 SLOW = {"grid_sampler_3d", "nn.functional.ctc_loss", "max_pool2d_with_indices_backward"}
 EXACT_AT_FIRST = {"svd", "linalg.svd", "linalg.eig", "lu_unpack", "grid_sampler_3d"}
 """Not exact at other samples than the first."""
-MAY_BE_TOLD = set(REASONS) - EXACT_AT_FIRST | {
-    # A custom op of torch's own whose graph differs between the runs, and a sparse result.
-    "nn.functional.linear_cross_entropy.chunked", "nn.functional.linear_cross_entropy.chunked_none",
-    "sparse.mm.reduce",
-}  # fmt: skip
+MAY_BE_TOLD = set(REASONS) - EXACT_AT_FIRST | {"sparse.mm.reduce"}  # a sparse result
 
 
 @pytest.mark.filterwarnings("ignore")

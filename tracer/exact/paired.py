@@ -41,7 +41,7 @@ from tracer.model import torch_functions
 from tracer.model.hooks import module_paths
 from tracer.model.process import custom_functions, no_fast_path, uncompiled
 from tracer.model.process import experts as experts_run_by
-from tracer.model.undo import Mode, saved_tensors, undoing
+from tracer.model.undo import Mode, active_modes, saved_tensors, undoing
 from tracer.op_call import OpCall
 from tracer.rules.call import BoundCall
 from tracer.rules.rulebook import EXACT, Rulebook
@@ -202,7 +202,12 @@ class PairedEvaluation(Mode):
         return value
 
     def _custom(self, name: str, apply: Callable[..., Any], args: tuple[Any, ...]) -> Any:
-        """Run a custom `torch.autograd.Function`, which no function mode sees, as an op without a rule."""
+        """Run a custom `torch.autograd.Function`, which no function mode sees, as an op without a rule.
+
+        One inside an op that runs as a whole belongs to that op.
+        """
+        if self not in active_modes():
+            return apply(*args)
         how = Treatment(name, "unknown", False, None, apply)
         call = OpCall(apply, args, {})
         with torch._C.DisableTorchFunction():
