@@ -18,8 +18,9 @@ from tracer.report.comparison import outcome
 from tracer.text import clean, figure, multiple, relative
 from tracer.tracefile.trace import Trace
 from tui.lines import layers as rows
-from tui.lines.format import fit, narrow, number, plural, seconds, shorten, signed_bar, wrap
+from tui.lines.format import fit, narrow, number, plural, seconds, shorten, signed_bar
 from tui.lines.help import HelpText
+from tui.lines.pieces import paragraph
 from tui.looks.roles import GLYPHS, SEVERITY_ROLES, Line, Piece, Role
 from tui.model.figures import Figures, Floats, Ints, derive
 
@@ -158,7 +159,7 @@ def headline_lines(given: Pair, first: Run, second: Run, example: int | None, wi
     """Both runs with their deltas, then what differs; one line each on a short screen."""
     lines: list[Line] = [_run("A", first, second, example, width), _run("B", second, first, example, width)]
     text = verdict_of(given)
-    return [*lines, *([] if short else [[(part, Role.TEXT)] for part in wrap(text, width)])]
+    return [*lines, *([] if short else paragraph(text, width, Role.TEXT))]
 
 
 def verdict_of(given: Pair) -> str:

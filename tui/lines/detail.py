@@ -11,6 +11,7 @@ from tracer.records import Edge, Floats, Node, Statistics
 from tracer.text import clean, percentage
 from tracer.tracefile.trace import TensorName
 from tui.lines.format import fit, number, seconds, shorten, wrap
+from tui.lines.pieces import paragraph
 from tui.looks.roles import GLYPHS, SEVERITY_ROLES, Line, Piece, Role
 from tui.model.figures import Figures
 
@@ -79,7 +80,7 @@ def _what(node: Node, figures: Figures, width: int) -> list[Line]:
 
 def _all_examples(width: int) -> list[Line]:
     text = "Leaks and flows are of this example. Gain, secant, counts and the figures of tensors are over all examples."
-    return [[(line, Role.FAINT)] for line in wrap(text, width)]
+    return paragraph(text, width, Role.FAINT)
 
 
 def figure_of(values: Floats, example: int | None) -> float:

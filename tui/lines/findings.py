@@ -14,6 +14,7 @@ from tracer.records import Finding, FindingKind, Run
 from tracer.text import clean, percentage
 from tui.lines.format import bar, fit, number, plural, shorten, wrap
 from tui.lines.help import HelpText
+from tui.lines.pieces import paragraph
 from tui.looks.roles import GLYPHS, SEVERITY_ROLES, Line, Piece, Role
 from tui.model.figures import Figures
 
@@ -132,7 +133,7 @@ def finding_lines(finding: Finding, figures: Figures, delta: float, width: int) 
     severity = severity_of(finding)
     lines: list[Line] = [
         [(f"{GLYPHS[severity]} ", SEVERITY_ROLES[severity]), (shorten(clean(finding.kind), width - 2), Role.STRONG)],
-        *_words(clean(finding.message), width, Role.TEXT),
+        *paragraph(clean(finding.message), width, Role.TEXT),
         [],
         *_labelled("change", clean(finding.advice), width, Role.GOOD),
     ]
@@ -161,7 +162,7 @@ def finding_lines(finding: Finding, figures: Figures, delta: float, width: int) 
 def nothing_lines(run: Run, verdict: Verdict, problem: str, width: int) -> list[Line]:
     """Why there is no finding, in words."""
     if problem:
-        return _words(f"No diagnosis: {clean(problem)}", width, Role.WARNING)
+        return paragraph(f"No diagnosis: {clean(problem)}", width, Role.WARNING)
     if verdict.level == "holds":
         reason = (
             f"the attributions add up (relative delta {percentage(verdict.relative_delta)}, "
@@ -171,7 +172,7 @@ def nothing_lines(run: Run, verdict: Verdict, problem: str, width: int) -> list[
         reason = verdict.headline
     else:
         reason = "no known fault explains the delta. The worst calls are in Layers, key w."
-    return _words(f"Nothing to report: {clean(reason)}", width, Role.TEXT)
+    return paragraph(f"Nothing to report: {clean(reason)}", width, Role.TEXT)
 
 
 def _calls(finding: Finding, figures: Figures, width: int) -> list[Line]:
@@ -214,10 +215,6 @@ def _labelled(label: str, text: str, width: int, role: Role) -> list[Line]:
         [(fit(label if index == 0 else "", indent), Role.MUTED), (part, role)]
         for index, part in enumerate(wrap(text, width - indent))
     ]
-
-
-def _words(text: str, width: int, role: Role) -> list[Line]:
-    return [[(line, role)] for line in wrap(text, width)]
 
 
 def _leads_to(findings: Sequence[Finding], place_of: dict[FindingKind, int], start: int, goal: int) -> bool:

@@ -12,6 +12,7 @@ from tracer.text import percentage
 from tui.lines.flow_table import OFF_SHARE, FlowTable, last_before
 from tui.lines.format import fit, narrow, number, number_with_exponent, plural, shorten, wrap
 from tui.lines.help import HelpText
+from tui.lines.pieces import cut
 from tui.looks import heat
 from tui.looks.roles import Line, Piece, Role
 
@@ -157,7 +158,7 @@ def cursor_lines(flow: FlowTable, row: int, column: int, width: int) -> list[Lin
     if largest > 0 and math.isfinite(value):
         of = "the map" if flow.whole else "its row"
         facts.insert(0, f"{percentage(abs(value) / largest)} of the largest of {of}")
-    return [_kept(first, width), [(_joined(facts, width), Role.MUTED)]]
+    return [cut(first, width), [(_joined(facts, width), Role.MUTED)]]
 
 
 def summary(flow: FlowTable, width: int) -> list[Line]:
@@ -246,16 +247,3 @@ def _joined(facts: list[str], width: int) -> str:
     while len(kept) > 1 and cell_len("   ".join(kept)) > width:
         kept.pop()
     return shorten("   ".join(kept), width)
-
-
-def _kept(cells: list[Piece], width: int) -> Line:
-    """The cells that fit, the last of them cut."""
-    kept: list[Piece] = []
-    room = width
-    for text, role in cells:
-        if room <= 0:
-            break
-        part = text if cell_len(text) <= room else fit(text, room)
-        kept.append((part, role))
-        room -= cell_len(part)
-    return kept

@@ -10,8 +10,9 @@ from typing import Literal, get_args
 
 from tracer.analysis.folder import FolderEntry, method_words
 from tracer.text import clean, figure, multiple
-from tui.lines.format import fit, plural, shorten, wrap
+from tui.lines.format import fit, plural, shorten
 from tui.lines.menus import Item
+from tui.lines.pieces import paragraph
 from tui.looks.roles import Line, Piece, Role
 
 Sort = Literal["name", "relative", "delta", "method", "model", "status"]
@@ -136,7 +137,7 @@ def entry_lines(entry: FolderEntry, width: int) -> list[Line]:
     sign, role = _SIGNS[entry.level]
     lines: list[Line] = [[(f"{sign} ", role), (fit(entry.name, width - 2), Role.STRONG)]]
     if entry.problem:
-        return [*lines, *([(part, Role.WARNING)] for part in wrap(entry.problem, width))]
+        return [*lines, *paragraph(entry.problem, width, Role.WARNING)]
     facts = [_WORDS[entry.level]]
     if not math.isnan(entry.relative):
         worst = " of the worst" if entry.examples > 1 else ""
@@ -148,7 +149,7 @@ def entry_lines(entry: FolderEntry, width: int) -> list[Line]:
         method_words(entry),
         clean(entry.message, 200),
     ]
-    return [*lines, *([(part, Role.TEXT)] for part in wrap("; ".join(fact for fact in facts if fact), width))]
+    return [*lines, *paragraph("; ".join(fact for fact in facts if fact), width, Role.TEXT)]
 
 
 def summary(entries: Sequence[FolderEntry], folder: str, marks: int) -> str:

@@ -10,8 +10,9 @@ from rich.cells import cell_len
 
 from tracer.analysis.heads import Attention, HeadFigures
 from tracer.text import clean, percentage
-from tui.lines.format import fit, narrow, number, shorten, wrap
+from tui.lines.format import fit, narrow, number, shorten
 from tui.lines.help import HelpText
+from tui.lines.pieces import paragraph
 from tui.looks import heat
 from tui.looks.roles import Line, Piece, Role
 from tui.model.figures import Floats
@@ -151,7 +152,7 @@ def head_lines(table: HeadTable, index: int, head: int, total: float, width: int
     else:
         lines = [line, [(shorten(path, width), Role.STRONG)]]
     if figures is not None and figures.problem:
-        lines += [[(text, Role.MUTED)] for text in wrap(figures.problem, width)]
+        lines += paragraph(figures.problem, width, Role.MUTED)
     return lines
 
 

@@ -15,6 +15,7 @@ from tracer.records import Counterfactual, Floats, Run
 from tracer.text import clean, multiple, relative
 from tui.lines.format import bar, fit, log_length, number, plural, seconds, shorten, wrap
 from tui.lines.help import HelpText
+from tui.lines.pieces import paragraph
 from tui.looks.roles import Line, Piece, Role
 from tui.model.figures import Figures
 
@@ -140,14 +141,16 @@ def step_lines(given: Ladder, index: int, figures: Figures, width: int) -> list[
         return _singles(given, width)
     if step.run is None:
         return _recorded(given, width)
-    lines: list[Line] = [[(part, Role.STRONG)] for part in wrap(step.words, width)]
+    lines: list[Line] = paragraph(step.words, width, Role.STRONG)
     holds = relative(step.delta, given.change) <= HOLDS
     before, after = number(given.before, signed=True), number(step.delta, signed=True)
     end = ": the attributions add up." if holds else f", {multiple(relative(step.delta, given.change))} of f(x)-f(x')."
     text = f"{'✔ ' if holds else ''}delta {before} → {after}, measured in {seconds(step.run.seconds)}{end}"
-    lines += _words(text, width, Role.GOOD if holds else Role.TEXT)
+    lines += paragraph(text, width, Role.GOOD if holds else Role.TEXT)
     if step.run.step == 0 and abs(step.delta) > abs(given.before):
-        lines += _words("Alone it makes the delta larger: leaks of opposite sign had cancelled.", width, Role.WARNING)
+        lines += paragraph(
+            "Alone it makes the delta larger: leaks of opposite sign had cancelled.", width, Role.WARNING
+        )
     lines += _rules(step.run, width)
     return [*lines, *_moved(step.run, figures, width)]
 
@@ -155,13 +158,17 @@ def step_lines(given: Ladder, index: int, figures: Figures, width: int) -> list[
 def nothing_lines(run: Run, file: str, width: int) -> list[Line]:
     """How to measure, where nothing was; `file` is the trace's name on a command line."""
     name = _quoted(file) if file else "FILE"
-    lines = _words("No repair has been measured for this trace.", width, Role.TEXT)
+    lines = paragraph("No repair has been measured for this trace.", width, Role.TEXT)
     if run.status != "complete":
         text = "The run is not complete, and only a complete run can be measured again."
-        return lines + _words(text, width, Role.MUTED)
-    lines += [[], *_words("Measure which rules to change, and the delta after each change, with", width, Role.MUTED)]
+        return lines + paragraph(text, width, Role.MUTED)
+    lines += [[], *paragraph("Measure which rules to change, and the delta after each change, with", width, Role.MUTED)]
     lines += [[("  " + part, Role.ACCENT)] for part in wrap(f"deeplift-tracer repair {name}", width - 2)]
-    return [*lines, [], *_words("It runs the model again, and writes what it finds into the trace.", width, Role.MUTED)]
+    return [
+        *lines,
+        [],
+        *paragraph("It runs the model again, and writes what it finds into the trace.", width, Role.MUTED),
+    ]
 
 
 def rule_options(rung: Counterfactual) -> list[str]:
@@ -182,34 +189,36 @@ def _recorded(given: Ladder, width: int) -> list[Line]:
     enough, rungs = given.enough, given.rungs
     before = number(given.before, signed=True)
     if relative(given.before, given.change) <= HOLDS:
-        lines += _words("✔ The attributions add up as they were recorded: nothing is to be repaired.", width, Role.GOOD)
+        lines += paragraph(
+            "✔ The attributions add up as they were recorded: nothing is to be repaired.", width, Role.GOOD
+        )
     elif enough is not None and enough.run is not None:
         steps = "1 change brings" if enough.run.step == 1 else f"{enough.run.step} changes bring"
         after = number(enough.delta, signed=True)
         text = f"✔ {steps} the delta from {before} to {after}: the attributions add up."
-        lines += [*_words(text, width, Role.GOOD), *_rules(enough.run, width)]
+        lines += [*paragraph(text, width, Role.GOOD), *_rules(enough.run, width)]
     elif rungs and rungs[-1].run is not None:
         after = number(rungs[-1].delta, signed=True)
         text = f"▲ After {plural(len(rungs), 'step')} the delta is {after}: the attributions do not add up yet."
-        lines += [*_words(text, width, Role.WARNING), *_rules(rungs[-1].run, width)]
+        lines += [*paragraph(text, width, Role.WARNING), *_rules(rungs[-1].run, width)]
     else:
-        lines += _words("Changes were tried one by one; no ladder was measured.", width, Role.TEXT)
+        lines += paragraph("Changes were tried one by one; no ladder was measured.", width, Role.TEXT)
     measured = [step.run for step in given.steps if step.run is not None]
     spent = sum(each.seconds for each in measured if math.isfinite(each.seconds))
     text = f"{plural(len(measured), 'run')} measured, {seconds(spent)} in all. Each line is a run of its own."
-    return [*lines, [], *_words(text, width, Role.MUTED)]
+    return [*lines, [], *paragraph(text, width, Role.MUTED)]
 
 
 def _singles(given: Ladder, width: int) -> list[Line]:
     singles = given.singles
     worse = sum(abs(step.delta) > abs(given.before) for step in singles)
-    lines = _words("Each of these was tried alone, on the run as recorded. The best is on top.", width, Role.TEXT)
+    lines = paragraph("Each of these was tried alone, on the run as recorded. The best is on top.", width, Role.TEXT)
     if worse:
         text = (
             f"{worse} of {plural(len(singles), 'change')} made the delta larger: leaks of opposite sign had cancelled. "
             "What leaks most is not always the cause."
         )
-        lines += [[], *_words(text, width, Role.WARNING)]
+        lines += [[], *paragraph(text, width, Role.WARNING)]
     return lines
 
 
@@ -217,7 +226,7 @@ def _rules(rung: Counterfactual, width: int) -> list[Line]:
     options = rule_options(rung)
     if not options:
         return []
-    lines: list[Line] = [[], *_words("To paste behind deeplift-tracer trace", width, Role.TITLE)]
+    lines: list[Line] = [[], *paragraph("To paste behind deeplift-tracer trace", width, Role.TITLE)]
     line = ""
     for option in options:
         if line and cell_len(line) + 1 + cell_len(option) > width - 2:
@@ -242,7 +251,7 @@ def _moved(rung: Counterfactual, figures: Figures, width: int) -> list[Line]:
     nodes = moved_most(rung, figures)
     if not nodes:
         return []
-    lines: list[Line] = [[], *_words("Self leaks that change most, from → to", width, Role.TITLE)]
+    lines: list[Line] = [[], *paragraph("Self leaks that change most, from → to", width, Role.TITLE)]
     for node in nodes:
         call = int(figures.call[node])
         name = (clean(figures.paths[node]) or "the model") + (f" #{call}" if call else "")
@@ -273,7 +282,3 @@ def _quoted(text: str) -> str:
     cleaned = clean(text)
     quoted = shlex.quote(cleaned)
     return quoted if quoted.startswith("'") else f"'{cleaned}'"
-
-
-def _words(text: str, width: int, role: Role) -> list[Line]:
-    return [[(line, role)] for line in wrap(text, width)]

@@ -11,8 +11,9 @@ from rich.cells import cell_len
 
 from tracer.records import Edge
 from tracer.text import clean
-from tui.lines.format import fit, number, shorten, wrap
+from tui.lines.format import fit, number, shorten
 from tui.lines.help import HelpText
+from tui.lines.pieces import cut, paragraph
 from tui.looks.roles import Line, Piece, Role
 from tui.model.tensor_figures import Counts, Summary
 from tui.model.tensor_source import QUANTITIES, Quantity, TensorSource, shape_text, title_of
@@ -110,7 +111,7 @@ def reading_line(
             at = list(reading.extreme[vector:])
             cells += [("   in its cell ", Role.MUTED), (value_text(reading.extreme_value), Role.TEXT)]
             cells.append((f" at {at}, {stretch}", Role.MUTED))
-    return _cut(cells, width)
+    return cut(cells, width)
 
 
 def _stretch(axis: str, ends: tuple[int, int]) -> str:
@@ -146,7 +147,7 @@ def summary_lines(summary: Summary, logarithmic: bool, width: int) -> list[Line]
             bad = (name == "NaN" and summary.nan) or (name == "inf" and summary.infinite)
             value = "-" if name in ("min", "max", "mean", "norm") and not summary.finite else figures[name]
             line += [(f"{'   ' if line else ''}{name} ", Role.MUTED), (value, Role.NONFINITE if bad else Role.TEXT)]
-        lines.append(_cut(line, width))
+        lines.append(cut(line, width))
     return lines
 
 
@@ -172,7 +173,7 @@ def histogram_line(counts: Counts | None, summary: Summary, width: int, ascii_on
         middle = summary.minimum + span * (place + 0.5) / len(counts)
         text = bars[round(math.log1p(count) / tallest * (len(bars) - 1))] if count else " "
         cells.append((text, Role.POSITIVE if middle >= 0 else Role.NEGATIVE))
-    return _cut([*cells, (f" {high}", Role.MUTED)], width)
+    return cut([*cells, (f" {high}", Role.MUTED)], width)
 
 
 def histogram_bins(width: int) -> int:
@@ -182,17 +183,4 @@ def histogram_bins(width: int) -> int:
 
 def problem_lines(text: str, width: int) -> list[Line]:
     """Why there is nothing to see, in words."""
-    return [[(line, Role.MUTED)] for line in wrap(clean(text), width)]
-
-
-def _cut(cells: Sequence[Piece], width: int) -> Line:
-    """The cells, the last of them shortened to `width`."""
-    line: list[Piece] = []
-    left = width
-    for text, role in cells:
-        if cell_len(text) > left:
-            line.append((fit(text, left), role))
-            break
-        line.append((text, role))
-        left -= cell_len(text)
-    return line
+    return paragraph(clean(text), width, Role.MUTED)

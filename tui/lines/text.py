@@ -13,8 +13,9 @@ from tracer.analysis.agreement import cosine, spearman
 from tracer.records import Floats, Ranking
 from tracer.text import clean
 from tracer.tracefile.tensors import Array
-from tui.lines.format import fit, number, shorten, wrap
+from tui.lines.format import fit, number, shorten
 from tui.lines.help import HelpText
+from tui.lines.pieces import paragraph
 from tui.looks import heat
 from tui.looks.roles import Line, Piece, Role
 
@@ -56,7 +57,7 @@ def token_scores(attributions: Sequence[Array], tokens: Sequence[Sequence[str]],
 def scored_lines(text: Scored, width: int) -> list[Line]:
     """Title, what the scores sum to, and the text coloured by them."""
     title, role = clean(text.title, 200), Role.WARNING if text.doubt else Role.STRONG
-    lines: list[Line] = [[(part, role)] for part in wrap(f"▲ {title}" if text.doubt else title, width)]
+    lines: list[Line] = paragraph(f"▲ {title}" if text.doubt else title, width, role)
     finite = text.scores[np.isfinite(text.scores)]
     wrong = len(text.scores) - len(finite)
     facts = [f"sum {number(float(text.scores.sum()), signed=True)}"]
@@ -65,7 +66,7 @@ def scored_lines(text: Scored, width: int) -> list[Line]:
         facts += [_extreme("highest", text, high), _extreme("lowest", text, low)]
     if wrong:
         facts.append(f"{wrong} of {len(text.scores)} not a number")
-    lines += [[(part, Role.MUTED)] for part in wrap(", ".join(facts), width)]
+    lines += paragraph(", ".join(facts), width, Role.MUTED)
     return [*lines, *running_text(text.tokens, text.scores, width)]
 
 
@@ -135,7 +136,7 @@ def agreement_lines(rankings: Sequence[Ranking], width: int) -> list[Line]:
     first = _matrix("cosine", cosine, rankings, names, label)
     both = label + 2 * figures + 4 <= width
     second = _matrix("rank correlation", spearman, rankings, names, 0 if both else label)
-    lines: list[Line] = [[(part, Role.TITLE)] for part in wrap("Agreement: 1 the same, 0 none, -1 the contrary", width)]
+    lines: list[Line] = paragraph("Agreement: 1 the same, 0 none, -1 the contrary", width, Role.TITLE)
     if both:
         return [*lines, *([*one, ("    ", Role.TEXT), *other] for one, other in zip(first, second, strict=True))]
     return [*lines, *first, [], *second]
@@ -147,7 +148,7 @@ def legend_lines(width: int) -> list[Line]:
         "+ raises the output at the target, - lowers it (attention only weighs); "
         "the deeper the colour, the nearer to the largest |score| of the text."
     )
-    return [[(part, Role.MUTED)] for part in wrap(text, width)]
+    return paragraph(text, width, Role.MUTED)
 
 
 def _word(word: Sequence[tuple[str, int]], width: int) -> list[Piece]:

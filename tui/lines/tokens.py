@@ -11,6 +11,7 @@ from tracer.analysis.verdict import ranking_warning
 from tracer.records import Panel, Ranking, Run
 from tracer.text import clean, multiple
 from tui.lines.format import bar, fit, number, shorten, wrap
+from tui.lines.pieces import paragraph
 from tui.looks.roles import Line, Piece, Role
 
 _LEAST = 20
@@ -25,15 +26,15 @@ def token_lines(run: Run, width: int) -> list[Line]:
     if not panel.rankings:
         if lines:
             lines.append([])
-        return lines + _say("No rankings of tokens in this trace: they are recorded for texts.", width)
+        return lines + paragraph("No rankings of tokens in this trace: they are recorded for texts.", width, Role.MUTED)
     if lines:
         lines.append([])
     if not run.tokens or not run.tokens[0]:
-        lines += _say("The trace names no tokens; they are numbered.", width)
+        lines += paragraph("The trace names no tokens; they are numbered.", width, Role.MUTED)
         lines.append([])
     tokens = run.tokens[0] if run.tokens else ()
     if run.examples > 1:
-        lines += _say(f"Rankings are of the first of {run.examples} examples.", width)
+        lines += paragraph(f"Rankings are of the first of {run.examples} examples.", width, Role.MUTED)
         lines.append([])
     warnings = _warnings(panel, width)
     if warnings:
@@ -137,7 +138,3 @@ def _side_by_side(blocks: Sequence[tuple[list[Line], list[Line]]], width: int) -
                 cells.append((_GAP, Role.TEXT))
         lines.append(cells)
     return lines
-
-
-def _say(text: str, width: int) -> list[Line]:
-    return [[(line, Role.MUTED)] for line in wrap(text, width)]

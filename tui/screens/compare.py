@@ -19,7 +19,7 @@ from tracer.tracefile.trace import Trace
 from tui import actions
 from tui.lines import compare as compare_rows
 from tui.lines.compare import Pair
-from tui.lines.format import wrap
+from tui.lines.pieces import paragraph
 from tui.looks.panes import titled
 from tui.looks.roles import Line, Role
 from tui.screens.base import TraceScreen
@@ -217,9 +217,7 @@ class CompareScreen(TraceScreen):
             nodes = self._node(self.session.trace, int(pair.a[row])), self._node(self.session.other, int(pair.b[row]))
         except TracerError as error:
             text = clean(f"This call cannot be read: {error}")
-            self.query_one("#pair-call", LinesView).show(
-                lambda width: [[(part, Role.WARNING)] for part in wrap(text, width)]
-            )
+            self.query_one("#pair-call", LinesView).show(lambda width: paragraph(text, width, Role.WARNING))
             return
         self.query_one("#pair-call", LinesView).show(lambda width: compare_rows.call_lines(pair, row, nodes, width))
 
@@ -242,10 +240,10 @@ class CompareScreen(TraceScreen):
 
     def _empty_lines(self, width: int) -> list[Line]:
         if self.session.other is not None:
-            return [[(part, Role.WARNING)] for part in wrap(clean(self._problem), width)]
+            return paragraph(clean(self._problem), width, Role.WARNING)
         words = "Open two traces to compare them, A on the left and B on the right:"
         return [
-            *([(part, Role.TEXT)] for part in wrap(words, width)),
+            *paragraph(words, width, Role.TEXT),
             [("  deeplift-tracer view A B", Role.ACCENT)],
         ]
 

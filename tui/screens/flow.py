@@ -15,7 +15,7 @@ from tracer.tracefile.trace import Trace
 from tui import actions
 from tui.lines import flow as flow_rows
 from tui.lines import flow_table
-from tui.lines.format import wrap
+from tui.lines.pieces import paragraph
 from tui.looks.roles import Line, Role
 from tui.screens.base import TraceScreen
 from tui.widgets.flow_grid import FlowGrid
@@ -197,9 +197,9 @@ class FlowScreen(TraceScreen):
         lines = flow_rows.summary(table, width)
         if self.session.example is None and self.session.trace.run.examples > 1:
             text = f"Example 0 of {self.session.trace.run.examples}: [ and ] go through the others."
-            lines += [[(part, Role.WARNING)] for part in wrap(text, width)]
+            lines += paragraph(text, width, Role.WARNING)
         return lines
 
     def _empty_lines(self, width: int) -> list[Line]:
         text = clean(self._problem)
-        return [[(part, Role.MUTED)] for part in wrap(text[:1].upper() + text[1:] + ".", width)]
+        return paragraph(text[:1].upper() + text[1:] + ".", width, Role.MUTED)

@@ -22,7 +22,7 @@ from tui.keys import Scope
 from tui.lines import folder as folder_lines
 from tui.lines import layers as layer_lines
 from tui.lines.folder import SORTS, Sort
-from tui.lines.format import wrap
+from tui.lines.pieces import paragraph
 from tui.looks.panes import titled
 from tui.looks.roles import Role
 from tui.widgets.footer import Footer
@@ -227,7 +227,7 @@ class FolderScreen(Screen[None]):
             return
         words = self._problem or "This folder holds no traces: 'deeplift-tracer trace' writes them, as NAME.dltrace."
         empty = self.query_one("#folder-empty", LinesView)
-        empty.show(lambda width: [[(part, Role.MUTED)] for part in wrap(words, width)])
+        empty.show(lambda width: paragraph(words, width, Role.MUTED))
 
     def _arrange(self) -> None:
         empty = self._loaded and not self.entries

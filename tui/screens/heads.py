@@ -18,8 +18,9 @@ from tracer.errors import TraceFileError
 from tracer.tracefile.trace import Trace
 from tui import actions
 from tui.lines import heads as head_lines
-from tui.lines.format import number, wrap
+from tui.lines.format import number
 from tui.lines.heads import HeadTable
+from tui.lines.pieces import paragraph
 from tui.looks.panes import titled
 from tui.looks.roles import Line, Role
 from tui.model.axis_labels import row_and_column_labels
@@ -260,12 +261,12 @@ class HeadsScreen(TraceScreen):
         run = self.session.trace.run
         if self.session.example is None and run.examples > 1:
             text = f"Figures are sums over {run.examples} examples, the matrices are those of example 0."
-            lines += [[(part, Role.WARNING)] for part in wrap(text, width)]
+            lines += paragraph(text, width, Role.WARNING)
         return lines
 
     def _empty_lines(self, width: int) -> list[Line]:
         text = self._problem or head_lines.empty_text(self._searching)
-        return [[(part, Role.MUTED)] for part in wrap(text, width)]
+        return paragraph(text, width, Role.MUTED)
 
     def _show_head(self) -> None:
         attention = self._selected

@@ -10,7 +10,8 @@ from tracer.errors import TracerError
 from tracer.text import clean
 from tui import actions
 from tui.lines import repair as repair_lines
-from tui.lines.format import plural, wrap
+from tui.lines.format import plural
+from tui.lines.pieces import paragraph
 from tui.lines.repair import Ladder
 from tui.looks.roles import Line, Role
 from tui.screens.list_screen import ListScreen
@@ -40,7 +41,7 @@ class RepairScreen(ListScreen):
 
         def nothing(width: int) -> list[Line]:
             if problem:
-                return [[(part, Role.WARNING)] for part in wrap(problem, width)]
+                return paragraph(problem, width, Role.WARNING)
             return repair_lines.nothing_lines(trace.run, file, width)
 
         if self._ladder is None:

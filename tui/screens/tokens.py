@@ -14,7 +14,8 @@ from tracer.records import Floats
 from tracer.text import clean
 from tui import actions
 from tui.lines import text as text_lines
-from tui.lines.format import number, wrap
+from tui.lines.format import number
+from tui.lines.pieces import paragraph
 from tui.lines.text import Scored
 from tui.lines.tokens import token_lines
 from tui.looks.roles import Line, Role
@@ -74,14 +75,14 @@ class TokensScreen(TraceScreen):
 
     def _texts(self, width: int) -> list[Line]:
         if not any(self.session.trace.run.tokens):
-            return _say("This trace names no tokens: there is no text to colour.", width)
+            return paragraph("This trace names no tokens: there is no text to colour.", width, Role.MUTED)
         texts, problem = self._attributed()
         texts += self._ranked(texts)
         if texts:
             self._method %= len(texts) + 1
             if self._method:
                 texts = [texts[self._method - 1]]
-        lines = _say(problem, width) if problem else []
+        lines = paragraph(problem, width, Role.MUTED) if problem else []
         for text in texts:
             lines += [*([[]] if lines else []), *text_lines.scored_lines(text, width)]
         return [*lines, [], *text_lines.legend_lines(width)] if texts else lines
@@ -128,7 +129,3 @@ class TokensScreen(TraceScreen):
 
 def _same(first: Floats, second: Floats) -> bool:
     return first.shape == second.shape and bool(np.allclose(first, second, rtol=1e-4, equal_nan=True))
-
-
-def _say(text: str, width: int) -> list[Line]:
-    return [[(part, Role.MUTED)] for part in wrap(text, width)]

@@ -12,7 +12,7 @@ from tracer.text import clean
 from tui import actions
 from tui.keys import Scope
 from tui.lines import layers as layer_lines
-from tui.lines.format import wrap
+from tui.lines.pieces import paragraph
 from tui.live.process import RecordingProcess
 from tui.looks.roles import Line, Role
 from tui.widgets.footer import Footer
@@ -26,7 +26,7 @@ def waiting_lines(lines: list[str], width: int) -> list[Line]:
     """What the recording has said, the latest line first and strong."""
     said: list[Line] = []
     for index, line in enumerate(reversed(lines)):
-        said += [[(part, Role.MUTED if index else Role.STRONG)] for part in wrap(line, width)]
+        said += paragraph(line, width, Role.MUTED if index else Role.STRONG)
     return said or [[("The recording starts.", Role.STRONG)]]
 
 
@@ -57,9 +57,7 @@ class WaitingScreen(Screen[None]):
     def on_mount(self) -> None:
         """Say what is waited for, and look for new lines now and then."""
         title = f"Waiting for {clean(str(self._recording.path))}"
-        self.query_one("#waiting-title", ShortLines).show(
-            lambda width: [[(part, Role.TITLE)] for part in wrap(title, width)]
-        )
+        self.query_one("#waiting-title", ShortLines).show(lambda width: paragraph(title, width, Role.TITLE))
         self._look()
         self.set_interval(_SECONDS, self._look)
 

@@ -11,8 +11,8 @@ from tracer.errors import TraceFileError
 from tracer.text import clean
 from tracer.tracefile.trace import TensorName
 from tui.lines.detail import detail_lines, figure_of, tensor_at
-from tui.lines.format import wrap
-from tui.looks.roles import Line, Role
+from tui.lines.pieces import paragraph
+from tui.looks.roles import Role
 from tui.model.session import Session
 from tui.widgets.lines import LinesView
 
@@ -48,18 +48,14 @@ class Detail(LinesView):
         if node < 0:
             empty = not len(self.session.figures)
             words = "No call was recorded." if empty else "No call is shown: the filter keeps none."
-            self.show(lambda width: _say(words, width, Role.MUTED))
+            self.show(lambda width: paragraph(words, width, Role.MUTED))
             return
         try:
             record, edges = self.session.trace.nodes[node], self.session.trace.edges(node)
         except TraceFileError as error:
-            text = f"This call cannot be read: {error}"
-            self.show(lambda width: _say(text, width, Role.WARNING))
+            text = clean(f"This call cannot be read: {error}")
+            self.show(lambda width: paragraph(text, width, Role.WARNING))
             return
         figures, example = self.session.figures, self.session.example
         delta = figure_of(self.session.trace.delta, example)
         self.show(lambda width: detail_lines(record, edges, figures, delta, width, example))
-
-
-def _say(text: str, width: int, role: Role) -> list[Line]:
-    return [[(line, role)] for line in wrap(clean(text), width)]
