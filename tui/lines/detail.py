@@ -7,13 +7,13 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from tracer.analysis.severity import Severity, is_unknown
-from tracer.records import Edge, Floats, Node, Statistics
+from tracer.records import Edge, Node, Statistics
 from tracer.text import clean, percentage
 from tracer.tracefile.trace import TensorName
 from tui.lines.format import fit, number, seconds, shorten, wrap
 from tui.lines.pieces import paragraph
 from tui.looks.roles import GLYPHS, SEVERITY_ROLES, Line, Piece, Role
-from tui.model.figures import Figures
+from tui.model.figures import Figures, figure_of
 
 _LABEL = 12
 _FIGURE = 11
@@ -81,13 +81,6 @@ def _what(node: Node, figures: Figures, width: int) -> list[Line]:
 def _all_examples(width: int) -> list[Line]:
     text = "Leaks and flows are of this example. Gain, secant, counts and the figures of tensors are over all examples."
     return paragraph(text, width, Role.FAINT)
-
-
-def figure_of(values: Floats, example: int | None) -> float:
-    """The figure of one example, or the sum over all; NaN where an unfinished run has none."""
-    if example is None:
-        return float(np.sum(values))
-    return float(values[example]) if example < len(values) else float("nan")
 
 
 def _leaks(node: Node, figures: Figures, delta: float, width: int, example: int | None) -> list[Line]:

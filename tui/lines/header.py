@@ -6,7 +6,6 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
 from rich.cells import cell_len
 
 from tracer.analysis.verdict import Level, Verdict, changes, relative_deltas
@@ -14,6 +13,7 @@ from tracer.records import Run
 from tracer.text import clean, figure, multiple
 from tui.lines.format import fit, number, shorten, wrap
 from tui.looks.roles import Line, Piece, Role
+from tui.model.figures import figure_of
 
 _GAP = "   "
 _BEFORE, _AFTER = "‹ ", " ›"
@@ -75,8 +75,8 @@ def _numbers(run: Run, example: int | None) -> list[Fact]:
     facts = [
         _delta(run, example),
         Fact(1, [("relative ", Role.MUTED), (_known(run, relative, multiple(relative)), Role.TEXT)]),
-        Fact(1, [("f(x) ", Role.MUTED), _number(run, _figure(run.output, example))]),
-        Fact(1, [("f(x') ", Role.MUTED), _number(run, _figure(run.output_reference, example))]),
+        Fact(1, [("f(x) ", Role.MUTED), _number(run, figure_of(run.output, example))]),
+        Fact(1, [("f(x') ", Role.MUTED), _number(run, figure_of(run.output_reference, example))]),
         _change(run, example),
     ]
     if run.examples > 1:
@@ -86,12 +86,12 @@ def _numbers(run: Run, example: int | None) -> list[Fact]:
 
 
 def _delta(run: Run, example: int | None) -> Fact:
-    delta = _figure(run.delta, example)
+    delta = figure_of(run.delta, example)
     return Fact(0, [("delta ", Role.MUTED), (_known(run, delta, figure(delta, signed=True)), Role.STRONG)])
 
 
 def _change(run: Run, example: int | None) -> Fact:
-    return Fact(2, [("f(x)-f(x') ", Role.MUTED), _number(run, _figure(changes(run), example), signed=True)])
+    return Fact(2, [("f(x)-f(x') ", Role.MUTED), _number(run, figure_of(changes(run), example), signed=True)])
 
 
 def _number(run: Run, value: float, signed: bool = False) -> Piece:
@@ -126,10 +126,3 @@ def _packed(facts: Sequence[Fact], width: int) -> Line:
     for index, fact in enumerate(left):
         line += [(_GAP, Role.TEXT), *fact.cells] if index else fact.cells
     return line
-
-
-def _figure(values: np.ndarray[tuple[int, ...], np.dtype[np.float64]], example: int | None) -> float:
-    """The figure of one example, or the sum over all."""
-    if example is None:
-        return float(np.sum(values))
-    return float(values[example]) if example < len(values) else math.nan

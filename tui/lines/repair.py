@@ -11,13 +11,13 @@ import numpy as np
 from rich.cells import cell_len
 
 from tracer.analysis.verdict import HOLDS
-from tracer.records import Counterfactual, Floats, Run
+from tracer.records import Counterfactual, Run
 from tracer.text import clean, multiple, relative
 from tui.lines.format import bar, fit, log_length, number, plural, seconds, shorten, wrap
 from tui.lines.help import HelpText
 from tui.lines.pieces import paragraph
 from tui.looks.roles import Line, Piece, Role
-from tui.model.figures import Figures
+from tui.model.figures import Figures, figure_of
 
 _DELTA = 12
 _RELATIVE = 16
@@ -76,11 +76,11 @@ class Ladder:
 
 def ladder(run: Run, measured: Sequence[Counterfactual], example: int | None) -> Ladder:
     """The list of what was measured: the recorded run, the rungs, the single changes by falling use (NaN last)."""
-    change = total(run.output, example) - total(run.output_reference, example)
-    before = total(run.delta, example)
+    change = figure_of(run.output, example) - figure_of(run.output_reference, example)
+    before = figure_of(run.delta, example)
 
     def step(each: Counterfactual) -> Step:
-        return Step(str(each.step or ""), clean(each.change, 300), total(each.delta, example), each)
+        return Step(str(each.step or ""), clean(each.change, 300), figure_of(each.delta, example), each)
 
     def size(each: Step) -> float:
         return math.inf if math.isnan(each.delta) else abs(each.delta)
@@ -174,13 +174,6 @@ def nothing_lines(run: Run, file: str, width: int) -> list[Line]:
 def rule_options(rung: Counterfactual) -> list[str]:
     """The options that make this run again, quoted for a shell: "--rule 'softmax=exact'"."""
     return [f"--rule {_quoted(rule)}" for rule in rung.rules]
-
-
-def total(values: Floats, example: int | None) -> float:
-    """The value of one example, or the sum over all."""
-    if example is None:
-        return float(np.sum(values))
-    return float(values[example]) if example < len(values) else math.nan
 
 
 def _recorded(given: Ladder, width: int) -> list[Line]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -50,6 +51,13 @@ class Figures:
     def has_children(self, node: int) -> bool:
         """Whether anything ran inside this call; no for −1, which is not a call."""
         return node >= 0 and bool(self.end[node] > node + 1)
+
+
+def figure_of(values: Floats, example: int | None) -> float:
+    """The figure of one example, or the sum over all; NaN where an unfinished run has none."""
+    if example is None:
+        return float(np.sum(values))
+    return float(values[example]) if example < len(values) else math.nan
 
 
 def derive(

@@ -10,9 +10,10 @@ from textual.message import Message
 from tracer.errors import TraceFileError
 from tracer.text import clean
 from tracer.tracefile.trace import TensorName
-from tui.lines.detail import detail_lines, figure_of, tensor_at
+from tui.lines.detail import detail_lines, tensor_at
 from tui.lines.pieces import paragraph
 from tui.looks.roles import Role
+from tui.model.figures import figure_of
 from tui.model.session import Session
 from tui.widgets.lines import LinesView
 
