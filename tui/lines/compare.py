@@ -13,7 +13,7 @@ from rich.cells import cell_len
 from tracer.analysis.compare import Comparison, difference
 from tracer.analysis.severity import LARGE_SHARE, Severity, subtree_maximum
 from tracer.analysis.verdict import HOLDS, OFF, changes
-from tracer.records import Node, Run
+from tracer.records import Floats, Node, Run
 from tracer.report.comparison import outcome
 from tracer.text import clean, figure, multiple, relative
 from tracer.tracefile.trace import Trace
@@ -22,7 +22,7 @@ from tui.lines.format import fit, narrow, number, plural, seconds, shorten, sign
 from tui.lines.help import HelpText
 from tui.lines.pieces import paragraph
 from tui.looks.roles import GLYPHS, SEVERITY_ROLES, Line, Piece, Role
-from tui.model.figures import Figures, Floats, Ints, derive
+from tui.model.figures import Figures, Ints, derive
 
 ONLY_A, ONLY_B = "‹", "›"
 MINIMUM_TREE = 12

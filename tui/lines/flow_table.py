@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from tracer.analysis.flow_map import FlowMap
+from tracer.records import Bools, Floats
 from tracer.text import clean
 from tui.looks import heat
 from tui.looks.heat import Levels
-from tui.model.figures import Bools, Floats
 
 OFF_SHARE = 0.01
 """A row is marked when its sum is off by this part of f(x)-f(x') or more."""

@@ -9,13 +9,13 @@ import numpy as np
 from rich.cells import cell_len
 
 from tracer.analysis.heads import Attention, HeadFigures
+from tracer.records import Floats
 from tracer.text import clean, percentage
 from tui.lines.format import fit, narrow, number, shorten
 from tui.lines.help import HelpText
 from tui.lines.pieces import paragraph
 from tui.looks import heat
 from tui.looks.roles import Line, Piece, Role
-from tui.model.figures import Floats
 
 _LONGEST_NAME = 30
 _TOTAL = 11

@@ -11,11 +11,12 @@ from rich.cells import cell_len
 from rich.segment import Segment
 from rich.style import Style
 
+from tracer.records import Floats
 from tui.lines.format import fit, narrow
 from tui.looks.ramp import Levels, Ramp, characters_of, levels_of, ramp_of
 from tui.looks.roles import Role
 from tui.looks.themes import Look
-from tui.model.matrix import Floats, Span, View
+from tui.model.matrix import Span, View
 from tui.model.matrix import fit as fit_view
 
 _LONGEST_LABEL = 12

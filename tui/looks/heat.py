@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from tracer.records import Floats
 from tui.looks.roles import Role
-from tui.model.figures import Floats
 
 Levels = npt.NDArray[np.int8]
 

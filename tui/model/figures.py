@@ -10,10 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from tracer.analysis.severity import DIVERGING_SHARE, rate, subtree_maximum
+from tracer.records import Floats
 
 Ints = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.float64]
-Bools = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)

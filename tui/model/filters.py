@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from tui.model.figures import Bools, Figures, Ints
+from tracer.records import Bools
+from tui.model.figures import Figures, Ints
 
 FAMILIES: Mapping[str, str] = {"attention": "attention", "gelu": "GELU", "norm": "normalisation"}
 """The families of calls to filter by, with their names in words."""

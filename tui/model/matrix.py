@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from tracer.records import Floats
+
 Array = npt.NDArray[Any]
-Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.intp]
 
 LARGEST_REPEAT = 8

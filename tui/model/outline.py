@@ -10,7 +10,8 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from tui.model.figures import Bools, Figures, Floats, Ints
+from tracer.records import Bools, Floats
+from tui.model.figures import Figures, Ints
 
 Sort = Literal["order", "leak", "gain", "time"]
 SORTS: tuple[Sort, ...] = get_args(Sort)

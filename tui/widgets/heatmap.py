@@ -16,12 +16,13 @@ from textual.widget import Widget
 from textual.worker import get_current_worker
 
 from tracer.errors import TraceFileError
+from tracer.records import Floats
 from tui import actions
 from tui.keys import Scope
 from tui.lines.heatmap import Picture, frame, picture
 from tui.lines.tensor import Reading, problem_lines
 from tui.looks.roles import Role
-from tui.model.matrix import Floats, View, extreme_of, reduce
+from tui.model.matrix import View, extreme_of, reduce
 from tui.model.tensor_figures import Summary
 from tui.model.tensor_source import KEPT_ELEMENTS, Array, TensorSource
 from tui.terminal.ascii import AsciiFilter

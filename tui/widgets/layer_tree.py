@@ -15,12 +15,13 @@ from textual.message import Message
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
+from tracer.records import Bools
 from tui import actions
 from tui.keys import Scope
 from tui.lines import layers as rows
 from tui.lines.layers import Shape
 from tui.looks.roles import Line
-from tui.model.figures import Bools, Figures
+from tui.model.figures import Figures
 from tui.model.outline import Outline, Sort
 from tui.model.search import NOTHING, Found
 from tui.widgets.lines import look_of, strip_of
