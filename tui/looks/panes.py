@@ -1,4 +1,4 @@
-"""The styles of panes that carry a title in a line over them."""
+"""The styles that screens share: panes with a title over them, and a window in a frame over another screen."""
 
 from __future__ import annotations
 
@@ -18,6 +18,26 @@ def titled(screen: str, *panes: str) -> str:
             border-top: heavy $primary;
             border-title-color: $primary;
             border-title-style: bold;
+        }}
+    }}
+    """
+
+
+def framed(screen: str, window: str, size: str = "") -> str:
+    """Styles for the window (a selector) in the middle of a screen that lies over another; `size` is its own styles."""
+    return f"""
+    {screen} {{
+        align: center middle;
+        background: $background 60%;
+        {window} {{
+            {size}
+            max-width: 100%;
+            max-height: 100%;
+            background: $surface;
+            border: round $primary;
+            border-title-color: $primary;
+            border-subtitle-color: $secondary;
+            padding: 0 1;
         }}
     }}
     """

@@ -11,29 +11,14 @@ from textual.screen import ModalScreen
 from tui.host import host_of
 from tui.keys import Scope
 from tui.lines.help import HelpText, help_lines
+from tui.looks.panes import framed
 from tui.widgets.lines import LinesView
 
 
 class HelpScreen(ModalScreen[None]):
     """Lies over the screen until Esc, `?` or `q`."""
 
-    DEFAULT_CSS = """
-    HelpScreen {
-        align: center middle;
-        background: $background 60%;
-        #help {
-            width: 96;
-            max-width: 100%;
-            height: 44;
-            max-height: 100%;
-            background: $surface;
-            border: round $primary;
-            border-title-color: $primary;
-            border-subtitle-color: $secondary;
-            padding: 0 1;
-        }
-    }
-    """
+    DEFAULT_CSS = framed("HelpScreen", "#help", "width: 96; height: 44;")
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,question_mark,q", "dismiss", "Close")]
 
     def __init__(self, scope: Scope, texts: HelpText, pane: Scope | None = None) -> None:

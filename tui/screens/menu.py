@@ -12,6 +12,7 @@ from textual.events import Click, Key
 from textual.screen import ModalScreen
 
 from tui.lines.menus import Item, menu_line
+from tui.looks.panes import framed
 from tui.looks.roles import Role
 from tui.widgets.line_list import HEADING, LineList
 
@@ -32,21 +33,7 @@ class MenuList(LineList):
 class MenuScreen(ModalScreen[None]):
     """Lies over a screen. `items` are asked for again after each choice where the menu stays."""
 
-    DEFAULT_CSS = """
-    MenuScreen {
-        align: center middle;
-        background: $background 60%;
-        #menu {
-            max-width: 100%;
-            max-height: 100%;
-            background: $surface;
-            border: round $primary;
-            border-title-color: $primary;
-            border-subtitle-color: $secondary;
-            padding: 0 1;
-        }
-    }
-    """
+    DEFAULT_CSS = framed("MenuScreen", "#menu")
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "dismiss", "Close"),
         Binding("enter", "choose", "Choose"),
