@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from rich.segment import Segment
-from rich.style import Style
 from textual.events import Click, MouseScrollLeft, MouseScrollRight
 from textual.geometry import Region, Size
 from textual.message import Message
@@ -17,9 +15,7 @@ from tui.lines import flow as flow_rows
 from tui.lines import flow_table
 from tui.lines.flow import FlowLayout
 from tui.lines.flow_table import FlowTable
-from tui.looks.roles import Line
-from tui.looks.themes import Look
-from tui.widgets.lines import look_of, strip_of
+from tui.widgets.lines import look_of, selected_row, strip_of
 
 
 class FlowGrid(ScrollView, can_focus=False):
@@ -149,20 +145,8 @@ class FlowGrid(ScrollView, can_focus=False):
         cells, at = flow_rows.row(table, given, index, self.first, self.column if index == self.row else None)
         if index != self.row:
             return strip_of(cells, width, look).apply_style(base)
-        return self._cursor_line(cells, at, 2 if given.sum else 1, width, look).apply_style(base)
-
-    def _cursor_line(self, cells: Line, at: int | None, frozen: int, width: int, look: Look) -> Strip:
-        """The cursor's line: the layer as a selected line, the cell in reverse."""
-        over = look.over(True)
-        segments = []
-        for index, (text, role) in enumerate(cells):
-            style = look.style(role)
-            if index < frozen:
-                style = style + over if look.colour else over
-            elif index == at:
-                style = style + Style(reverse=True, bold=True, dim=False)
-            segments.append(Segment(text, style))
-        return Strip(segments).adjust_cell_length(width)
+        frozen = 2 if given.sum else 1
+        return selected_row(cells, frozen, at, width, look, focused=True).apply_style(base)
 
     @property
     def _headings(self) -> int:

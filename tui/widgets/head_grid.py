@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from rich.segment import Segment
-from rich.style import Style
 from textual.events import Click
 from textual.geometry import Size
 from textual.message import Message
@@ -16,7 +14,7 @@ from textual.strip import Strip
 from tui.keys import Scope
 from tui.lines import heads as head_lines
 from tui.lines.heads import HeadLayout, HeadTable
-from tui.widgets.lines import look_of, strip_of
+from tui.widgets.lines import look_of, selected_row, strip_of
 
 _HEADING = 1
 
@@ -96,16 +94,8 @@ class HeadGrid(ScrollView, can_focus=True):
         cells, frozen = head_lines.row(self.table, given, index, self.first)
         if index != self.row:
             return strip_of(cells, width, look).apply_style(base)
-        over = look.over(self.has_focus)
-        segments = []
-        for place, (text, role) in enumerate(cells):
-            style = look.style(role)
-            if place < frozen:
-                style = style + over if look.colour else over
-            elif place - frozen == self.head - self.first:
-                style = style + Style(reverse=True, bold=True, dim=False)
-            segments.append(Segment(text, style))
-        return Strip(segments).adjust_cell_length(width).apply_style(base)
+        at = frozen + self.head - self.first
+        return selected_row(cells, frozen, at, width, look, self.has_focus).apply_style(base)
 
     @property
     def _layout(self) -> HeadLayout:

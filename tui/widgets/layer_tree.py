@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
-from rich.segment import Segment
 from textual.binding import BindingType
 from textual.events import Blur, Click, Focus
 from textual.geometry import Region, Size
@@ -24,7 +23,7 @@ from tui.looks.roles import Line
 from tui.model.figures import Figures
 from tui.model.outline import Outline, Sort
 from tui.model.search import NOTHING, Found
-from tui.widgets.lines import look_of, strip_of
+from tui.widgets.lines import look_of, selected_strip, strip_of
 
 HEADING = 1
 
@@ -247,10 +246,7 @@ class LayerTree(ScrollView, can_focus=True):
         cells = self.line(node, width)
         if index != self.outline.cursor:
             return strip_of(cells, self.size.width, look).apply_style(base)
-        over = base + look.over(self.has_focus)
-        drop_dim = not look.colour and self.has_focus
-        segments = [Segment(text, (look.style(role) if not drop_dim else None)) for text, role in cells]
-        return Strip(segments).adjust_cell_length(self.size.width).apply_style(over)
+        return selected_strip(cells, self.size.width, look, base, self.has_focus)
 
     @property
     def _page(self) -> int:

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
-from rich.segment import Segment
 from textual.binding import BindingType
 from textual.events import Blur, Click, Focus
 from textual.geometry import Region, Size
@@ -17,7 +16,7 @@ from textual.strip import Strip
 from tui import actions
 from tui.keys import Scope
 from tui.looks.roles import Line
-from tui.widgets.lines import look_of, strip_of
+from tui.widgets.lines import look_of, selected_strip, strip_of
 
 HEADING = 1
 
@@ -123,10 +122,7 @@ class LineList(ScrollView, can_focus=True):
         cells = self._row(index, width)
         if index != self.cursor:
             return strip_of(cells, self.size.width, look).apply_style(base)
-        over = base + look.over(self.has_focus)
-        drop_dim = not look.colour and self.has_focus
-        segments = [Segment(text, (look.style(role) if not drop_dim else None)) for text, role in cells]
-        return Strip(segments).adjust_cell_length(self.size.width).apply_style(over)
+        return selected_strip(cells, self.size.width, look, base, self.has_focus)
 
     def _refresh_row(self, index: int) -> None:
         y = index + HEADING - self.scroll_offset.y

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import ClassVar
 
 from rich.segment import Segment
+from rich.style import Style
 from textual.binding import BindingType
 from textual.events import Resize
 from textual.geometry import Size
@@ -31,6 +32,27 @@ def strip_of(cells: Sequence[Piece], width: int, look: Look) -> Strip:
     """The cells as a strip of exactly `width`, on the widget's own background."""
     segments = [Segment(text, look.style(role)) for text, role in cells if text]
     return Strip(segments).adjust_cell_length(max(width, 0))
+
+
+def selected_strip(cells: Sequence[Piece], width: int, look: Look, base: Style, focused: bool) -> Strip:
+    """The line of the cursor in a list: as `strip_of`, under the style of the cursor."""
+    drop_dim = not look.colour and focused
+    segments = [Segment(text, (look.style(role) if not drop_dim else None)) for text, role in cells]
+    return Strip(segments).adjust_cell_length(width).apply_style(base + look.over(focused))
+
+
+def selected_row(cells: Sequence[Piece], frozen: int, at: int | None, width: int, look: Look, focused: bool) -> Strip:
+    """The row of the cursor in a grid: its `frozen` first cells as a selected line, the cell `at` in reverse."""
+    over = look.over(focused)
+    segments = []
+    for index, (text, role) in enumerate(cells):
+        style = look.style(role)
+        if index < frozen:
+            style = style + over if look.colour else over
+        elif index == at:
+            style = style + Style(reverse=True, bold=True, dim=False)
+        segments.append(Segment(text, style))
+    return Strip(segments).adjust_cell_length(width)
 
 
 class LinesView(ScrollView, can_focus=True):
