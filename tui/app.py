@@ -269,7 +269,7 @@ class TracerApp(App[None]):
             screen = entry.load()()
             assert isinstance(screen, TraceScreen)
             self._made[name] = screen
-            self.install_screen(self._made[name], name)
+            self.install_screen(screen, name)
         return self._made[name]
 
 

@@ -1,4 +1,4 @@
-"""The table of screens: all that can be known of a screen before its module is loaded, which it is when first shown.
+"""The table of screens. A screen's module is loaded when it is first shown: all that is needed before is here.
 
 A new screen is an entry here, its module in `screens` (with its styles) and its lines in `lines` (with its part of the
 help). `tests/tui/test_screen_table.py` says what was forgotten.
@@ -19,8 +19,7 @@ class ScreenEntry:
     """A screen: `name` is its scope as well, `place` its class as "module:Class", `key` shows it from everywhere.
 
     `key` is "" for a screen that another one opens. `pane` is the scope of the pane that has the keys at first.
-    `heading` stands above its keys in the help. Unless `of_a_trace`, the actions of every screen of a trace are not
-    its own.
+    `heading` stands above its keys in the help. `of_a_trace`: it also has the actions of every screen of a trace.
     """
 
     name: str

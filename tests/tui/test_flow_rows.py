@@ -73,7 +73,7 @@ def test_a_change_of_sign_is_marked_where_it_happens(values: Floats) -> None:
     assert found == changes_slowly(values)
 
 
-def test_noise_about_zero_changes_no_mind() -> None:
+def test_noise_around_zero_is_not_a_change_of_sign() -> None:
     marked = flow_table.sign_changes(VALUES)
     assert np.argwhere(marked).tolist() == [[1, 3], [2, 1], [2, 2], [2, 3], [3, 2]]
     assert not flow_table.sign_changes(np.array([[1.0, 1.0], [1.0, -1e-9], [1.0, 1.0]])).any()
@@ -186,7 +186,7 @@ def test_a_single_nan_makes_its_row_stand_out() -> None:
     assert "nan" in text_of(cells_of(flow, 0, 100, True))
 
 
-def test_the_cursor_starts_where_a_mind_is_changed() -> None:
+def test_the_cursor_starts_at_a_change_of_sign() -> None:
     assert flow_table.start(make(VALUES)) == (2, 1)
     assert flow_table.start(make(np.array([[0.1, -3.0], [0.1, -2.0]]))) == (0, 1)
 

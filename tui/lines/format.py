@@ -105,9 +105,8 @@ def log_length(value: float, largest: float, length: float, decades: float = 4.0
 def signed_bar(value: float, largest: float, width: int, thin: bool = False) -> tuple[str, str]:
     """The left and the right half of a signed bar of `width` cells in all, logarithmic over four decades.
 
-    A negative value grows to the left, a positive one to the right, in steps of half a cell; NaN
-    is "?" on both sides. `width` is odd: the middle cell is the axis and not part of what is given back. `thin` draws
-    a line instead of a block.
+    A negative value grows to the left, a positive one to the right, in steps of half a cell; NaN is "?" on both sides.
+    `width` is odd: the middle cell is the axis and not part of what is given back. `thin` draws a line, not a block.
     """
     half = (width - 1) // 2
     if math.isnan(value):

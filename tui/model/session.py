@@ -5,19 +5,16 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 from tracer.analysis.severity import DIVERGING_SHARE
 from tracer.analysis.verdict import Verdict, changes, verdict
 from tracer.errors import TracerError
+from tracer.records import Finding
 from tracer.text import clean
 from tracer.tracefile.trace import Trace
 from tui.model.figures import Figures, derive
 from tui.model.history import History
 from tui.model.settings import Settings
-
-if TYPE_CHECKING:
-    from tracer.records import Finding
 
 THRESHOLDS = (0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
 
